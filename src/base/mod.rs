@@ -1,0 +1,11 @@
+//! Small values that everything else is made of: failures, sizes, durations, rates, backoff.
+//!
+//! Owns no state and does no IO. Imports nothing from the crate.
+
+mod backoff;
+mod failure;
+mod units;
+
+pub use backoff::{Backoff, Jitter};
+pub use failure::{Class, CodePattern, Failure};
+pub use units::{ByteSize, Rate, UnitError, format_duration, parse_duration};

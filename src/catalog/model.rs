@@ -1,0 +1,289 @@
+//! The resolved types that the planes run from: names are looked up, units are read, templates over
+//! `env` are filled in. Nothing here can be wrong in a way that `check` finds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+
+use crate::base::{Backoff, ByteSize, CodePattern};
+use crate::expr::{Expression, Template};
+use crate::record::Codec;
+use crate::steps::StepPlan;
+
+/// One checked config root. Cheap to share; never changes.
+#[derive(Debug)]
+pub struct Catalog {
+    pub(super) digest: String,
+    pub(super) topics: IndexMap<Arc<str>, Arc<Topic>>,
+    pub(super) dlqs: IndexMap<Arc<str>, Arc<Dlq>>,
+    pub(super) stages: IndexMap<Arc<str>, Arc<Stage>>,
+}
+
+impl Catalog {
+    /// A digest of all that the files say; equal digests run alike.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The topics by name.
+    pub fn topics(&self) -> &IndexMap<Arc<str>, Arc<Topic>> {
+        &self.topics
+    }
+
+    /// The DLQs by name.
+    pub fn dlqs(&self) -> &IndexMap<Arc<str>, Arc<Dlq>> {
+        &self.dlqs
+    }
+
+    /// The stages by name, in the order of the files.
+    pub fn stages(&self) -> &IndexMap<Arc<str>, Arc<Stage>> {
+        &self.stages
+    }
+}
+
+/// What people read and machines ignore; on every named table.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct About {
+    /// What it is for.
+    pub description: Option<String>,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// Where its operators look first.
+    pub runbook: Option<String>,
+    /// Free labels.
+    pub labels: IndexMap<String, String>,
+}
+
+/// A topic of the pipeline.
+#[derive(Debug)]
+pub struct Topic {
+    /// Its identity in the files.
+    pub name: Arc<str>,
+    /// Its name on the broker.
+    pub physical: Arc<str>,
+    /// What people read.
+    pub about: About,
+    /// How many partitions; `None`: the broker's default.
+    pub partitions: Option<u32>,
+    /// How many replicas; `None`: the broker's default.
+    pub replication: Option<u16>,
+    /// Settings of the topic on the broker (`retention.ms`, `cleanup.policy`, `max.message.bytes`, …),
+    /// those that the files name and no others.
+    pub settings: IndexMap<String, String>,
+    /// The largest record, where the files say so.
+    pub max_message_bytes: Option<ByteSize>,
+    /// `compression.type` of what is produced to it (`none`, `gzip`, `snappy`, `lz4`, `zstd`).
+    pub compression: Compression,
+    /// The schema file, relative to `schemas/`, if it has one.
+    pub schema: Option<Arc<str>>,
+    /// True where the topic is another system's: never created or changed, only read or written.
+    pub external: bool,
+}
+
+/// How a producer compresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Compression {
+    /// As it is.
+    #[default]
+    None,
+    /// Widely read, slow.
+    Gzip,
+    /// Fast.
+    Snappy,
+    /// Faster.
+    Lz4,
+    /// Smallest at a good speed.
+    Zstd,
+}
+
+/// Where records go whose policy is exhausted.
+#[derive(Debug)]
+pub struct Dlq {
+    /// Its identity in the files.
+    pub name: Arc<str>,
+    /// What people read.
+    pub about: About,
+    /// Its topic, with `max.message.bytes` of its inputs plus 64 KiB unless the files say otherwise.
+    pub topic: Arc<Topic>,
+    /// Whose header names are written.
+    pub headers: Vec<DlqHeaders>,
+}
+
+/// A convention for the headers of dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DlqHeaders {
+    /// `biplane-error-class` and its like; always written.
+    Biplane,
+    /// Kafka Connect's `__connect.errors.*`.
+    Connect,
+    /// Kafka Streams' `__streams.errors.*` (KIP-1034).
+    Streams,
+    /// Spring Kafka's `kafka_dlt-*`.
+    Spring,
+}
+
+/// How often and how long a failed record is tried again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetryPolicy {
+    /// Its identity in the files; `built-in` where none is named.
+    pub name: Arc<str>,
+    /// Attempts in all; counts the first.
+    pub max_attempts: u32,
+    /// The waits between them.
+    pub backoff: Backoff,
+    /// Which failures are worth another try; never empty.
+    pub on: Vec<CodePattern>,
+    /// Which are not, though `on` names them.
+    pub not_on: Vec<CodePattern>,
+    /// The longest wait kept in the lane; `None`: any.
+    pub in_place_up_to: Option<Duration>,
+    /// What becomes of a record that has used up its attempts.
+    pub on_exhausted: Exhausted,
+}
+
+/// The fate of a record that has used up its attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Exhausted {
+    /// To the stage's DLQ.
+    DeadLetter,
+    /// Counted and let go.
+    Drop,
+    /// The stage stops and says why; the record's offset is not committed.
+    Halt,
+}
+
+/// What must come one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// Records of one key.
+    Key,
+    /// Records of one partition.
+    Partition,
+    /// Nothing.
+    None,
+}
+
+/// Where a group without offsets starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Start {
+    /// At the oldest record.
+    Earliest,
+    /// Behind the newest.
+    Latest,
+    /// At the first record of that time, in milliseconds since the Unix epoch.
+    At(i64),
+}
+
+/// What happens where a committed offset is gone from the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnLost {
+    /// The stage halts and says so.
+    Halt,
+    /// It goes on at the oldest record that is left.
+    Earliest,
+}
+
+/// What a stage does with a null value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tombstones {
+    /// It is dead-lettered with the code `tombstone`; the default, since nothing is lost unseen.
+    DeadLetter,
+    /// It is filtered out and counted.
+    Drop,
+    /// It skips the steps and goes to every output without a `when`, as a tombstone.
+    Forward,
+    /// The steps see `null`.
+    Steps,
+}
+
+/// A bound in records and in bytes; whichever is met first holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// At most this many records.
+    pub records: usize,
+    /// At most this many bytes of keys, values and headers.
+    pub bytes: ByteSize,
+}
+
+/// The fate of a record that no output takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unmatched {
+    /// Dead-lettered with the code `unmatched`.
+    DeadLetter,
+    /// Counted and let go.
+    Drop,
+}
+
+/// A consumer of topics that applies steps and writes outputs.
+#[derive(Debug)]
+pub struct Stage {
+    /// Its identity; the consumer group is `<namespace>.<name>`.
+    pub name: Arc<str>,
+    /// What people read.
+    pub about: About,
+    /// The topics it reads; at least one.
+    pub inputs: Vec<Arc<Topic>>,
+    /// What must come one after the other.
+    pub order: Order,
+    /// How many records may be inside steps that wait at one time; at least 1.
+    pub concurrency: usize,
+    /// How much may be in flight, from poll to acknowledgement.
+    pub window: Bound,
+    /// How many records a partition may be ahead of its contiguous offset.
+    pub span: usize,
+    /// Where a group without offsets starts.
+    pub start: Start,
+    /// What happens where a committed offset is gone.
+    pub on_lost: OnLost,
+    /// How values are read.
+    pub codec: Arc<dyn Codec>,
+    /// What a null value is.
+    pub tombstones: Tombstones,
+    /// What is done to each record, in order.
+    pub steps: Vec<StepPlan>,
+    /// Where it goes then. Empty: nowhere, and finishing the steps is the end.
+    pub outputs: Vec<Output>,
+    /// True: every output that matches takes the record; false: the first.
+    pub match_all: bool,
+    /// The fate of a record that no output takes; without outputs it has no meaning.
+    pub unmatched: Unmatched,
+    /// When a failure is worth another try.
+    pub retry: Arc<RetryPolicy>,
+    /// Where exhausted records go; always there where the policy or `unmatched` says dead-letter.
+    pub dlq: Option<Arc<Dlq>>,
+    /// How long a record may take from its first attempt on, waits included.
+    pub deadline: Duration,
+    /// How often offsets are committed.
+    pub commit_interval: Duration,
+    /// How long a stop or a hand-over waits for what is in flight.
+    pub drain: Duration,
+    /// Set where the stage is part of a loop: how often a record may pass it.
+    pub max_hops: Option<u32>,
+    /// What a consumer of the outputs may rely on.
+    pub delivery: Guarantee,
+    /// What expressions see as `env`.
+    pub env: Arc<serde_json::Value>,
+}
+
+/// What is promised about repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Guarantee {
+    /// Nothing is lost; something may come twice, with the same id header.
+    AtLeastOnce,
+}
+
+/// One destination of a stage.
+#[derive(Debug)]
+pub struct Output {
+    /// The topic.
+    pub topic: Arc<Topic>,
+    /// Which records it takes; `None`: all.
+    pub when: Option<Expression>,
+    /// The key of what is written; `None`: the input's key.
+    pub key: Option<Expression>,
+    /// Headers set on what is written, over those that travel on.
+    pub headers: Vec<(Arc<str>, Template)>,
+    /// How the value is written.
+    pub codec: Arc<dyn Codec>,
+}

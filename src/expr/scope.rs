@@ -1,0 +1,124 @@
+//! What an expression can see, without copying any of it.
+
+use serde_json::Value as Json;
+
+/// A name that may stand first in a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Root {
+    /// The decoded value of a record.
+    Value,
+    /// Its key as text.
+    Key,
+    /// Its headers as texts by name; the last of a name counts.
+    Headers,
+    /// The physical topic it was read from.
+    Topic,
+    /// The partition it was read from.
+    Partition,
+    /// Its offset there.
+    Offset,
+    /// Its time, RFC 3339 in UTC with milliseconds.
+    Timestamp,
+    /// The declared environment.
+    Env,
+    /// Results of earlier steps by name.
+    Steps,
+}
+
+impl Root {
+    /// All roots, in the order in which the documentation lists them.
+    pub const ALL: [Self; 9] = [
+        Self::Value,
+        Self::Key,
+        Self::Headers,
+        Self::Topic,
+        Self::Partition,
+        Self::Offset,
+        Self::Timestamp,
+        Self::Env,
+        Self::Steps,
+    ];
+
+    /// The word in an expression.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Value => "value",
+            Self::Key => "key",
+            Self::Headers => "headers",
+            Self::Topic => "topic",
+            Self::Partition => "partition",
+            Self::Offset => "offset",
+            Self::Timestamp => "timestamp",
+            Self::Env => "env",
+            Self::Steps => "steps",
+        }
+    }
+}
+
+/// A set of roots: what an expression may read, or what a place offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RootSet(u16);
+
+impl RootSet {
+    /// No root at all.
+    pub const EMPTY: Self = Self(0);
+    /// Only `env`: what settings are rendered over at load.
+    pub const ENV: Self = Self::EMPTY.with(Root::Env);
+    /// All that a stage's steps and outputs see.
+    pub const RECORD: Self = Self((1 << Root::ALL.len()) - 1);
+
+    /// The set with `root` in it.
+    #[must_use]
+    pub const fn with(self, root: Root) -> Self {
+        Self(self.0 | 1 << root as u16)
+    }
+
+    /// Whether `root` is in it.
+    pub const fn contains(self, root: Root) -> bool {
+        self.0 & 1 << root as u16 != 0
+    }
+
+    /// What is in either.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The roots in it.
+    pub fn iter(self) -> impl Iterator<Item = Root> {
+        Root::ALL.into_iter().filter(move |root| self.contains(*root))
+    }
+}
+
+/// What a scope holds at a place, borrowed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Found<'a> {
+    /// A value.
+    Json(&'a Json),
+    /// A text that is no JSON value yet (a key, a header, a topic).
+    Text(&'a str),
+    /// A whole number (a partition, an offset).
+    Integer(i64),
+    /// A null that stands nowhere (a null key, a null header).
+    Null,
+}
+
+/// Where an expression looks its names up. Nothing is decoded or copied by a look-up: whoever
+/// evaluates decodes the record first where [`RootSet::contains`] says that its value is read.
+pub trait Scope: Sync {
+    /// What stands under `root` itself; `None` where this scope has no such root or where the root is
+    /// only reached by name ([`Root::Headers`], [`Root::Steps`]).
+    ///
+    /// # Errors
+    /// A message where what stands there cannot be said (a key that is not UTF-8).
+    fn root(&self, root: Root) -> Result<Option<Found<'_>>, String>;
+
+    /// What stands under `name` in `headers` or `steps`.
+    ///
+    /// # Errors
+    /// As [`Scope::root`].
+    fn named(&self, root: Root, name: &str) -> Result<Option<Found<'_>>, String>;
+
+    /// The names under `headers` or `steps`, for the rare expression that walks them.
+    fn names(&self, root: Root) -> Vec<String>;
+}

@@ -1,0 +1,6 @@
+//! Biplane: declarative pipelines on Kafka and durable jobs on Postgres.
+//!
+//! The modules in reading order; each may import only those above it (see `ARCHITECTURE.md`).
+
+pub mod base;
+pub mod record;

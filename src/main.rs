@@ -1,0 +1,3 @@
+//! The `biplane` binary.
+
+fn main() {}

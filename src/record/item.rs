@@ -1,0 +1,148 @@
+//! The record as steps see it.
+//!
+//! Decoding is lazy and happens at most once; an item that no step changed keeps its original bytes,
+//! so that its output is the input to the byte. The first step of a retry always meets a fresh item.
+
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use super::{Codec, RawRecord};
+use crate::base::Failure;
+
+/// The value of an item: the original bytes until a step looks, a decoded value afterwards.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// Not looked at yet.
+    Bytes,
+    /// Decoded and not changed: the bytes still stand for it.
+    Decoded(Json),
+    /// Changed by a step: must be encoded again.
+    Changed(Json),
+}
+
+/// What a step or an output did to the headers.
+#[derive(Debug, Clone)]
+pub enum HeaderChange {
+    /// All headers of that name are replaced by one (`None`: a null value).
+    Set(Arc<str>, Option<Vec<u8>>),
+    /// All headers of that name are removed.
+    Remove(Arc<str>),
+}
+
+/// One record on its way through the steps of a stage.
+pub struct Item<'r> {
+    /// The record as it was read.
+    pub raw: RawRecord<'r>,
+    /// How its value is decoded.
+    pub codec: &'r dyn Codec,
+    /// Counts from 1.
+    pub attempt: u32,
+    value: Value,
+    results: Vec<(Arc<str>, Json)>,
+    headers: Vec<HeaderChange>,
+}
+
+impl<'r> Item<'r> {
+    /// The record before its first step.
+    pub fn new(raw: RawRecord<'r>, codec: &'r dyn Codec, attempt: u32) -> Self {
+        Self { raw, codec, attempt, value: Value::Bytes, results: Vec::new(), headers: Vec::new() }
+    }
+
+    /// The value, decoded on first use. A tombstone is null.
+    ///
+    /// # Errors
+    /// A poison failure when the bytes cannot be decoded.
+    pub fn value(&mut self) -> Result<&Json, Failure> {
+        self.decode()?;
+        Ok(self.peek().unwrap_or(&Json::Null))
+    }
+
+    /// Decodes the value unless that was done.
+    ///
+    /// # Errors
+    /// As [`Item::value`].
+    pub fn decode(&mut self) -> Result<(), Failure> {
+        if matches!(self.value, Value::Bytes) {
+            self.value = Value::Decoded(match self.raw.value {
+                Some(bytes) => self.codec.decode(bytes)?,
+                None => Json::Null,
+            });
+        }
+        Ok(())
+    }
+
+    /// The value if it has been decoded.
+    pub fn peek(&self) -> Option<&Json> {
+        match &self.value {
+            Value::Bytes => None,
+            Value::Decoded(value) | Value::Changed(value) => Some(value),
+        }
+    }
+
+    /// The value for changing it; the original bytes no longer stand for it.
+    ///
+    /// # Errors
+    /// As [`Item::value`].
+    pub fn value_mut(&mut self) -> Result<&mut Json, Failure> {
+        self.decode()?;
+        if let Value::Decoded(value) = &mut self.value {
+            self.value = Value::Changed(value.take());
+        }
+        match &mut self.value {
+            Value::Changed(value) => Ok(value),
+            Value::Bytes | Value::Decoded(_) => unreachable!("decoded and marked as changed above"),
+        }
+    }
+
+    /// Replaces the value without decoding the old one.
+    pub fn set_value(&mut self, value: Json) {
+        self.value = Value::Changed(value);
+    }
+
+    /// The original bytes while they still stand for the value; `None` once a step changed it.
+    /// The inner `None` is a tombstone.
+    pub fn unchanged(&self) -> Option<Option<&'r [u8]>> {
+        (!matches!(self.value, Value::Changed(_))).then_some(self.raw.value)
+    }
+
+    /// Keeps the result of step `name` for `steps.NAME`.
+    pub fn set_result(&mut self, name: &Arc<str>, result: Json) {
+        match self.results.iter_mut().find(|(known, _)| known == name) {
+            Some((_, slot)) => *slot = result,
+            None => self.results.push((Arc::clone(name), result)),
+        }
+    }
+
+    /// The result of step `name`, if it ran.
+    pub fn result(&self, name: &str) -> Option<&Json> {
+        self.results.iter().find(|(known, _)| &**known == name).map(|(_, result)| result)
+    }
+
+    /// All results so far, in the order in which they first came.
+    pub fn results(&self) -> &[(Arc<str>, Json)] {
+        &self.results
+    }
+
+    /// Changes a header of whatever this item becomes.
+    pub fn change_header(&mut self, change: HeaderChange) {
+        self.headers.push(change);
+    }
+
+    /// The changes of headers so far, oldest first.
+    pub fn header_changes(&self) -> &[HeaderChange] {
+        &self.headers
+    }
+
+    /// A sibling of this item with another value, as `explode` makes them.
+    pub fn with_value(&self, value: Json) -> Self {
+        Self {
+            raw: self.raw,
+            codec: self.codec,
+            attempt: self.attempt,
+            value: Value::Changed(value),
+            results: self.results.clone(),
+            headers: self.headers.clone(),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! One Kafka message as the engine sees it, and the ways between bytes and values.
+//!
+//! [`RawRecord`] borrows a message's bytes wherever they lie (the client's buffer or an
+//! [`OwnedRecord`]); [`Item`] is that record as steps see it: decoded lazily, changed in place,
+//! with the results of earlier steps. Bytes that nothing changed pass through untouched.
+
+mod codec;
+mod item;
+mod raw;
+
+pub use codec::{BytesCodec, Codec, JsonCodec, TextCodec};
+pub use item::{HeaderChange, Item, Value};
+pub use raw::{HeaderSource, OwnedRecord, RawRecord};
