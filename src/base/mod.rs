@@ -4,8 +4,10 @@
 
 mod backoff;
 mod failure;
+mod retry;
 mod units;
 
 pub use backoff::{Backoff, Jitter};
 pub use failure::{Class, CodePattern, Failure};
+pub use retry::{Exhausted, RetryPolicy};
 pub use units::{ByteSize, Rate, UnitError, format_duration, parse_duration};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use crate::base::{Backoff, ByteSize, CodePattern};
+use crate::base::{ByteSize, RetryPolicy};
 use crate::expr::{Expression, Template};
 use crate::record::Codec;
 use crate::steps::StepPlan;
@@ -121,36 +121,6 @@ pub enum DlqHeaders {
     Streams,
     /// Spring Kafka's `kafka_dlt-*`.
     Spring,
-}
-
-/// How often and how long a failed record is tried again.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RetryPolicy {
-    /// Its identity in the files; `built-in` where none is named.
-    pub name: Arc<str>,
-    /// Attempts in all; counts the first.
-    pub max_attempts: u32,
-    /// The waits between them.
-    pub backoff: Backoff,
-    /// Which failures are worth another try; never empty.
-    pub on: Vec<CodePattern>,
-    /// Which are not, though `on` names them.
-    pub not_on: Vec<CodePattern>,
-    /// The longest wait kept in the lane; `None`: any.
-    pub in_place_up_to: Option<Duration>,
-    /// What becomes of a record that has used up its attempts.
-    pub on_exhausted: Exhausted,
-}
-
-/// The fate of a record that has used up its attempts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Exhausted {
-    /// To the stage's DLQ.
-    DeadLetter,
-    /// Counted and let go.
-    Drop,
-    /// The stage stops and says why; the record's offset is not committed.
-    Halt,
 }
 
 /// What must come one after the other.
