@@ -3,4 +3,5 @@
 //! The modules in reading order; each may import only those above it (see `ARCHITECTURE.md`).
 
 pub mod base;
+pub mod diag;
 pub mod record;

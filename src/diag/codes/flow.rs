@@ -1,0 +1,73 @@
+//! Codes about topics, DLQs, retries and stages.
+
+codes! {
+    TOPIC_UNDEFINED: Error "topic::undefined", "A stage names a topic that is not defined",
+        "Every topic that a stage reads or writes is a `[topics.NAME]` table somewhere in the config root; a topic of another system is declared with `external = true`.",
+        "[stages.enrich]\nfrom = \"ordres\"" => "[topics.orders]\npartitions = 6\n\n[stages.enrich]\nfrom = \"orders\"";
+    TOPIC_PHYSICAL_DUPLICATE: Error "topic::physical-duplicate", "Two tables mean the same topic on the broker",
+        "Two identities for one topic would fight over its settings, and edges between stages would go unseen.",
+        "[topics.a]\ntopic = \"orders\"\n\n[topics.orders]" => "[topics.a]\ntopic = \"orders.a\"\n\n[topics.orders]";
+    TOPIC_NAME: Error "topic::name", "A topic's name is not one that Kafka takes",
+        "Kafka allows letters, digits, `.`, `_` and `-`, at most 249 of them, and not `.` or `..`.",
+        "[topics.orders]\ntopic = \"orders/eu\"" => "[topics.orders]\ntopic = \"orders.eu\"";
+    TOPIC_SETTING_CONFLICT: Error "topic::setting-conflict", "A broker setting is given in two ways",
+        "`retention`, `cleanup` and `max_message_bytes` set the broker's settings of the same meaning; naming one in `settings` as well is ambiguous.",
+        "[topics.orders]\nretention = \"7d\"\nsettings.\"retention.ms\" = 1000" => "[topics.orders]\nretention = \"7d\"";
+    TOPIC_EXTERNAL_SETTINGS: Error "topic::external-settings", "An external topic is given broker settings",
+        "A topic with `external = true` belongs to another system: it is never created or changed, so its settings cannot be set here.",
+        "[topics.orders]\nexternal = true\nretention = \"7d\"" => "[topics.orders]\nexternal = true";
+    TOPIC_SCHEMA_CONFLICT: Error "topic::schema-conflict", "Two stages write a topic under different schemas",
+        "A reader of the topic can rely on one schema only. The last `validate` of each writer has to name the same file, that of the topic if it has one.",
+        "[topics.orders]\nschema = \"order.json\"\n\n[stages.import]\nfrom = \"raw\"\nto = \"orders\"\n\n[[stages.import.steps]]\nvalidate = \"legacy-order.json\"" => "[topics.orders]\nschema = \"order.json\"\n\n[stages.import]\nfrom = \"raw\"\nto = \"orders\"\n\n[[stages.import.steps]]\nvalidate = \"order.json\"";
+    SCHEMA_MISSING: Error "schema::missing", "A schema file does not exist",
+        "Schemas are named relative to the folder schemas/ of the config root.",
+        "[topics.orders]\nschema = \"ordr.json\"" => "[topics.orders]\nschema = \"order.json\"";
+    SCHEMA_INVALID: Error "schema::invalid", "A schema file is no JSON Schema",
+        "The file is not JSON, or not a schema of the draft that its `$schema` names, or refers to a file outside schemas/.",
+        "{ \"type\": \"strin\" }" => "{ \"type\": \"string\" }";
+    DLQ_UNDEFINED: Error "dlq::undefined", "A stage names a DLQ that is not defined",
+        "The name after `dlq` refers to `[dlqs.NAME]`.",
+        "[stages.enrich]\nfrom = \"orders\"\ndlq = \"ordrs\"" => "[dlqs.orders]\n\n[stages.enrich]\nfrom = \"orders\"\ndlq = \"orders\"";
+    DLQ_MISSING: Error "dlq::missing", "A stage dead-letters but names no DLQ",
+        "The stage's retry policy, `unmatched` or `tombstones` says dead-letter, so there must be a place for the record.",
+        "[stages.enrich]\nfrom = \"orders\"" => "[dlqs.orders]\n\n[stages.enrich]\nfrom = \"orders\"\ndlq = \"orders\"";
+    DLQ_FEEDS_ITSELF: Error "dlq::feeds-itself", "A stage dead-letters into a topic that it reads",
+        "A record that always fails would go round for ever. Read a DLQ's topic in a stage with another DLQ.",
+        "[dlqs.orders]\ntopic = \"orders\"\n\n[stages.enrich]\nfrom = \"orders\"\ndlq = \"orders\"" => "[dlqs.orders]\ntopic = \"orders.dlq\"\n\n[stages.enrich]\nfrom = \"orders\"\ndlq = \"orders\"";
+    RETRY_UNDEFINED: Error "retry::undefined", "A retry policy is not defined",
+        "The name after `retry` refers to `[retries.NAME]`; `built-in` is always there.",
+        "[stages.enrich]\nfrom = \"orders\"\nretry = \"gentel\"" => "[retries.gentle]\nmax_attempts = 5\n\n[stages.enrich]\nfrom = \"orders\"\nretry = \"gentle\"";
+    RETRY_NO_ATTEMPTS: Error "retry::no-attempts", "A retry policy allows no attempt",
+        "`max_attempts` counts the first try; 1 means no second one.",
+        "[retries.never]\nmax_attempts = 0" => "[retries.never]\nmax_attempts = 1";
+    RETRY_BACKOFF: Error "retry::backoff", "A retry policy's waits make no sense",
+        "The longest wait is not under the first one, the factor is at least 1, and a list of delays is not empty.",
+        "[retries.gentle]\nbackoff = { initial = \"10s\", max = \"1s\" }" => "[retries.gentle]\nbackoff = { initial = \"1s\", max = \"10s\" }";
+    RETRY_NOTHING: Error "retry::nothing", "A retry policy retries nothing",
+        "`on` is empty, or `not_on` takes back all that `on` gives.",
+        "[retries.gentle]\non = [\"transient\"]\nnot_on = [\"transient\"]" => "[retries.gentle]\non = [\"transient\"]\nnot_on = [\"http-501\"]";
+    RETRY_DEADLINE: Error "retry::deadline", "A single wait is longer than the stage's record deadline",
+        "A record is given up at its deadline, so the waits behind it never happen.",
+        "[retries.slow]\nbackoff.delays = [\"1h\"]\n\n[stages.enrich]\nretry = \"slow\"\ndeadline = \"10m\"" => "[retries.slow]\nbackoff.delays = [\"1h\"]\n\n[stages.enrich]\nretry = \"slow\"\ndeadline = \"3h\"";
+    RETRY_PARKED: Warning "retry::parked", "A wait is longer than `in_place_up_to`",
+        "Longer waits are meant for a parking topic, which this version does not have yet: they are kept in the lane, where they hold the records of that key and the stage's window.",
+        "[retries.gentle]\nbackoff = { initial = \"1s\", max = \"1m\" }\nin_place_up_to = \"5s\"" => "[retries.gentle]\nbackoff = { initial = \"1s\", max = \"5s\" }\nin_place_up_to = \"5s\"";
+    STAGE_CYCLE: Error "stage::cycle", "Stages feed each other in a circle",
+        "A record could go round for ever. A loop that is meant needs `max_hops` on one of its stages.",
+        "[stages.a]\nfrom = \"x\"\nto = \"y\"\n\n[stages.b]\nfrom = \"y\"\nto = \"x\"" => "[stages.a]\nfrom = \"x\"\nto = \"y\"\nmax_hops = 3\n\n[stages.b]\nfrom = \"y\"\nto = \"x\"";
+    STAGE_INPUT_TWICE: Error "stage::input-twice", "A stage reads one topic twice",
+        "Each topic is read once by a stage, whatever the list says.",
+        "[stages.a]\nfrom = [\"orders\", \"orders\"]" => "[stages.a]\nfrom = [\"orders\", \"refunds\"]";
+    STAGE_UNFED: Warning "stage::unfed", "Nothing feeds a stage",
+        "The topic's description marks no entry and no stage writes it, while its name is very like one that is written.",
+        "[stages.b]\nfrom = \"order\"   # stage a writes \"orders\"" => "[stages.b]\nfrom = \"orders\"";
+    STAGE_LIMITS: Error "stage::limits", "Limits of a stage contradict each other",
+        "`window.records` is at least `concurrency` and at most `span`, and one record fits the window's bytes; otherwise a limit can never be reached or nothing can move.",
+        "[stages.a]\nfrom = \"orders\"\nconcurrency = 64\nwindow.records = 10" => "[stages.a]\nfrom = \"orders\"\nconcurrency = 64\nwindow.records = 10_000";
+    STAGE_POINTLESS: Warning "stage::pointless", "A key has no effect here",
+        "What the key governs cannot happen with the rest of the table.",
+        "[stages.a]\nfrom = \"orders\"\nmatch = \"all\"   # and no outputs" => "[stages.a]\nfrom = \"orders\"";
+    OUTPUT_UNREACHABLE: Warning "output::unreachable", "An output can never take a record",
+        "With `match = \"first\"` an output without `when` takes every record that reaches it, so none reaches those below it.",
+        "[[stages.a.outputs]]\nto = \"x\"\n\n[[stages.a.outputs]]\nto = \"y\"" => "[[stages.a.outputs]]\nto = \"x\"\nwhen = \"value.urgent\"\n\n[[stages.a.outputs]]\nto = \"y\"";
+}

@@ -1,0 +1,37 @@
+//! Codes about steps, expressions and templates.
+
+codes! {
+    STEP_UNKNOWN: Error "step::unknown", "A step's type is not known",
+        "A step is a table with one key that names its type, beside `name`, `when`, `timeout` and `retry`.",
+        "[[stages.a.steps]]\nfiltr = \"value.ok\"" => "[[stages.a.steps]]\nfilter = \"value.ok\"";
+    STEP_NO_TYPE: Error "step::no-type", "A step has no type",
+        "A step is a table with one key that names its type, beside `name`, `when`, `timeout` and `retry`.",
+        "[[stages.a.steps]]\nname = \"only-urgent\"" => "[[stages.a.steps]]\nname = \"only-urgent\"\nfilter = \"value.urgent\"";
+    STEP_SEVERAL_TYPES: Error "step::several-types", "A step has two types",
+        "Steps run one after the other, in the order of the file; two in one table would have none.",
+        "[[stages.a.steps]]\nfilter = \"value.ok\"\nvalidate = \"order.json\"" => "[[stages.a.steps]]\nfilter = \"value.ok\"\n\n[[stages.a.steps]]\nvalidate = \"order.json\"";
+    STEP_NAME_DUPLICATE: Error "step::name-duplicate", "Two steps of one place have one name",
+        "A step's name, its type where none is given, identifies it in results, metrics and diffs. Two steps of one type need names.",
+        "[[stages.a.steps]]\nfilter = \"value.ok\"\n\n[[stages.a.steps]]\nfilter = \"value.urgent\"" => "[[stages.a.steps]]\nfilter = \"value.ok\"\n\n[[stages.a.steps]]\nname = \"only-urgent\"\nfilter = \"value.urgent\"";
+    STEP_GROUP_UNDEFINED: Error "step-group::undefined", "A step group is not defined",
+        "The name after `use` refers to `[[step_groups.NAME.steps]]`.",
+        "[[stages.a.steps]]\nuse = \"tidi\"" => "[[step_groups.tidy.steps]]\ndrop = [\"debug\"]\n\n[[stages.a.steps]]\nuse = \"tidy\"";
+    STEP_GROUP_CYCLE: Error "step-group::cycle", "A step group uses itself",
+        "Groups are written out where they are used; one that contains itself has no end.",
+        "[[step_groups.tidy.steps]]\nuse = \"tidy\"" => "[[step_groups.tidy.steps]]\ndrop = [\"debug\"]";
+    EXPRESSION_SYNTAX: Error "expression::syntax", "An expression or a template cannot be read",
+        "Expressions are bare (`value.kind == 'mail'`), templates are strings with `{{ … }}`. The finding shows where reading stopped.",
+        "filter = \"value.kind == \"" => "filter = \"value.kind == 'mail'\"";
+    EXPRESSION_BRACES: Error "expression::braces", "An expression is wrapped in `{{ }}`",
+        "An expression is bare; braces belong to templates, which make text.",
+        "filter = \"{{ value.ok }}\"" => "filter = \"value.ok\"";
+    EXPRESSION_UNKNOWN: Error "expression::unknown", "An expression names something that does not exist",
+        "Variables, filters, functions and tests are checked before anything runs, so that a typing error is found here and not with the first record.",
+        "filter = \"valu.kind | lowercase == 'mail'\"" => "filter = \"value.kind | lower == 'mail'\"";
+    EXPRESSION_UNKNOWN_STEP: Error "expression::unknown-step", "An expression reads the result of a step that has not run",
+        "`steps.NAME` is the result of an earlier step of the same stage.",
+        "[[stages.a.steps]]\nset.tenant = \"{{ steps.tenent.body }}\"" => "[[stages.a.steps]]\nset.tenant = \"{{ steps.tenant.body }}\"   # below the step named tenant";
+    TEMPLATE_LOOKS_LIKE_PATH: Warning "template::looks-like-path", "A text looks like a path but is no template",
+        "Where a template is expected, text without braces stands for itself: `\"value.kind\"` gives those ten letters, not the field.",
+        "[stages.a.steps.map]\nkind = \"value.kind\"" => "[stages.a.steps.map]\nkind = \"{{ value.kind }}\"";
+}
