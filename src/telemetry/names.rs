@@ -1,0 +1,60 @@
+//! The names of all metrics and what each means, in the order `/metrics` shows them.
+//!
+//! Counters are listed without `_total`, which the text format appends.
+
+/// A metric's name and its one-line help.
+pub type Named = (&'static str, &'static str);
+
+/// Which build runs; always 1.
+pub const BUILD_INFO: Named = ("biplane_build_info", "The running build; always 1");
+
+/// Records read from the inputs.
+pub const RECORDS_IN: Named = ("biplane_stage_records_in", "Records read from the stage's inputs");
+/// Bytes read from the inputs.
+pub const BYTES_IN: Named = ("biplane_stage_bytes_in", "Bytes of keys, values and headers read");
+/// Records written and acknowledged.
+pub const RECORDS_OUT: Named = ("biplane_stage_records_out", "Records written and acknowledged");
+/// Bytes written and acknowledged.
+pub const BYTES_OUT: Named = ("biplane_stage_bytes_out", "Bytes of keys and values written");
+/// Records that a step filtered out.
+pub const FILTERED: Named = ("biplane_stage_records_filtered", "Records that a step filtered out");
+/// Records let go by policy.
+pub const DROPPED: Named = ("biplane_stage_records_dropped", "Records let go by policy, by error code");
+/// Attempts that failed and are tried again.
+pub const RETRIED: Named = ("biplane_stage_records_retried", "Failed attempts that are tried again, by code");
+/// Records that went to the DLQ.
+pub const DEAD_LETTERED: Named =
+    ("biplane_stage_records_dead_lettered", "Records written to the DLQ, by error code");
+/// Records that may have been finished before.
+pub const REPEATED: Named =
+    ("biplane_stage_records_repeated", "Records read again that an earlier run may have finished");
+/// From the record's timestamp to the end of its last acknowledgement.
+pub const LATENCY: Named =
+    ("biplane_stage_latency_seconds", "From the record's timestamp until it is finished");
+/// How long a commit of offsets takes.
+pub const COMMIT: Named = ("biplane_stage_commit_seconds", "How long a commit of offsets takes");
+/// Rebalances seen.
+pub const REBALANCES: Named = ("biplane_stage_rebalances", "Rebalances of the stage's consumer group");
+/// Records between poll and acknowledgement.
+pub const IN_FLIGHT: Named = ("biplane_stage_in_flight_records", "Records between poll and acknowledgement");
+/// Their bytes.
+pub const IN_FLIGHT_BYTES: Named = ("biplane_stage_in_flight_bytes", "Bytes of the records in flight");
+/// Lanes that hold records.
+pub const LANES: Named = ("biplane_stage_lanes", "Lanes that hold records");
+/// Records that wait for their next try.
+pub const WAITING: Named = ("biplane_stage_waiting_records", "Records that wait in place for their next try");
+/// Whether the stage takes no new records.
+pub const PAUSED: Named = ("biplane_stage_paused", "1 while the stage takes no new records");
+/// The state the stage is in.
+pub const STATE: Named = ("biplane_stage_state", "1 for the state the stage is in");
+/// Records behind the end of a partition.
+pub const LAG_RECORDS: Named = ("biplane_stage_lag_records", "Records between the commit and the end");
+/// Age of the oldest record that is not finished.
+pub const LAG_SECONDS: Named = ("biplane_stage_lag_seconds", "Age of the oldest unfinished record");
+
+/// The process's resident memory.
+pub const RESIDENT: Named = ("process_resident_memory_bytes", "Resident memory of the process");
+/// The process's processor time.
+pub const CPU: Named = ("process_cpu_seconds", "Processor time of the process, user and system");
+/// The process's open file descriptors.
+pub const OPEN_FDS: Named = ("process_open_fds", "Open file descriptors of the process");
