@@ -1,3 +1,8 @@
-//! The `biplane` binary.
+//! The `biplane` binary: the allocator, then the command line.
 
-fn main() {}
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    biplane::cli::main(std::env::args_os())
+}

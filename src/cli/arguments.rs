@@ -1,0 +1,124 @@
+//! The command line's definitions, from which help, completions and man pages come alike.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::exit::{CliError, CliResult};
+
+/// Declarative pipelines on Kafka: TOML in, records through topics, retried, dead-lettered, measured.
+#[derive(Debug, Parser)]
+#[command(name = "biplane", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 clean, 1 findings, 2 usage, 3 could not complete.")]
+pub struct Arguments {
+    /// Settings that every command takes.
+    #[command(flatten)]
+    pub global: GlobalArguments,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the config is and where the engine connects.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArguments {
+    /// The config root
+    #[arg(long, global = true, env = "BIPLANE_CONFIG", hide_env_values = true, value_name = "DIR")]
+    #[arg(default_value = ".")]
+    pub config: PathBuf,
+    /// Kafka brokers, `host:port` separated by commas
+    #[arg(long, global = true, env = "BIPLANE_KAFKA_BROKERS", hide_env_values = true)]
+    brokers: Option<String>,
+    /// The address of the HTTP server
+    #[arg(long, global = true, env = "BIPLANE_LISTEN", hide_env_values = true, value_name = "ADDRESS")]
+    #[arg(default_value = "127.0.0.1:8686")]
+    pub listen: String,
+    /// Prefix of consumer groups and of the engine's own topics
+    #[arg(long, global = true, env = "BIPLANE_NAMESPACE", hide_env_values = true, value_name = "NAME")]
+    #[arg(default_value = "biplane", value_parser = name)]
+    pub namespace: String,
+    /// Names this engine for static group membership, e.g. a pod's name
+    #[arg(long, global = true, env = "BIPLANE_ENGINE_ID", hide_env_values = true, value_name = "NAME")]
+    engine_id: Option<String>,
+    /// Picks environments/NAME.toml
+    #[arg(long, global = true, env = "BIPLANE_ENVIRONMENT", hide_env_values = true, value_name = "NAME")]
+    environment: Option<String>,
+    /// The Postgres database; only read from the environment where it holds a password
+    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+}
+
+impl GlobalArguments {
+    /// The brokers, if any are named.
+    pub fn brokers(&self) -> Option<&str> {
+        not_empty(&self.brokers)
+    }
+
+    /// The brokers, for commands that cannot do without.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] where none are named.
+    pub fn require_brokers(&self) -> CliResult<&str> {
+        self.brokers().ok_or_else(|| {
+            CliError::usage("no brokers: set BIPLANE_KAFKA_BROKERS or --brokers to `host:port`")
+        })
+    }
+
+    /// The engine's name for static membership, if it has one.
+    pub fn engine_id(&self) -> Option<&str> {
+        not_empty(&self.engine_id)
+    }
+
+    /// The environment file's name, if one is picked.
+    pub fn environment(&self) -> Option<&str> {
+        not_empty(&self.environment)
+    }
+
+    /// The Postgres database, if one is named.
+    pub fn database_url(&self) -> Option<&str> {
+        not_empty(&self.database_url)
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the man page, or write one page a command into a folder
+    Man {
+        /// Write `biplane.1`, `biplane-check.1`, … here
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
+}
+
+/// How a listing is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For scripts
+    Json,
+}
+
+fn not_empty(value: &Option<String>) -> Option<&str> {
+    value.as_deref().filter(|value| !value.is_empty())
+}
+
+/// A name as topics and groups bear it.
+fn name(text: &str) -> Result<String, String> {
+    let starts = text.starts_with(|first: char| first.is_ascii_lowercase());
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    if starts && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("a name starts with a lowercase letter and goes on with a-z, 0-9, `.`, `_` and `-`".to_owned())
+    }
+}

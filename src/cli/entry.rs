@@ -1,0 +1,42 @@
+//! From the arguments to an exit code.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use super::arguments::{Arguments, Command};
+use super::exit::{CliError, CliResult, Exit};
+use super::{completions, man, output};
+
+/// Runs the command that `arguments` (the program's name first) ask for. Errors are written to
+/// standard error; a closed pipe ends quietly.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version come this way too; a reader that went away is no error.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Clean }.into();
+        }
+    };
+    match dispatch(arguments) {
+        Ok(exit) => exit,
+        Err(error) => {
+            output::error(&error);
+            match error {
+                CliError::ClosedPipe => Exit::Clean,
+                CliError::Usage(_) => Exit::Usage,
+                CliError::Failed(_) => Exit::Incomplete,
+            }
+        }
+    }
+    .into()
+}
+
+fn dispatch(arguments: Arguments) -> CliResult {
+    match arguments.command {
+        Command::Completions { shell } => completions::run(shell),
+        Command::Man { directory } => man::run(directory.as_deref()),
+    }
+}
