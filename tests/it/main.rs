@@ -1,0 +1,7 @@
+//! The integration tests: one binary, a module a behaviour. `tests/run` gives them a real Kafka.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod architecture;
+mod harness;

@@ -1,0 +1,256 @@
+//! The built binary under test: a config root in a temporary folder, the process, its log, its HTTP.
+//! Dropping an engine kills it; a test that wants a clean end asks for it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// A config root in a folder of its own.
+pub struct ConfigRoot {
+    folder: TempDir,
+}
+
+impl ConfigRoot {
+    /// Writes these files (path below the root, text).
+    pub fn new(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::Builder::new().prefix("biplane-root-").tempdir().expect("a folder");
+        let root = Self { folder };
+        fs::create_dir_all(root.path().join("pipelines")).expect("a pipelines folder");
+        for (path, text) in files {
+            root.write(path, text);
+        }
+        root
+    }
+
+    /// The shipped example, copied, with every occurrence of the pairs' first parts replaced in
+    /// `pipelines/`: a test gives topics physical names of its own so.
+    pub fn example(replacements: &[(&str, &str)]) -> Self {
+        let root = Self::new(&[]);
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for folder in ["pipelines", "schemas", "lookups", "environments"] {
+            copy_tree(&shipped.join(folder), &root.path().join(folder), replacements);
+        }
+        root
+    }
+
+    /// Adds or replaces one file.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("its folder");
+        fs::write(path, text).expect("a config file");
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// How to run the binary: arguments, the config root, the environment.
+pub struct Engine {
+    process: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    address: String,
+}
+
+/// The answer to a plain GET.
+#[derive(Debug)]
+pub struct Http {
+    pub status: u16,
+    pub body: String,
+}
+
+impl Engine {
+    /// Runs `biplane run` and waits until it is ready.
+    pub fn start(root: &ConfigRoot, brokers: &str, variables: &[(&str, &str)]) -> Self {
+        let mut engine = Self::launch(root, brokers, variables);
+        engine.wait_ready();
+        engine
+    }
+
+    /// Runs `biplane run` without waiting for anything.
+    pub fn launch(root: &ConfigRoot, brokers: &str, variables: &[(&str, &str)]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let address = port.expect("a free port").to_string();
+        let mut command = biplane(root.path());
+        command
+            .arg("run")
+            .env("BIPLANE_KAFKA_BROKERS", brokers)
+            .env("BIPLANE_LISTEN", &address)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.envs(variables.iter().copied());
+        let mut process = command.spawn().expect("the binary runs");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        follow(process.stdout.take().expect("its output"), &log);
+        follow(process.stderr.take().expect("its errors"), &log);
+        Self { process, log, address }
+    }
+
+    /// Waits until `/ready` says 200. Panics with the log where the process ends first.
+    pub fn wait_ready(&mut self) {
+        super::wait_until("the engine is ready", Duration::from_secs(60), || {
+            if let Ok(Some(status)) = self.process.try_wait() {
+                panic!("the engine ended with {status} before it was ready:\n{}", self.log());
+            }
+            self.get("/ready").is_some_and(|answer| answer.status == 200)
+        });
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What it wrote so far, both streams, line by line.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("the log").join("\n")
+    }
+
+    /// A GET; `None` while nobody answers.
+    pub fn get(&self, path: &str) -> Option<Http> {
+        get(&self.address, path).ok()
+    }
+
+    /// `/metrics`: the sum of all series whose name and labels contain each of these parts.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.get("/metrics").map(|answer| answer.body).unwrap_or_default();
+        text.lines()
+            .filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// SIGTERM, and waits for the end. Panics after `deadline`.
+    pub fn terminate(&mut self, deadline: Duration) -> ExitStatus {
+        signal(self.id(), "TERM");
+        super::wait_for("the engine ends after SIGTERM", deadline, || self.process.try_wait().ok().flatten())
+    }
+
+    /// SIGSTOP: nothing of it runs until `thaw`.
+    pub fn freeze(&self) {
+        signal(self.id(), "STOP");
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        signal(self.id(), "CONT");
+    }
+
+    /// Whether the process still runs.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// Resident memory in bytes, from /proc.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+    }
+
+    /// Runs the binary with these arguments to its end.
+    pub fn command(root: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        let mut command = biplane(root);
+        command.args(arguments).stdin(Stdio::null());
+        command.envs(variables.iter().copied());
+        command.output().expect("the binary runs")
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("--- the engine's log\n{}\n---", self.log());
+        }
+    }
+}
+
+/// Sends a signal by name. The shell's own `kill` is there wherever a shell is.
+pub fn signal(process: u32, name: &str) {
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status();
+    assert!(status.is_ok_and(|status| status.success()), "SIG{name} was not sent to {process}");
+}
+
+/// The binary with an environment that says nothing but what the test says.
+fn biplane(root: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_biplane"));
+    for (name, _) in std::env::vars_os() {
+        let named = name.to_string_lossy();
+        if named.starts_with("BIPLANE_") || named == "DATABASE_URL" {
+            command.env_remove(&name);
+        }
+    }
+    command.env("BIPLANE_CONFIG", root).env("NO_COLOR", "1");
+    command
+}
+
+fn get(address: &str, path: &str) -> std::io::Result<Http> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    Ok(Http { status, body: if chunked { joined_chunks(body) } else { body.to_owned() } })
+}
+
+fn joined_chunks(mut body: &str) -> String {
+    let mut joined = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
+        let Some(chunk) = rest.get(..size).filter(|chunk| !chunk.is_empty()) else { break };
+        joined.push_str(chunk);
+        body = rest.get(size + 2..).unwrap_or("");
+    }
+    joined
+}
+
+fn follow(stream: impl Read + Send + 'static, log: &Arc<Mutex<Vec<String>>>) {
+    let log = Arc::clone(log);
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            log.lock().expect("the log").push(line);
+        }
+    });
+}
+
+fn copy_tree(from: &PathBuf, to: &Path, replacements: &[(&str, &str)]) {
+    let Ok(entries) = fs::read_dir(from) else { return };
+    fs::create_dir_all(to).expect("a folder");
+    for entry in entries.map(|entry| entry.expect("an entry")) {
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            copy_tree(&source, &target, replacements);
+        } else if source.extension().is_some_and(|extension| extension == "toml") {
+            let text = fs::read_to_string(&source).expect("a config file");
+            let text = replacements.iter().fold(text, |text, (old, new)| text.replace(old, new));
+            fs::write(target, text).expect("a config file");
+        } else {
+            fs::copy(source, target).expect("a copy");
+        }
+    }
+}

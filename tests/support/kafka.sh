@@ -1,0 +1,117 @@
+# shellcheck shell=bash
+# Fetches Apache Kafka into the cache and runs one broker in a temporary folder.
+# Sourced by tests/run and tests/real-input; changes nothing outside the cache and that folder.
+
+support_dir="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+biplane_cache="${BIPLANE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/biplane}"
+kafka_pid=""
+kafka_dir=""
+
+say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
+die() { say "$*"; exit 3; }
+
+# need COMMAND PACKAGE...: installs the distribution's packages where the command is missing.
+need() {
+    local command="$1"
+    shift
+    command -v "$command" >/dev/null 2>&1 && return 0
+    command -v apt-get >/dev/null 2>&1 || die "'$command' is missing and there is no apt-get: install $* by hand"
+    local as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    say "'$command' is missing: installing $* with ${as_root[*]:+${as_root[*]} }apt-get"
+    "${as_root[@]}" apt-get update -qq >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+    command -v "$command" >/dev/null 2>&1 || die "'$command' is still missing after installing $*"
+}
+
+# Sets BIPLANE_TEST_KAFKA_LIB to a folder of jars that matches kafka-pom.xml.
+kafka_fetch() {
+    local pom="$support_dir/kafka-pom.xml" key target partial
+    need java default-jre-headless
+    key="$(sha256sum "$pom" | cut -c1-16)"
+    target="$biplane_cache/kafka-$key"
+    if [ ! -d "$target" ]; then
+        need mvn maven
+        say "fetching Apache Kafka into $target"
+        mkdir -p "$biplane_cache"
+        partial="$(mktemp -d "$biplane_cache/partial.XXXXXX")"
+        mvn -q -B -f "$pom" dependency:copy-dependencies -DoutputDirectory="$partial" >&2 \
+            || { rm -rf "$partial"; die "Maven could not fetch Apache Kafka"; }
+        # A rename is atomic: a run that is cut short leaves no half-filled folder under the final name.
+        mv -T "$partial" "$target" 2>/dev/null || rm -rf "$partial"
+    fi
+    export BIPLANE_TEST_KAFKA_LIB="$target"
+}
+
+# A port on which nothing listens now, below the range that the kernel hands out to clients.
+free_port() {
+    local port
+    while :; do
+        port=$((20000 + RANDOM % 12000))
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+    done
+}
+
+# True once the broker on this port answers a Metadata request (version 1, all topics) with itself in it.
+kafka_answers() {
+    local count
+    count="$(timeout 2 bash -c '
+        exec 3<>"/dev/tcp/127.0.0.1/$0" || exit 1
+        printf "\x00\x00\x00\x0e\x00\x03\x00\x01\x00\x00\x00\x01\xff\xff\xff\xff\xff\xff" >&3
+        head -c 12 <&3 | tail -c 4 | od -An -tx1 | tr -d " \n"' "$1" 2>/dev/null)" || return 1
+    [ "$count" = "00000001" ]
+}
+
+# Starts one broker and exports BIPLANE_TEST_KAFKA_BROKERS; kafka_stop undoes it.
+kafka_start() {
+    local try port controller_port
+    kafka_dir="$(mktemp -d "${TMPDIR:-/tmp}/biplane-kafka.XXXXXX")"
+    for try in 1 2 3; do
+        port="$(free_port)"
+        controller_port="$(free_port)"
+        [ "$port" != "$controller_port" ] || continue
+        if kafka_launch "$port" "$controller_port"; then
+            export BIPLANE_TEST_KAFKA_BROKERS="127.0.0.1:$port"
+            say "Apache Kafka is up at $BIPLANE_TEST_KAFKA_BROKERS"
+            return 0
+        fi
+        say "Apache Kafka did not start (try $try of 3); its log ends with:"
+        tail -n 15 "$kafka_dir/log" >&2
+        kafka_kill
+        rm -rf "$kafka_dir/data"
+    done
+    die "Apache Kafka did not start"
+}
+
+kafka_launch() {
+    local java=(java -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$BIPLANE_TEST_KAFKA_LIB/*") waited=0 guard=()
+    sed -e "s|@DATA@|$kafka_dir/data|" -e "s|@PORT@|$1|g" -e "s|@CONTROLLER_PORT@|$2|g" \
+        "$support_dir/server.properties" >"$kafka_dir/server.properties"
+    "${java[@]}" kafka.tools.StorageTool format -t AAAAAAAAAAAAAAAAAAAAAQ -c "$kafka_dir/server.properties" \
+        >"$kafka_dir/log" 2>&1 || return 1
+    # The kernel ends the broker with this shell, however that ends.
+    command -v setpriv >/dev/null 2>&1 && guard=(setpriv --pdeathsig KILL)
+    "${guard[@]}" "${java[@]:0:1}" -Xmx768m "${java[@]:1}" kafka.Kafka "$kafka_dir/server.properties" \
+        >>"$kafka_dir/log" 2>&1 </dev/null &
+    kafka_pid=$!
+    until kafka_answers "$1"; do
+        kill -0 "$kafka_pid" 2>/dev/null || return 1
+        waited=$((waited + 1))
+        [ "$waited" -lt 300 ] || return 1
+        sleep 0.2
+    done
+}
+
+kafka_kill() {
+    [ -n "$kafka_pid" ] || return 0
+    kill -KILL "$kafka_pid" 2>/dev/null
+    wait "$kafka_pid" 2>/dev/null
+    kafka_pid=""
+    return 0
+}
+
+kafka_stop() {
+    kafka_kill
+    [ -z "$kafka_dir" ] || rm -rf "$kafka_dir"
+    kafka_dir=""
+}

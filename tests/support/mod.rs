@@ -1,0 +1,15 @@
+//! What integration tests stand on: real Kafka, the built binary, waiting with a deadline.
+//! Nothing here asserts behaviour of the engine; a helper that cannot do its work panics and says why.
+
+// Each module of tests uses its own share of these helpers, and none is seen outside the test binary.
+#![allow(dead_code, missing_docs, unreachable_pub, unused_imports)]
+
+mod engine;
+mod kafka;
+mod private_kafka;
+mod wait;
+
+pub use engine::{ConfigRoot, Engine, Http};
+pub use kafka::{Cluster, Message, brokers, unique};
+pub use private_kafka::PrivateKafka;
+pub use wait::{wait_for, wait_until};
