@@ -1,0 +1,99 @@
+//! Settings that may be templates over `env`. Evaluation is the catalog's: here only the door.
+
+use std::ops::Range;
+
+use super::node::part_of;
+use crate::diag::{Diagnostics, Span};
+
+/// A value, where it stands, and whether it is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spanned<T> {
+    /// The value; a stand-in of the right type where it is not known.
+    pub value: T,
+    /// The place of the whole value.
+    pub span: Span,
+    /// False where it hangs on a variable that is not set: then nothing may be concluded from `value`.
+    pub known: bool,
+    pub(super) content: Option<u32>,
+}
+
+impl<T> Spanned<T> {
+    /// A known value.
+    pub fn new(value: T, span: Span) -> Self {
+        Self { value, span, known: true, content: None }
+    }
+
+    /// The place of the bytes `part` of a string's text; the whole value where escapes moved them.
+    pub fn part(&self, part: Range<usize>) -> Span {
+        part_of(self.span, self.content, part)
+    }
+
+    /// Another value at the same place.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Spanned<U> {
+        Spanned { value: change(self.value), span: self.span, known: self.known, content: self.content }
+    }
+}
+
+/// The type of an env value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueKind {
+    /// Text.
+    String,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Float,
+    /// Yes or no.
+    Boolean,
+}
+
+impl ValueKind {
+    /// The word in TOML, with an article.
+    pub const fn described(self) -> &'static str {
+        match self {
+            Self::String => "a string",
+            Self::Integer => "an integer",
+            Self::Float => "a float",
+            Self::Boolean => "a boolean",
+        }
+    }
+}
+
+/// What a template over `env` gives.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Resolved {
+    /// A value.
+    Known(serde_json::Value),
+    /// Something of that type, once its variable is set.
+    Unknown(ValueKind),
+}
+
+/// Fills in settings.
+pub trait Settings {
+    /// Evaluates a template over `env` alone; `None`: it cannot be, and that has been reported.
+    fn resolve(&self, template: &Spanned<String>, diagnostics: &Diagnostics) -> Option<Resolved>;
+}
+
+/// For texts without `env`: takes every template as text.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoSettings;
+
+impl Settings for NoSettings {
+    fn resolve(&self, template: &Spanned<String>, _: &Diagnostics) -> Option<Resolved> {
+        Some(Resolved::Known(template.value.as_str().into()))
+    }
+}
+
+/// What reading needs beside the table; cheap to copy.
+#[derive(Clone, Copy)]
+pub struct ReadContext<'a> {
+    /// Where findings go.
+    pub diagnostics: &'a Diagnostics,
+    /// Who fills in settings.
+    pub settings: &'a dyn Settings,
+}
+
+/// Whether a string is a template at all.
+pub(super) fn is_template(text: &str) -> bool {
+    text.contains("{{") || text.contains("{%")
+}
