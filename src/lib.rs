@@ -6,5 +6,5 @@ pub mod base;
 pub mod cli;
 pub mod diag;
 pub mod record;
-pub mod telemetry;
 pub mod spec;
+pub mod telemetry;
