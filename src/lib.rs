@@ -3,6 +3,7 @@
 //! The modules in reading order; each may import only those above it (see `ARCHITECTURE.md`).
 
 pub mod base;
+pub mod broker;
 pub mod cli;
 pub mod diag;
 pub mod record;

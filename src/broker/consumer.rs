@@ -1,0 +1,527 @@
+//! A group's consumer, driven by the one thread that owns it.
+//!
+//! Nothing is assigned, committed or reset behind the owner's back: a rebalance is only reported by
+//! [`Consumer::poll`], and the owner answers it with [`Consumer::assign`] or [`Consumer::unassign`]
+//! (the group waits until it does). Offsets are committed only when asked for. Polling must go on
+//! while partitions are paused. It does not decide where to start or what to commit.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::ClientContext;
+use rdkafka::TopicPartitionList;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaRespErr;
+
+use super::commit::{self, Commit, Committed};
+use super::context::ClientLog;
+use super::error::{BrokerError, ConsumeError};
+use super::message::Fetched;
+use super::properties::Role;
+use super::settings::ClientSettings;
+
+/// One partition of one topic, by its physical name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The physical name of the topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// Partition `partition` of `topic`.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.topic, self.partition)
+    }
+}
+
+/// How a consumer joins its group and how much it fetches ahead.
+#[derive(Debug, Clone)]
+pub struct ConsumerOptions {
+    /// The group.
+    pub group: String,
+    /// The physical names of the topics.
+    pub topics: Vec<Arc<str>>,
+    /// Static membership: a restart under the same id within the session is no rebalance.
+    pub instance_id: Option<String>,
+    /// When a silent member is taken for dead.
+    pub session_timeout: Duration,
+    /// How long the owner may go without polling before its partitions are given away.
+    pub max_poll_interval: Duration,
+    /// The most KiB fetched ahead of the owner, over all partitions.
+    pub queued_kbytes: u32,
+}
+
+impl ConsumerOptions {
+    /// The defaults: sessions of 10 s, polls at least every 5 minutes, 8 MiB fetched ahead.
+    pub fn new(group: impl Into<String>, topics: Vec<Arc<str>>) -> Self {
+        Self {
+            group: group.into(),
+            topics,
+            instance_id: None,
+            session_timeout: Duration::from_secs(10),
+            max_poll_interval: Duration::from_secs(300),
+            queued_kbytes: 8 * 1024,
+        }
+    }
+}
+
+/// What one poll brought.
+#[derive(Debug)]
+pub enum Polled<'c> {
+    /// A record.
+    Record(Fetched<'c>),
+    /// The group has changed; answer with [`Consumer::assign`] or [`Consumer::unassign`].
+    Rebalance(Rebalance),
+    /// Something is wrong; polling goes on unless the error says otherwise.
+    Error(ConsumeError),
+    /// Nothing in time, or only the client's own business: poll again.
+    Nothing,
+}
+
+/// A change of what this member reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rebalance {
+    /// The whole new assignment (the `range` assignor gives all or nothing). It may be empty.
+    Assigned(Vec<TopicPartition>),
+    /// All partitions are taken back.
+    Revoked {
+        /// What was assigned.
+        partitions: Vec<TopicPartition>,
+        /// True where others may read them already: nothing may be committed any more.
+        lost: bool,
+    },
+}
+
+/// Where reading a partition starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// At this offset.
+    Offset(i64),
+    /// At the oldest record.
+    Earliest,
+    /// Behind the newest record.
+    Latest,
+}
+
+impl StartAt {
+    fn to_client(self) -> Offset {
+        match self {
+            Self::Offset(offset) => Offset::Offset(offset),
+            Self::Earliest => Offset::Beginning,
+            Self::Latest => Offset::End,
+        }
+    }
+}
+
+/// A member of a group. Its methods may be called from one thread only, by convention, save
+/// [`Consumer::commit_later`] and the look-ups, which may be called from any.
+pub struct Consumer {
+    client: Arc<BaseConsumer<Context>>,
+    session_timeout: Duration,
+}
+
+/// How long a seek may take to reach the client's own threads.
+const SEEK_LIMIT: Duration = Duration::from_secs(5);
+
+impl Consumer {
+    /// Joins the group. `wake` is called, from a thread of the client, whenever there is something to
+    /// poll where there was nothing; it must be cheap and must not call back.
+    ///
+    /// # Errors
+    /// [`BrokerError::Settings`] where the client refuses its configuration. Unreachable brokers are
+    /// no error here; polling reports them.
+    pub fn open(
+        settings: &ClientSettings,
+        options: ConsumerOptions,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, BrokerError> {
+        let context = Context::new(options.group.clone());
+        let mut client: BaseConsumer<Context> = config(settings, &options)
+            .create_with_context(context)
+            .map_err(|error| BrokerError::from_client("open a consumer", &error))?;
+        client.set_nonempty_callback(wake);
+        let topics: Vec<&str> = options.topics.iter().map(|topic| &**topic).collect();
+        client.subscribe(&topics).map_err(|error| BrokerError::from_client("subscribe", &error))?;
+        Ok(Self { client: Arc::new(client), session_timeout: options.session_timeout })
+    }
+
+    /// Waits up to `wait` for whatever comes next. A zero wait takes what is there.
+    pub fn poll(&self, wait: Duration) -> Polled<'_> {
+        let context = self.client.context();
+        if let Some(rebalance) = context.take_rebalance() {
+            return Polled::Rebalance(rebalance);
+        }
+        match self.client.poll(wait) {
+            Some(Ok(message)) => Polled::Record(Fetched::new(message)),
+            Some(Err(error)) => Polled::Error(ConsumeError::from_client(&error, context.take_reason())),
+            // The client returns empty-handed right after a rebalance or the answer to a commit.
+            None => context.take_rebalance().map_or(Polled::Nothing, Polled::Rebalance),
+        }
+    }
+
+    /// Answers [`Rebalance::Assigned`], or starts the assigned partitions anew.
+    ///
+    /// # Errors
+    /// Where the client refuses, as it does while closing.
+    pub fn assign(&self, partitions: &[(TopicPartition, StartAt)]) -> Result<(), BrokerError> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for (partition, start) in partitions {
+            list.add_partition_offset(&partition.topic, partition.partition, start.to_client())
+                .map_err(|error| BrokerError::from_client("assign", &error))?;
+        }
+        self.client.assign(&list).map_err(|error| BrokerError::from_client("assign", &error))
+    }
+
+    /// Answers [`Rebalance::Revoked`].
+    pub fn unassign(&self) {
+        // Refused only by a client that is closing or beyond repair, where nothing is assigned.
+        let _ = self.client.unassign();
+    }
+
+    /// Whether the partitions were lost without being revoked: then nothing may be committed.
+    pub fn assignment_lost(&self) -> bool {
+        self.client.assignment_lost()
+    }
+
+    /// What the group has committed for these partitions, each exactly once, in any order.
+    ///
+    /// # Errors
+    /// Where the coordinator does not answer within `limit` or refuses.
+    pub fn committed(
+        &self,
+        partitions: &[TopicPartition],
+        limit: Duration,
+    ) -> Result<Vec<Committed>, BrokerError> {
+        let list = self
+            .client
+            .committed_offsets(list(partitions), limit)
+            .map_err(|error| BrokerError::from_client("committed offsets", &error))?;
+        commit::committed(&list)
+    }
+
+    /// The first offset whose record is not older than `millis` since the Unix epoch.
+    /// [`StartAt::Latest`] where there is none.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer within `limit` or refuse.
+    pub fn offsets_for_time(
+        &self,
+        partitions: &[TopicPartition],
+        millis: i64,
+        limit: Duration,
+    ) -> Result<Vec<(TopicPartition, StartAt)>, BrokerError> {
+        offsets_for_time(&*self.client, partitions, millis, limit)
+    }
+
+    /// The oldest offset and the one behind the newest record.
+    ///
+    /// # Errors
+    /// Where the broker does not answer within `limit` or refuses.
+    pub fn watermarks(&self, partition: &TopicPartition, limit: Duration) -> Result<(i64, i64), BrokerError> {
+        self.client
+            .fetch_watermarks(&partition.topic, partition.partition, limit)
+            .map_err(|error| BrokerError::from_client("watermarks", &error))
+    }
+
+    /// Which of these positions (the next offsets to read) are not on the broker, with the oldest
+    /// offset and the one behind the newest: what [`ConsumeError::OffsetOutOfRange`] leaves open.
+    ///
+    /// # Errors
+    /// As [`Consumer::watermarks`].
+    pub fn out_of_range(
+        &self,
+        positions: &[(TopicPartition, i64)],
+        limit: Duration,
+    ) -> Result<Vec<(TopicPartition, i64, i64)>, BrokerError> {
+        let mut gone = Vec::new();
+        for (partition, next) in positions {
+            let (low, high) = self.watermarks(partition, limit)?;
+            if *next < low || *next > high {
+                gone.push((partition.clone(), low, high));
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Commits without waiting; the answer comes by polling, through
+    /// [`Consumer::take_commit_results`]. Commits are carried out in the order in which they were
+    /// asked for.
+    ///
+    /// # Errors
+    /// Where nothing could be sent at all.
+    pub fn commit_later(&self, commits: &[Commit]) -> Result<(), BrokerError> {
+        if commits.is_empty() {
+            return Ok(());
+        }
+        self.client
+            .commit(&commit::to_client(commits)?, CommitMode::Async)
+            .map_err(|error| BrokerError::from_client("commit", &error))
+    }
+
+    /// Commits and waits for the answer, at most one session.
+    ///
+    /// # Errors
+    /// [`BrokerError::Stale`] where the partitions are another member's by now; else whatever kept
+    /// the coordinator from answering.
+    pub fn commit_now(&self, commits: &[Commit]) -> Result<(), BrokerError> {
+        self.commit_within(commits, self.session_timeout)
+    }
+
+    /// Commits and waits for the answer, at most `limit`. Past it the commit may still be carried out.
+    ///
+    /// # Errors
+    /// As [`Consumer::commit_now`]; [`BrokerError::Unreachable`] at the limit.
+    pub fn commit_within(&self, commits: &[Commit], limit: Duration) -> Result<(), BrokerError> {
+        if commits.is_empty() {
+            return Ok(());
+        }
+        // The client has no limit of its own here and can wait for a coordinator for long.
+        let list = commit::to_client(commits)?;
+        let client = Arc::clone(&self.client);
+        let (done, answer) = mpsc::sync_channel(1);
+        thread::Builder::new()
+            .name("kafka-commit".to_owned())
+            .spawn(move || {
+                let result = client.commit(&list, CommitMode::Sync);
+                drop(client);
+                let _ = done.send(result);
+            })
+            .map_err(|error| BrokerError::Other { retriable: true, message: format!("commit: {error}") })?;
+        match answer.recv_timeout(limit) {
+            Ok(result) => result.map_err(|error| BrokerError::from_client("commit", &error)),
+            Err(_) => Err(BrokerError::Unreachable(format!("commit: no answer within {limit:?}"))),
+        }
+    }
+
+    /// The answers to commits since the last call, oldest first: the partitions that were committed,
+    /// or why they were not. Answers to [`Consumer::commit_now`] may be among them.
+    pub fn take_commit_results(&self) -> Vec<Result<Vec<TopicPartition>, BrokerError>> {
+        self.client.context().take_commits()
+    }
+
+    /// Stops fetching these partitions and throws away what was fetched ahead.
+    pub fn pause(&self, partitions: &[TopicPartition]) {
+        // Fails only for partitions that are not assigned, which are as good as paused.
+        let _ = self.client.pause(&list(partitions));
+    }
+
+    /// Fetches these partitions again, from where polling stood.
+    pub fn resume(&self, partitions: &[TopicPartition]) {
+        let _ = self.client.resume(&list(partitions));
+    }
+
+    /// Reads an assigned partition on from `offset`.
+    ///
+    /// # Errors
+    /// Where the partition is not assigned, or its start is not settled yet.
+    pub fn seek(&self, partition: &TopicPartition, offset: i64) -> Result<(), BrokerError> {
+        self.seek_to(partition, StartAt::Offset(offset))
+    }
+
+    /// Reads an assigned partition on from `start`.
+    ///
+    /// # Errors
+    /// As [`Consumer::seek`].
+    pub fn seek_to(&self, partition: &TopicPartition, start: StartAt) -> Result<(), BrokerError> {
+        self.client
+            .seek(&partition.topic, partition.partition, start.to_client(), SEEK_LIMIT)
+            .map_err(|error| BrokerError::from_client("seek", &error))
+    }
+
+    /// Leaves the group (a static member only disconnects) without committing anything. Returns false
+    /// where that took longer than `deadline`; a helper thread then goes on with it.
+    pub fn close(self, deadline: Duration) -> bool {
+        self.client.context().closing.store(true, Ordering::Release);
+        // A rebalance that nobody answered would hold up the closing for ever.
+        let _ = self.client.unassign();
+        let client = self.client;
+        let (done, closed) = mpsc::sync_channel(1);
+        let closer = thread::Builder::new().name("kafka-close".to_owned()).spawn(move || {
+            drop(client);
+            let _ = done.send(());
+        });
+        closer.is_ok() && closed.recv_timeout(deadline).is_ok()
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").finish_non_exhaustive()
+    }
+}
+
+/// What every look-up by time shares, whoever asks.
+pub(super) fn offsets_for_time<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    partitions: &[TopicPartition],
+    millis: i64,
+    limit: Duration,
+) -> Result<Vec<(TopicPartition, StartAt)>, BrokerError> {
+    let failed = |error: KafkaError| BrokerError::from_client("offsets for a time", &error);
+    let mut times = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        times
+            .add_partition_offset(&partition.topic, partition.partition, Offset::Offset(millis.max(0)))
+            .map_err(failed)?;
+    }
+    let found = client.offsets_for_times(times, limit).map_err(failed)?;
+    found
+        .elements()
+        .iter()
+        .map(|element| {
+            element.error().map_err(failed)?;
+            let start = match element.offset() {
+                Offset::Offset(offset) => StartAt::Offset(offset),
+                _ => StartAt::Latest,
+            };
+            Ok((TopicPartition::new(element.topic(), element.partition()), start))
+        })
+        .collect()
+}
+
+pub(super) fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.partition);
+    }
+    list
+}
+
+pub(super) fn partitions(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    list.elements().iter().map(|element| TopicPartition::new(element.topic(), element.partition())).collect()
+}
+
+fn config(settings: &ClientSettings, options: &ConsumerOptions) -> ClientConfig {
+    let mut config = settings.config(Role::Consumer);
+    let session = options.session_timeout.as_millis().max(1);
+    if config.get("heartbeat.interval.ms").is_none() {
+        config.set("heartbeat.interval.ms", (session / 3).clamp(1, 3_000).to_string());
+    }
+    config
+        .set("group.id", &options.group)
+        .set("group.protocol", "classic")
+        .set("partition.assignment.strategy", "range")
+        .set("session.timeout.ms", session.to_string())
+        .set("max.poll.interval.ms", options.max_poll_interval.as_millis().max(session).to_string())
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("allow.auto.create.topics", "false")
+        .set("isolation.level", "read_committed")
+        .set("queued.max.messages.kbytes", options.queued_kbytes.max(1).to_string())
+        .set("fetch.queue.backoff.ms", "5");
+    if let Some(id) = &options.instance_id {
+        config.set("group.instance.id", id);
+    }
+    config
+}
+
+/// Collects what the client reports while it is polled.
+struct Context {
+    log: ClientLog,
+    closing: AtomicBool,
+    pending: AtomicBool,
+    rebalances: Mutex<VecDeque<Rebalance>>,
+    commits: Mutex<Vec<Result<Vec<TopicPartition>, BrokerError>>>,
+    reason: Mutex<Option<String>>,
+}
+
+/// Answers to commits that nobody took; past it the oldest go.
+const MAX_COMMIT_RESULTS: usize = 1_024;
+
+impl Context {
+    fn new(group: String) -> Self {
+        Self {
+            log: ClientLog::new(group),
+            closing: AtomicBool::new(false),
+            pending: AtomicBool::new(false),
+            rebalances: Mutex::new(VecDeque::new()),
+            commits: Mutex::new(Vec::new()),
+            reason: Mutex::new(None),
+        }
+    }
+
+    fn take_rebalance(&self) -> Option<Rebalance> {
+        if !self.pending.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut rebalances = self.rebalances.lock();
+        let next = rebalances.pop_front();
+        self.pending.store(!rebalances.is_empty(), Ordering::Release);
+        next
+    }
+
+    fn take_reason(&self) -> Option<String> {
+        self.reason.lock().take()
+    }
+
+    fn take_commits(&self) -> Vec<Result<Vec<TopicPartition>, BrokerError>> {
+        std::mem::take(&mut *self.commits.lock())
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, kind: &str, message: &str) {
+        self.log.line(level, kind, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.log.line(RDKafkaLogLevel::Warning, "error", &format!("{error}: {reason}"));
+        *self.reason.lock() = Some(reason.to_owned());
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, client: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.closing.load(Ordering::Acquire) {
+            let _ = client.unassign();
+            return;
+        }
+        let partitions = partitions(list);
+        let rebalance = match kind {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assigned(partitions),
+            _ => Rebalance::Revoked { partitions, lost: client.assignment_lost() },
+        };
+        self.rebalances.lock().push_back(rebalance);
+        self.pending.store(true, Ordering::Release);
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        let outcome = match result {
+            // There was nothing new to commit.
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => return,
+            Err(error) => Err(BrokerError::from_client("commit", &error)),
+            Ok(()) => each_committed(offsets),
+        };
+        let mut commits = self.commits.lock();
+        if commits.len() == MAX_COMMIT_RESULTS {
+            drop(commits.remove(0));
+        }
+        commits.push(outcome);
+    }
+}
+
+/// A commit as a whole may pass while one of its partitions was refused.
+fn each_committed(offsets: &TopicPartitionList) -> Result<Vec<TopicPartition>, BrokerError> {
+    for element in offsets.elements() {
+        element.error().map_err(|error| BrokerError::from_client("commit", &error))?;
+    }
+    Ok(partitions(offsets))
+}
