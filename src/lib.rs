@@ -6,6 +6,8 @@ pub mod base;
 pub mod broker;
 pub mod cli;
 pub mod diag;
+pub mod expr;
 pub mod record;
 pub mod spec;
+pub mod steps;
 pub mod telemetry;

@@ -1,11 +1,21 @@
 //! Expressions and templates over a record or a job: compile once, evaluate often.
 //!
-//! The only module that names the interpreter. A plain path, a constant or a template of paths never
-//! enters it. Evaluation is bounded in fuel, output and recursion; undefined is an error; message data
-//! is never rendered as a template.
+//! The only module that names the interpreter. A plain path, a constant, a comparison of paths or a
+//! template of paths never enters it. Evaluation is bounded in fuel, output and recursion; undefined
+//! is an error; message data is never rendered as a template.
 
+mod analyse;
 mod compile;
+mod convert;
+mod error;
+mod expression;
+mod fast;
+mod functions;
+mod interpreter;
 mod scope;
+mod template;
 
-pub use compile::{CompileError, Expression, Template, TemplateTree};
-pub use scope::{Found, Root, RootSet, Scope};
+pub use error::CompileError;
+pub use expression::Expression;
+pub use scope::{EnvScope, Found, Root, RootSet, Scope};
+pub use template::{Template, TemplateTree};

@@ -1,6 +1,8 @@
-//! What an expression can see, without copying any of it.
+//! What an expression can see, without copying any of it. Nothing is decoded here.
 
 use serde_json::Value as Json;
+
+use crate::base::Failure;
 
 /// A name that may stand first in a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,15 +112,33 @@ pub trait Scope: Sync {
     /// only reached by name ([`Root::Headers`], [`Root::Steps`]).
     ///
     /// # Errors
-    /// A message where what stands there cannot be said (a key that is not UTF-8).
-    fn root(&self, root: Root) -> Result<Option<Found<'_>>, String>;
+    /// A failure where what stands there cannot be said (a key that is not UTF-8).
+    fn root(&self, root: Root) -> Result<Option<Found<'_>>, Failure>;
 
     /// What stands under `name` in `headers` or `steps`.
     ///
     /// # Errors
     /// As [`Scope::root`].
-    fn named(&self, root: Root, name: &str) -> Result<Option<Found<'_>>, String>;
+    fn named(&self, root: Root, name: &str) -> Result<Option<Found<'_>>, Failure>;
 
     /// The names under `headers` or `steps`, for the rare expression that walks them.
     fn names(&self, root: Root) -> Vec<String>;
+}
+
+/// The scope of settings that are filled in when a config is loaded: `env` and nothing else.
+#[derive(Debug, Clone, Copy)]
+pub struct EnvScope<'a>(pub &'a Json);
+
+impl Scope for EnvScope<'_> {
+    fn root(&self, root: Root) -> Result<Option<Found<'_>>, Failure> {
+        Ok((root == Root::Env).then_some(Found::Json(self.0)))
+    }
+
+    fn named(&self, _: Root, _: &str) -> Result<Option<Found<'_>>, Failure> {
+        Ok(None)
+    }
+
+    fn names(&self, _: Root) -> Vec<String> {
+        Vec::new()
+    }
 }

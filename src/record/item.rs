@@ -43,6 +43,17 @@ pub struct Item<'r> {
     headers: Vec<HeaderChange>,
 }
 
+impl std::fmt::Debug for Item<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Item")
+            .field("topic", &self.raw.topic)
+            .field("partition", &self.raw.partition)
+            .field("offset", &self.raw.offset)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<'r> Item<'r> {
     /// The record before its first step.
     pub fn new(raw: RawRecord<'r>, codec: &'r dyn Codec, attempt: u32) -> Self {

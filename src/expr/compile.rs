@@ -1,0 +1,90 @@
+//! From the text of an expression to what runs: a constant, a fast program or the interpreter's.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use minijinja::machinery;
+use serde_json::Value as Json;
+
+use super::analyse;
+use super::convert::to_json;
+use super::fast::Node;
+use super::interpreter::{Interpreted, syntax_error};
+use super::{CompileError, RootSet};
+use crate::base::Failure;
+
+/// What an expression was compiled to.
+pub(super) enum Program {
+    /// The same whatever the scope.
+    Constant(Json),
+    /// Evaluated here; the interpreter only settles the rare cases that a node leaves open.
+    Fast(Node, LazyInterpreted),
+    /// Everything else.
+    Interpreted(Interpreted),
+}
+
+/// The interpreter's program behind a fast one, compiled when it is first asked for.
+pub(super) struct LazyInterpreted {
+    source: String,
+    cell: OnceLock<Interpreted>,
+}
+
+impl LazyInterpreted {
+    pub(super) fn get(&self) -> Result<&Interpreted, Failure> {
+        if self.cell.get().is_none() {
+            let compiled = Interpreted::expression(&self.source)
+                .map_err(|error| Failure::permanent("expression", error.message))?;
+            return Ok(self.cell.get_or_init(|| compiled));
+        }
+        self.cell.get().ok_or_else(|| Failure::permanent("expression", "the expression is not compiled"))
+    }
+}
+
+/// Compiles `source` and says which roots it reads.
+pub(super) fn compile(source: &str, allowed: RootSet) -> Result<(Program, RootSet), CompileError> {
+    if let Some(range) = delimiter(source) {
+        let inner = source.trim().trim_start_matches("{{").trim_end_matches("}}").trim();
+        let mut error =
+            CompileError::new("this is an expression, not a template: write it without `{{ }}`", range);
+        error.suggestion = source.trim().starts_with("{{").then(|| inner.to_owned());
+        return Err(error);
+    }
+    if source.trim().is_empty() {
+        return Err(CompileError::new("the expression is empty", 0..source.len()));
+    }
+    let tree = machinery::parse_expr(source).map_err(|error| syntax_error(&error, source))?;
+    let analysis = analyse::expression(&tree, source, allowed)?;
+    let program = match Node::from_tree(&tree) {
+        Some(Node::Constant(value)) => Program::Constant(value),
+        Some(node) => {
+            Program::Fast(node, LazyInterpreted { source: source.to_owned(), cell: OnceLock::new() })
+        }
+        None => match tree.as_const().and_then(|value| to_json(&value).ok()) {
+            Some(value) => Program::Constant(value),
+            None => Program::Interpreted(Interpreted::expression(source)?),
+        },
+    };
+    Ok((program, analysis.reads))
+}
+
+/// Where a template's delimiter stands outside of string literals.
+fn delimiter(source: &str) -> Option<Range<usize>> {
+    let mut quote = None;
+    let mut escaped = false;
+    for (index, byte) in source.bytes().enumerate() {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if byte == b'\\' => escaped = true,
+            Some(open) if byte == open => quote = None,
+            Some(_) => {}
+            None if matches!(byte, b'"' | b'\'') => quote = Some(byte),
+            None if matches!(source.get(index..index + 2), Some("{{" | "{%")) => {
+                let end =
+                    source.rfind("}}").or_else(|| source.rfind("%}")).map_or(source.len(), |end| end + 2);
+                return Some(index..end.max(index + 2));
+            }
+            None => {}
+        }
+    }
+    None
+}

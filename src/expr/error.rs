@@ -1,0 +1,46 @@
+//! What is wrong with the text of an expression or template.
+
+use std::fmt;
+use std::ops::Range;
+
+/// A text that does not compile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompileError {
+    /// What is wrong, in one line.
+    pub message: String,
+    /// Where: bytes of the source; may be empty where only a place is known.
+    pub range: Range<usize>,
+    /// What may have been meant; a name or a text to write instead.
+    pub suggestion: Option<String>,
+}
+
+impl CompileError {
+    pub(super) fn new(message: impl Into<String>, range: Range<usize>) -> Self {
+        Self { message: message.into(), range, suggestion: None }
+    }
+
+    /// The same error with the nearest of `known` to `name`, if one is near.
+    pub(super) fn near<'a>(mut self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        self.suggestion = known
+            .into_iter()
+            .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+            .filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(name.len()) / 4)
+            .min()
+            .map(|(_, candidate)| candidate.to_owned());
+        self
+    }
+
+    /// The same error in a text that begins `offset` bytes further on.
+    pub(super) fn shifted(mut self, offset: usize) -> Self {
+        self.range = self.range.start + offset..self.range.end + offset;
+        self
+    }
+}
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for CompileError {}

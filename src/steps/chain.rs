@@ -1,0 +1,206 @@
+//! The steps of a stage, open and in order.
+//!
+//! A chain of ready steps runs without a future. Failures carry the name of the step they came from.
+//! A step's own retry policy tries only that step again; the stage's policy sees what is left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use super::{Flow, ItemScope, OpenError, Ports, Runnable, StepContext, StepPlan, decode_for};
+use crate::base::{Failure, RetryPolicy};
+use crate::expr::{Expression, RootSet};
+use crate::record::Item;
+
+/// Open steps; shared by all records of a stage.
+pub struct Chain {
+    steps: Vec<OpenStep>,
+    env: Arc<Json>,
+    waits: bool,
+}
+
+struct OpenStep {
+    name: Arc<str>,
+    when: Option<Expression>,
+    timeout: Option<Duration>,
+    retry: Option<Arc<RetryPolicy>>,
+    reads: RootSet,
+    runnable: Runnable,
+}
+
+impl Chain {
+    /// Opens `plans` in their order.
+    ///
+    /// # Errors
+    /// The first step that cannot be opened.
+    pub fn open(plans: &[StepPlan], env: Arc<Json>, ports: &Ports) -> Result<Self, OpenError> {
+        let steps = plans.iter().map(|plan| open(plan, ports)).collect::<Result<Vec<_>, _>>()?;
+        let waits = steps.iter().any(OpenStep::waits);
+        Ok(Self { steps, env, waits })
+    }
+
+    /// Whether a run may wait; such a chain must be run with [`Chain::run`].
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// What expressions see as `env`.
+    pub fn env(&self) -> &Arc<Json> {
+        &self.env
+    }
+
+    /// Runs all steps without waiting and pushes what is left of `item` to `out`: nothing where it
+    /// was filtered out. Only for chains that do not wait.
+    ///
+    /// # Errors
+    /// The first failure, with its step's name; `out` is then as it was.
+    pub fn run_now<'r>(&self, item: Item<'r>, out: &mut Vec<Item<'r>>) -> Result<(), Failure> {
+        let before = out.len();
+        self.run_now_from(0, item, out).inspect_err(|_| out.truncate(before))
+    }
+
+    fn run_now_from<'r>(
+        &self,
+        first: usize,
+        mut item: Item<'r>,
+        out: &mut Vec<Item<'r>>,
+    ) -> Result<(), Failure> {
+        for (index, step) in self.steps.iter().enumerate().skip(first) {
+            match self.run_ready(step, &mut item).map_err(|failure| failure.in_step(&step.name))? {
+                Flow::Next => {}
+                Flow::Filtered => return Ok(()),
+                Flow::Many(items) => {
+                    return items.into_iter().try_for_each(|item| self.run_now_from(index + 1, item, out));
+                }
+            }
+        }
+        out.push(item);
+        Ok(())
+    }
+
+    fn run_ready<'r>(&self, step: &OpenStep, item: &mut Item<'r>) -> Result<Flow<'r>, Failure> {
+        if !step.applies(item, &self.env)? {
+            return Ok(Flow::Next);
+        }
+        match &step.runnable {
+            Runnable::Ready(ready) => ready.run(item, &self.context(step)),
+            Runnable::Waiting(_) => {
+                Err(Failure::fatal("internal", "a step that waits was run without waiting"))
+            }
+        }
+    }
+
+    /// Runs all steps and pushes what is left of `item` to `out`: nothing where it was filtered out.
+    /// Dropping the future abandons the run; what was asked of others may have happened.
+    ///
+    /// # Errors
+    /// The first failure, with its step's name; `out` is then as it was.
+    pub async fn run<'r>(&self, item: Item<'r>, out: &mut Vec<Item<'r>>) -> Result<(), Failure> {
+        let before = out.len();
+        let mut open = vec![(0, item)];
+        while let Some((first, item)) = open.pop() {
+            if let Err(failure) = self.run_from(first, item, &mut open, out).await {
+                out.truncate(before);
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one item from step `first` to its end; parts of it that go on are pushed to `open`, the
+    /// first on top, so that everything comes out in order.
+    async fn run_from<'r>(
+        &self,
+        first: usize,
+        mut item: Item<'r>,
+        open: &mut Vec<(usize, Item<'r>)>,
+        out: &mut Vec<Item<'r>>,
+    ) -> Result<(), Failure> {
+        for (index, step) in self.steps.iter().enumerate().skip(first) {
+            let flow = self.run_retried(step, &mut item).await;
+            match flow.map_err(|failure| failure.in_step(&step.name))? {
+                Flow::Next => {}
+                Flow::Filtered => return Ok(()),
+                Flow::Many(items) => {
+                    open.extend(items.into_iter().rev().map(|item| (index + 1, item)));
+                    return Ok(());
+                }
+            }
+        }
+        out.push(item);
+        Ok(())
+    }
+
+    async fn run_retried<'r>(&self, step: &OpenStep, item: &mut Item<'r>) -> Result<Flow<'r>, Failure> {
+        if !step.applies(item, &self.env)? {
+            return Ok(Flow::Next);
+        }
+        let mut attempt = 1;
+        loop {
+            let failure = match self.run_once(step, item).await {
+                Ok(flow) => return Ok(flow),
+                Err(failure) => failure,
+            };
+            let wait =
+                step.retry.as_ref().and_then(|retry| retry.next_wait(attempt, &failure, rand::random()));
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(failure),
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn run_once<'r>(&self, step: &OpenStep, item: &mut Item<'r>) -> Result<Flow<'r>, Failure> {
+        let context = self.context(step);
+        match &step.runnable {
+            Runnable::Ready(ready) => ready.run(item, &context),
+            Runnable::Waiting(waiting) => match step.timeout {
+                None => waiting.run(item, context).await,
+                Some(limit) => {
+                    tokio::time::timeout(limit, waiting.run(item, context)).await.unwrap_or_else(|_| {
+                        let limit = crate::base::format_duration(limit);
+                        Err(Failure::transient("timeout", format!("the step took longer than {limit}")))
+                    })
+                }
+            },
+        }
+    }
+
+    fn context<'a>(&'a self, step: &'a OpenStep) -> StepContext<'a> {
+        StepContext { name: &step.name, env: &self.env }
+    }
+}
+
+impl OpenStep {
+    fn waits(&self) -> bool {
+        matches!(self.runnable, Runnable::Waiting(_))
+            || self.retry.as_ref().is_some_and(|retry| retry.max_attempts > 1)
+    }
+
+    /// Whether the step is for this item; decodes it first where an expression will look at its value.
+    fn applies(&self, item: &mut Item<'_>, env: &Json) -> Result<bool, Failure> {
+        if let Some(when) = &self.when {
+            decode_for(item, when.reads())?;
+            if !when.truthy(&ItemScope::new(item, env))? {
+                return Ok(false);
+            }
+        }
+        decode_for(item, self.reads)?;
+        Ok(true)
+    }
+}
+
+fn open(plan: &StepPlan, ports: &Ports) -> Result<OpenStep, OpenError> {
+    let runnable =
+        plan.body.open(ports).map_err(|error| OpenError { step: plan.name.to_string(), ..error })?;
+    Ok(OpenStep {
+        name: Arc::clone(&plan.name),
+        when: plan.when.clone(),
+        timeout: plan.timeout,
+        retry: plan.retry.clone(),
+        reads: plan.body.reads(),
+        runnable,
+    })
+}

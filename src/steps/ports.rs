@@ -1,0 +1,6 @@
+//! What a step may ask of the world. Only what is shared between steps lives here; nothing is opened
+//! until a step asks for it.
+
+/// Shared handles, cheap to clone. One for an engine, so that stages share pools.
+#[derive(Debug, Clone, Default)]
+pub struct Ports {}

@@ -1,0 +1,121 @@
+//! What expressions see of an item. Nothing is decoded here: see [`decode_for`].
+
+use std::sync::OnceLock;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::Value as Json;
+
+use crate::base::Failure;
+use crate::expr::{Found, Root, RootSet, Scope};
+use crate::record::{HeaderChange, Item};
+
+/// Decodes the item's value if an expression that reads `reads` is about to look at it.
+///
+/// # Errors
+/// The codec's poison failure.
+pub fn decode_for(item: &mut Item<'_>, reads: RootSet) -> Result<(), Failure> {
+    if reads.contains(Root::Value) { item.decode() } else { Ok(()) }
+}
+
+/// An item and the environment, as expressions see them. A key or header that is not UTF-8 is an
+/// error only for the expression that touches it.
+pub struct ItemScope<'a> {
+    item: &'a Item<'a>,
+    env: &'a Json,
+    timestamp: OnceLock<String>,
+}
+
+impl<'a> ItemScope<'a> {
+    /// The scope of `item`.
+    pub fn new(item: &'a Item<'a>, env: &'a Json) -> Self {
+        Self { item, env, timestamp: OnceLock::new() }
+    }
+
+    fn timestamp(&self) -> Found<'_> {
+        match self.item.raw.timestamp.and_then(DateTime::<Utc>::from_timestamp_millis) {
+            None => Found::Null,
+            Some(time) => {
+                Found::Text(self.timestamp.get_or_init(|| time.to_rfc3339_opts(SecondsFormat::Millis, true)))
+            }
+        }
+    }
+
+    /// The last value under `name` once the item's own changes are made: the outer `None` means no
+    /// such header.
+    fn header(&self, name: &str) -> Option<Option<&[u8]>> {
+        for change in self.item.header_changes().iter().rev() {
+            match change {
+                HeaderChange::Set(set, value) if &**set == name => return Some(value.as_deref()),
+                HeaderChange::Remove(removed) if &**removed == name => return None,
+                HeaderChange::Set(..) | HeaderChange::Remove(_) => {}
+            }
+        }
+        self.item.raw.headers.last(name)
+    }
+}
+
+impl Scope for ItemScope<'_> {
+    fn root(&self, root: Root) -> Result<Option<Found<'_>>, Failure> {
+        let raw = &self.item.raw;
+        Ok(match root {
+            Root::Value => self.item.peek().map(Found::Json),
+            Root::Key => Some(match raw.key {
+                None => Found::Null,
+                Some(bytes) => Found::Text(
+                    std::str::from_utf8(bytes)
+                        .map_err(|_| Failure::poison("key-not-text", "the record's key is not UTF-8 text"))?,
+                ),
+            }),
+            Root::Topic => Some(Found::Text(raw.topic)),
+            Root::Partition => Some(Found::Integer(raw.partition.into())),
+            Root::Offset => Some(Found::Integer(raw.offset)),
+            Root::Timestamp => Some(self.timestamp()),
+            Root::Env => Some(Found::Json(self.env)),
+            Root::Headers | Root::Steps => None,
+        })
+    }
+
+    fn named(&self, root: Root, name: &str) -> Result<Option<Found<'_>>, Failure> {
+        match root {
+            Root::Steps => Ok(self.item.result(name).map(Found::Json)),
+            Root::Headers => match self.header(name) {
+                None => Ok(None),
+                Some(None) => Ok(Some(Found::Null)),
+                Some(Some(bytes)) => match std::str::from_utf8(bytes) {
+                    Ok(text) => Ok(Some(Found::Text(text))),
+                    Err(_) => Err(Failure::poison(
+                        "header-not-text",
+                        format!("the header `{name}` is not UTF-8 text"),
+                    )),
+                },
+            },
+            _ => Ok(None),
+        }
+    }
+
+    fn names(&self, root: Root) -> Vec<String> {
+        match root {
+            Root::Steps => self.item.results().iter().map(|(name, _)| name.to_string()).collect(),
+            Root::Headers => self.header_names(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl ItemScope<'_> {
+    fn header_names(&self) -> Vec<String> {
+        let headers = self.item.raw.headers;
+        let mut names: Vec<String> = Vec::new();
+        let raw = (0..headers.len()).map(|index| headers.get(index).0);
+        let set = self.item.header_changes().iter().filter_map(|change| match change {
+            HeaderChange::Set(name, _) => Some(&**name),
+            HeaderChange::Remove(_) => None,
+        });
+        for name in raw.chain(set) {
+            if self.header(name).is_some() && !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
+}

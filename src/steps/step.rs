@@ -1,0 +1,120 @@
+//! What a step is: planned by `check`, opened when a generation starts, run on each record.
+//!
+//! A step that never waits is a [`ReadyStep`] and runs without a future; the others are
+//! [`WaitingStep`]s. A step changes its item only when it succeeds, so that it can be tried again.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use super::Ports;
+use crate::base::{Failure, RetryPolicy};
+use crate::expr::{Expression, RootSet};
+use crate::record::Item;
+
+/// A checked step as the catalog holds it.
+#[derive(Debug, Clone)]
+pub struct StepPlan {
+    /// Its identity in its place; the name of its result under `steps`.
+    pub name: Arc<str>,
+    /// The word in TOML.
+    pub kind: &'static str,
+    /// Which records it is for; `None`: all.
+    pub when: Option<Expression>,
+    /// How long one run may take; only a step that waits can be cut short.
+    pub timeout: Option<Duration>,
+    /// Its own retries, before the stage's policy sees a failure.
+    pub retry: Option<Arc<RetryPolicy>>,
+    /// What it does.
+    pub body: Arc<dyn StepBody>,
+}
+
+/// What a step does, checked and not yet opened.
+pub trait StepBody: fmt::Debug + Send + Sync {
+    /// The word in TOML.
+    fn kind(&self) -> &'static str;
+
+    /// Whether a run may wait for something outside.
+    fn waits(&self) -> bool {
+        false
+    }
+
+    /// What it looks at.
+    fn reads(&self) -> RootSet;
+
+    /// Makes it ready to run, once a generation.
+    ///
+    /// # Errors
+    /// Where something it needs cannot be had (a client that cannot be built).
+    fn open(&self, ports: &Ports) -> Result<Runnable, OpenError>;
+}
+
+/// A step that could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("step `{step}`: {message}")]
+pub struct OpenError {
+    /// The step's name; empty until the chain fills it in.
+    pub step: String,
+    /// Why.
+    pub message: String,
+}
+
+impl OpenError {
+    /// An error of the step that is being opened.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { step: String::new(), message: message.into() }
+    }
+}
+
+/// A step that is open.
+pub enum Runnable {
+    /// It never waits.
+    Ready(Box<dyn ReadyStep>),
+    /// It may wait.
+    Waiting(Box<dyn WaitingStep>),
+}
+
+/// What a step knows besides its item.
+#[derive(Debug, Clone, Copy)]
+pub struct StepContext<'a> {
+    /// The step's name.
+    pub name: &'a Arc<str>,
+    /// The declared environment.
+    pub env: &'a Arc<Json>,
+}
+
+/// Where an item goes after a step.
+#[derive(Debug)]
+pub enum Flow<'r> {
+    /// To the next step.
+    Next,
+    /// Nowhere: it is finished and counted as filtered.
+    Filtered,
+    /// These go on in its place, in this order.
+    Many(Vec<Item<'r>>),
+}
+
+/// A step that runs to its end without waiting.
+pub trait ReadyStep: Send + Sync {
+    /// Runs on one item.
+    ///
+    /// # Errors
+    /// Whatever ends the attempt; the item is then as before.
+    fn run<'r>(&self, item: &mut Item<'r>, context: &StepContext<'_>) -> Result<Flow<'r>, Failure>;
+}
+
+/// One run of a step that waits.
+pub type BoxedRun<'a, 'r> = Pin<Box<dyn Future<Output = Result<Flow<'r>, Failure>> + Send + 'a>>;
+
+/// A step that may wait for something outside.
+pub trait WaitingStep: Send + Sync {
+    /// Runs on one item. Dropping the future abandons the run and leaves the item as before.
+    ///
+    /// # Errors
+    /// Whatever ends the attempt; the item is then as before.
+    fn run<'a, 'r: 'a>(&'a self, item: &'a mut Item<'r>, context: StepContext<'a>) -> BoxedRun<'a, 'r>;
+}
