@@ -6,6 +6,7 @@ pub mod base;
 pub mod broker;
 pub mod cli;
 pub mod diag;
+pub mod engine;
 pub mod expr;
 pub mod record;
 pub mod spec;
