@@ -2,12 +2,30 @@
 //!
 //! Text in, findings and specs out; no IO, and no name is looked up across files here.
 
+mod about;
+mod dlqs;
+mod env;
+mod http_clients;
 mod node;
 mod parse;
 mod reader;
+mod retries;
+mod sections;
 mod setting;
+mod stages;
+mod topics;
+mod words;
 
+pub use about::About;
+pub use dlqs::DlqSpec;
+pub use env::EnvSpec;
+pub use http_clients::{Credential, HttpClientSpec};
 pub use node::{Entry, Node, NodeValue, Table};
 pub use parse::parse;
 pub use reader::TableReader;
+pub use retries::{BackoffSpec, RetrySpec};
+pub use sections::{Definition, Definitions, Sections};
 pub use setting::{NoSettings, ReadContext, Resolved, Settings, Spanned, ValueKind};
+pub use stages::{OutputSpec, STAGE_KEYS, StageSpec, read_steps};
+pub use topics::{Retention, TopicSpec};
+pub use words::{Compression, Decoding, DlqHeaders, Guarantee, OnLost, Order, Start, Tombstones, Unmatched};

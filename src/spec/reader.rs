@@ -23,6 +23,7 @@ pub struct TableReader<'a> {
     /// Findings and settings.
     pub context: ReadContext<'a>,
     defaults: Option<&'a Table>,
+    partial: bool,
     asked: Vec<String>,
 }
 
@@ -35,13 +36,20 @@ enum Mismatch {
 impl<'a> TableReader<'a> {
     /// A reader for `table`; `what` names it in messages.
     pub fn new(table: &'a Table, what: impl Into<String>, context: ReadContext<'a>) -> Self {
-        Self { table, what: what.into(), context, defaults: None, asked: Vec::new() }
+        Self { table, what: what.into(), context, defaults: None, partial: false, asked: Vec::new() }
     }
 
     /// The same reader, which takes from `defaults` what the table leaves out.
     #[must_use]
     pub fn with_defaults(mut self, defaults: Option<&'a Table>) -> Self {
         self.defaults = defaults;
+        self
+    }
+
+    /// The same reader for a table that need not be whole, such as defaults: nothing is required.
+    #[must_use]
+    pub fn partial(mut self) -> Self {
+        self.partial = true;
         self
     }
 
@@ -84,6 +92,9 @@ impl<'a> TableReader<'a> {
     /// Reads a key that has to be there: `table.required("url", TableReader::string)`.
     pub fn required<T>(&mut self, key: &str, read: impl FnOnce(&mut Self, &str) -> Option<T>) -> Option<T> {
         if self.entry(key).is_none() {
+            if self.partial {
+                return None;
+            }
             self.report(
                 Diagnostic::new(&codes::KEY_MISSING, format!("{} has no `{key}`", self.what))
                     .at(self.table.span, format!("`{key}` is missing")),

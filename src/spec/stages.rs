@@ -1,0 +1,218 @@
+//! `[stages.NAME]`: a consumer of topics that applies steps and writes outputs.
+
+use std::time::Duration;
+
+use super::{
+    About, Decoding, Entry, Guarantee, NodeValue, OnLost, Order, Spanned, Start, Table, TableReader,
+    Tombstones, Unmatched,
+};
+use crate::base::ByteSize;
+use crate::diag::Span;
+
+/// A stage as written.
+#[derive(Debug, Clone)]
+pub struct StageSpec<'a> {
+    /// The place of the table.
+    pub span: Span,
+    /// What people read.
+    pub about: About,
+    /// The topics it reads.
+    pub from: Option<Vec<Spanned<String>>>,
+    /// Where its records go; `None`: what is written is wrong.
+    pub outputs: Option<Vec<OutputSpec<'a>>>,
+    /// The place of `to`, where that is how the output is written.
+    pub to: Option<Span>,
+    /// True: every output that matches; false: the first.
+    pub match_all: Option<Spanned<bool>>,
+    /// The fate of a record that no output takes.
+    pub unmatched: Option<Spanned<Unmatched>>,
+    /// What must come one after the other.
+    pub order: Option<Spanned<Order>>,
+    /// How many records may wait in steps at one time.
+    pub concurrency: Option<Spanned<i64>>,
+    /// How many records may be in flight.
+    pub window_records: Option<Spanned<i64>>,
+    /// How many bytes may be in flight.
+    pub window_bytes: Option<Spanned<ByteSize>>,
+    /// How far a partition may be ahead of its contiguous offset.
+    pub ahead: Option<Spanned<i64>>,
+    /// Where a group without offsets starts.
+    pub start: Option<Spanned<Start>>,
+    /// What happens where a committed offset is gone.
+    pub on_lost: Option<Spanned<OnLost>>,
+    /// How values are read.
+    pub decode: Option<Spanned<Decoding>>,
+    /// What a null value is.
+    pub tombstones: Option<Spanned<Tombstones>>,
+    /// Its steps, as tables; each kind reads its own.
+    pub steps: Vec<&'a Table>,
+    /// The name of its retry policy.
+    pub retry: Option<Spanned<String>>,
+    /// The name of its DLQ.
+    pub dlq: Option<Spanned<String>>,
+    /// How long a record may take in all.
+    pub deadline: Option<Spanned<Duration>>,
+    /// How often offsets are committed.
+    pub commit_interval: Option<Spanned<Duration>>,
+    /// How long a stop waits for what is in flight.
+    pub drain: Option<Spanned<Duration>>,
+    /// How often a record may pass, where the stage is part of a loop.
+    pub max_hops: Option<Spanned<i64>>,
+    /// What consumers of the outputs may rely on.
+    pub delivery: Option<Spanned<Guarantee>>,
+}
+
+/// One destination as written.
+#[derive(Debug, Clone)]
+pub struct OutputSpec<'a> {
+    /// The place of the table, or of `to` in the short form.
+    pub span: Span,
+    /// The topic.
+    pub to: Option<Spanned<String>>,
+    /// Which records it takes: an expression.
+    pub when: Option<Spanned<String>>,
+    /// The key of what is written: an expression.
+    pub key: Option<Spanned<String>>,
+    /// Headers of what is written: templates.
+    pub headers: Vec<&'a Entry>,
+}
+
+/// The keys of a stage, for findings about keys that ended up in a step.
+pub const STAGE_KEYS: [&str; 24] = [
+    "from",
+    "to",
+    "outputs",
+    "match",
+    "unmatched",
+    "order",
+    "concurrency",
+    "window",
+    "span",
+    "start",
+    "on_lost",
+    "decode",
+    "tombstones",
+    "steps",
+    "retry",
+    "dlq",
+    "deadline",
+    "commit_interval",
+    "drain",
+    "max_hops",
+    "delivery",
+    "description",
+    "owner",
+    "runbook",
+];
+
+impl<'a> StageSpec<'a> {
+    /// Reads a whole `[stages.NAME]`.
+    pub fn read(mut table: TableReader<'a>) -> Self {
+        table.name("was");
+        let about = About::read(&mut table);
+        let (window_records, window_bytes) = read_window(&mut table);
+        let from = table.required("from", TableReader::names);
+        let to = table.entry("to").map(|entry| entry.key_span);
+        let outputs = read_outputs(&mut table);
+        let spec = Self {
+            span: table.span(),
+            about,
+            from,
+            outputs,
+            to,
+            match_all: table.word("match", &[("first", false), ("all", true)]),
+            unmatched: table
+                .word("unmatched", &[("dead-letter", Unmatched::DeadLetter), ("drop", Unmatched::Drop)]),
+            order: table.word(
+                "order",
+                &[("key", Order::Key), ("partition", Order::Partition), ("none", Order::None)],
+            ),
+            concurrency: table.integer("concurrency", 1..=100_000),
+            window_records,
+            window_bytes,
+            ahead: table.integer("span", 1..=10_000_000),
+            start: read_start(&mut table),
+            on_lost: table.word("on_lost", &[("halt", OnLost::Halt), ("earliest", OnLost::Earliest)]),
+            decode: table.word(
+                "decode",
+                &[("json", Decoding::Json), ("text", Decoding::Text), ("bytes", Decoding::Bytes)],
+            ),
+            tombstones: table.word(
+                "tombstones",
+                &[
+                    ("dead-letter", Tombstones::DeadLetter),
+                    ("drop", Tombstones::Drop),
+                    ("forward", Tombstones::Forward),
+                    ("steps", Tombstones::Steps),
+                ],
+            ),
+            steps: read_steps(&mut table),
+            retry: table.name("retry"),
+            dlq: table.name("dlq"),
+            deadline: table.duration("deadline"),
+            commit_interval: table.duration("commit_interval"),
+            drain: table.duration("drain"),
+            max_hops: table.integer("max_hops", 1..=1_000),
+            delivery: table.word("delivery", &[("at-least-once", Guarantee::AtLeastOnce)]),
+        };
+        table.finish();
+        spec
+    }
+}
+
+/// Reads `[[….steps]]`, of a stage or of a step group.
+pub fn read_steps<'a>(table: &mut TableReader<'a>) -> Vec<&'a Table> {
+    table.tables("steps").unwrap_or_default().into_iter().map(|step| step.table).collect()
+}
+
+fn read_window(table: &mut TableReader<'_>) -> (Option<Spanned<i64>>, Option<Spanned<ByteSize>>) {
+    let Some(mut window) = table.table("window") else { return (None, None) };
+    let read = (window.integer("records", 1..=10_000_000), window.size("bytes"));
+    window.finish();
+    read
+}
+
+fn read_start(table: &mut TableReader<'_>) -> Option<Spanned<Start>> {
+    let node = table.node("start")?;
+    match &node.value {
+        NodeValue::Datetime(_) => {
+            let time = table.datetime("start")?;
+            let millis = chrono::DateTime::parse_from_rfc3339(&time.value.to_string()).ok();
+            if millis.is_none() {
+                table.wrong_type("start", node, "a datetime with an offset such as 2026-01-01T00:00:00Z");
+            }
+            millis.map(|at| Spanned::new(Start::At(at.timestamp_millis()), time.span))
+        }
+        _ => table.word("start", &[("earliest", Start::Earliest), ("latest", Start::Latest)]),
+    }
+}
+
+/// `to = "topic"`, or `[[….outputs]]`; both is an error that the catalog reports.
+fn read_outputs<'a>(table: &mut TableReader<'a>) -> Option<Vec<OutputSpec<'a>>> {
+    let short = match table.entry("to") {
+        None => None,
+        Some(entry) => {
+            let to = table.name("to")?;
+            let (span, to) = (entry.key_span, Some(to));
+            Some(OutputSpec { span, to, when: None, key: None, headers: Vec::new() })
+        }
+    };
+    let listed = match table.node("outputs") {
+        None => Vec::new(),
+        Some(_) => table.tables("outputs")?.into_iter().map(read_output).collect(),
+    };
+    Some(short.into_iter().chain(listed).collect())
+}
+
+fn read_output(mut table: TableReader<'_>) -> OutputSpec<'_> {
+    let headers = table.table("headers").map(|mut headers| headers.rest()).unwrap_or_default();
+    let output = OutputSpec {
+        span: table.span(),
+        to: table.required("to", TableReader::name),
+        when: table.text("when"),
+        key: table.text("key"),
+        headers,
+    };
+    table.finish();
+    output
+}
