@@ -2,11 +2,13 @@
 //! checked and how it runs.
 
 mod chain;
+mod plan;
 mod ports;
 mod scope;
 mod step;
 
 pub use chain::Chain;
+pub use plan::{COMMON_KEYS, HttpClient, PlanContext, Resources};
 pub use ports::Ports;
 pub use scope::{ItemScope, decode_for};
 pub use step::{
