@@ -1,4 +1,4 @@
-//! What is true: the files once read, checked and resolved. Only [`check`] builds a [`Catalog`].
+//! What is true: the files once read, checked and resolved. Only `check` builds a [`Catalog`].
 
 mod model;
 

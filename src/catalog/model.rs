@@ -9,6 +9,9 @@ use indexmap::IndexMap;
 use crate::base::{ByteSize, RetryPolicy};
 use crate::expr::{Expression, Template};
 use crate::record::Codec;
+pub use crate::spec::{
+    About, Compression, DlqHeaders, Guarantee, OnLost, Order, Start, Tombstones, Unmatched,
+};
 use crate::steps::StepPlan;
 
 /// One checked config root. Cheap to share; never changes.
@@ -42,19 +45,6 @@ impl Catalog {
     }
 }
 
-/// What people read and machines ignore; on every named table.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct About {
-    /// What it is for.
-    pub description: Option<String>,
-    /// Who answers for it.
-    pub owner: Option<String>,
-    /// Where its operators look first.
-    pub runbook: Option<String>,
-    /// Free labels.
-    pub labels: IndexMap<String, String>,
-}
-
 /// A topic of the pipeline.
 #[derive(Debug)]
 pub struct Topic {
@@ -81,22 +71,6 @@ pub struct Topic {
     pub external: bool,
 }
 
-/// How a producer compresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Compression {
-    /// As it is.
-    #[default]
-    None,
-    /// Widely read, slow.
-    Gzip,
-    /// Fast.
-    Snappy,
-    /// Faster.
-    Lz4,
-    /// Smallest at a good speed.
-    Zstd,
-}
-
 /// Where records go whose policy is exhausted.
 #[derive(Debug)]
 pub struct Dlq {
@@ -110,63 +84,6 @@ pub struct Dlq {
     pub headers: Vec<DlqHeaders>,
 }
 
-/// A convention for the headers of dead letters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DlqHeaders {
-    /// `biplane-error-class` and its like; always written.
-    Biplane,
-    /// Kafka Connect's `__connect.errors.*`.
-    Connect,
-    /// Kafka Streams' `__streams.errors.*` (KIP-1034).
-    Streams,
-    /// Spring Kafka's `kafka_dlt-*`.
-    Spring,
-}
-
-/// What must come one after the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Order {
-    /// Records of one key.
-    Key,
-    /// Records of one partition.
-    Partition,
-    /// Nothing.
-    None,
-}
-
-/// Where a group without offsets starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Start {
-    /// At the oldest record.
-    Earliest,
-    /// Behind the newest.
-    Latest,
-    /// At the first record of that time, in milliseconds since the Unix epoch.
-    At(i64),
-}
-
-/// What happens where a committed offset is gone from the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum OnLost {
-    /// The stage halts and says so.
-    Halt,
-    /// It goes on at the oldest record that is left.
-    Earliest,
-}
-
-/// What a stage does with a null value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Tombstones {
-    /// It is dead-lettered with the code `tombstone`; the default, since nothing is lost unseen.
-    DeadLetter,
-    /// It is filtered out and counted.
-    Drop,
-    /// It skips the steps and goes to every output without a `when`, as a tombstone.
-    Forward,
-    /// The steps see `null`.
-    Steps,
-}
-
 /// A bound in records and in bytes; whichever is met first holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bound {
@@ -174,15 +91,6 @@ pub struct Bound {
     pub records: usize,
     /// At most this many bytes of keys, values and headers.
     pub bytes: ByteSize,
-}
-
-/// The fate of a record that no output takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Unmatched {
-    /// Dead-lettered with the code `unmatched`.
-    DeadLetter,
-    /// Counted and let go.
-    Drop,
 }
 
 /// A consumer of topics that applies steps and writes outputs.
@@ -234,13 +142,6 @@ pub struct Stage {
     pub delivery: Guarantee,
     /// What expressions see as `env`.
     pub env: Arc<serde_json::Value>,
-}
-
-/// What is promised about repeats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Guarantee {
-    /// Nothing is lost; something may come twice, with the same id header.
-    AtLeastOnce,
 }
 
 /// One destination of a stage.
