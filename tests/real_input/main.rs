@@ -3,6 +3,9 @@
 //! `tests/real-input` fetches the payloads and runs this. It prints what became of each kind of event and
 //! fails unless every payload was either normalised or dead-lettered with a code, once.
 
+// The report goes to standard output.
+#![allow(clippy::print_stdout)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
