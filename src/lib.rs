@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod cli;
 pub mod diag;
 pub mod engine;
+pub mod events;
 pub mod expr;
 pub mod record;
 pub mod spec;

@@ -4,5 +4,4 @@
 mod support;
 
 mod architecture;
-mod cli;
 mod harness;

@@ -1,0 +1,242 @@
+//! What a stage does when its partitions come, go, or must be read again.
+//!
+//! A revoke that is no loss suspends: what is finished is committed, nothing new starts. The
+//! assignment that follows says which partitions came back; these go on where they stood, the others
+//! are abandoned before anything of the new assignment is read. After a loss nothing is committed.
+
+use std::time::{Duration, Instant};
+
+use super::offsets::OffsetTracker;
+use super::partitions::Partition;
+use super::runner::{Phase, Runner};
+use crate::broker::{ConsumeError, Rebalance, StartAt, TopicPartition};
+use crate::catalog::OnLost;
+
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+
+impl Runner {
+    pub(super) fn rebalance(&mut self, rebalance: Rebalance) {
+        self.shared.rebalanced();
+        match rebalance {
+            Rebalance::Revoked { partitions, lost } => self.revoked(&partitions, lost),
+            Rebalance::Assigned(partitions) => self.assigned(&partitions),
+        }
+    }
+
+    fn revoked(&mut self, revoked: &[TopicPartition], lost: bool) {
+        let slots = self.slots_of(revoked);
+        if lost || self.consumer.assignment_lost() {
+            for slot in slots {
+                self.abandon(slot);
+            }
+        } else {
+            self.read_acknowledgements();
+            self.commit_now();
+            for slot in slots {
+                if let Some(partition) = self.partitions.get_mut(slot) {
+                    partition.suspended = true;
+                }
+            }
+        }
+        self.commit_sent = None;
+        self.consumer.unassign();
+    }
+
+    fn assigned(&mut self, assigned: &[TopicPartition]) {
+        for slot in self.partitions.slots() {
+            let kept = self.partitions.get(slot).is_some_and(|partition| {
+                partition.suspended && partition.next().is_some() && assigned.contains(&partition.name)
+            });
+            if !kept {
+                self.abandon(slot);
+            }
+        }
+        let mut starts: Vec<(TopicPartition, StartAt)> = Vec::new();
+        for slot in self.partitions.slots() {
+            let Some(partition) = self.partitions.get_mut(slot) else { continue };
+            let Some(next) = partition.next() else { continue };
+            partition.suspended = false;
+            partition.paused = false;
+            partition.dirty = true;
+            starts.push((partition.name.clone(), StartAt::Offset(next)));
+        }
+        let known = |name: &TopicPartition| starts.iter().any(|(kept, _)| kept == name);
+        let fresh: Vec<_> = assigned.iter().filter(|name| !known(name)).cloned().collect();
+        match self.begin_partitions(&fresh) {
+            Ok(begun) => starts.extend(begun),
+            Err(reason) => {
+                // Without knowing where to start, nothing is read: the group is asked again.
+                self.shared.trouble(&reason);
+                self.consumer.unassign();
+                self.retry_assignment = Some((self.now + Duration::from_secs(1), assigned.to_vec()));
+                return;
+            }
+        }
+        self.retry_assignment = None;
+        self.paused_all = false;
+        if let Err(error) = self.consumer.assign(&starts) {
+            self.halt(format!("the assignment was refused: {error}"));
+        }
+        self.shared.assigned(assigned.len());
+    }
+
+    /// An assignment whose starts could not be looked up is tried again.
+    pub(super) fn assign_again(&mut self) {
+        if self.retry_assignment.as_ref().is_some_and(|(due, _)| *due <= self.now)
+            && let Some((_, assigned)) = self.retry_assignment.take()
+        {
+            for slot in self.partitions.slots() {
+                if let Some(partition) = self.partitions.get_mut(slot) {
+                    partition.suspended = true;
+                }
+            }
+            self.assigned(&assigned);
+        }
+    }
+
+    fn begin_partitions(
+        &mut self,
+        fresh: &[TopicPartition],
+    ) -> Result<Vec<(TopicPartition, StartAt)>, String> {
+        if fresh.is_empty() {
+            return Ok(Vec::new());
+        }
+        let begins = self.delivery.starts(fresh).map_err(|error| error.to_string())?;
+        let mut starts = Vec::new();
+        for begin in begins {
+            starts.push((begin.partition.clone(), begin.at));
+            let mut partition = Partition::new(begin.partition, begin.committed, begin.beyond);
+            if let (None, StartAt::Offset(offset)) = (begin.committed, begin.at) {
+                partition.tracker = Some(OffsetTracker::new(offset));
+                partition.dirty = true;
+            }
+            self.partitions.insert(partition);
+        }
+        Ok(starts)
+    }
+
+    fn slots_of(&self, names: &[TopicPartition]) -> Vec<u32> {
+        names.iter().filter_map(|name| self.partitions.find(&name.topic, name.partition)).collect()
+    }
+
+    /// Gives a partition up: its work is aborted, nothing of it is committed any more.
+    pub(super) fn abandon(&mut self, slot: u32) {
+        self.clear(slot);
+        if let Some(partition) = self.partitions.remove(slot) {
+            self.shared.forget(&partition.name);
+        }
+    }
+
+    /// Takes all that a partition has in flight back.
+    fn clear(&mut self, slot: u32) -> usize {
+        self.blocked.retain(|blocked| self.in_flight.slot(blocked.id) != Some(slot));
+        let abandoned = self.in_flight.abandon(slot);
+        self.lanes.clear(slot);
+        self.running -= abandoned.running;
+        self.unacknowledged -= abandoned.unacknowledged;
+        abandoned.records
+    }
+
+    /// Reads a partition again from its position on; what is finished beyond it is not redone.
+    /// `hold` says until when it rests first.
+    pub(super) fn rewind(&mut self, slot: u32, hold: Option<Instant>) {
+        let Some(partition) = self.partitions.get(slot) else { return };
+        let beyond = partition.beyond(self.in_flight.attempts(slot));
+        let Some(position) = partition.position() else { return };
+        let repeated = self.clear(slot);
+        self.shared.repeated(repeated);
+        let Some(partition) = self.partitions.get_mut(slot) else { return };
+        partition.beyond = beyond;
+        partition.tracker = Some(OffsetTracker::new(position));
+        partition.held_until = hold.or(partition.held_until);
+        if partition.suspended {
+            return;
+        }
+        let name = partition.name.clone();
+        if let Err(error) = self.consumer.seek(&name, position) {
+            // A seek that fails leaves the partition unread; reading it from the start of a new
+            // assignment is always right.
+            self.shared.trouble(&format!("{name}: {error}"));
+            self.restart_assignment();
+        }
+    }
+
+    /// Abandons all partitions and asks for them anew, from their commits.
+    fn restart_assignment(&mut self) {
+        let names: Vec<_> = self.partitions.iter().map(|partition| partition.name.clone()).collect();
+        for slot in self.partitions.slots() {
+            self.abandon(slot);
+        }
+        self.consumer.unassign();
+        self.retry_assignment = Some((self.now + Duration::from_secs(1), names));
+    }
+
+    /// The epoch is given up: all partitions are read again from their positions.
+    pub(super) fn abort_epoch(&mut self) {
+        if !self.must_abort {
+            return;
+        }
+        if let Err(error) = self.delivery.abort() {
+            self.shared.trouble(&error.to_string());
+            return;
+        }
+        self.must_abort = false;
+        for slot in self.partitions.slots() {
+            self.rewind(slot, None);
+        }
+    }
+
+    pub(super) fn consume_error(&mut self, error: &ConsumeError) {
+        match error {
+            ConsumeError::OffsetOutOfRange(_) => self.offset_lost(),
+            ConsumeError::Fatal(reason) => self.halt(format!("the consumer cannot go on: {reason}")),
+            _ => self.shared.trouble(&error.to_string()),
+        }
+    }
+
+    /// A position is not on the broker any more: never jump silently.
+    fn offset_lost(&mut self) {
+        let positions: Vec<_> = self
+            .partitions
+            .iter()
+            .filter_map(|partition| Some((partition.name.clone(), partition.next()?)))
+            .collect();
+        let gone = match self.consumer.out_of_range(&positions, REQUEST_LIMIT) {
+            Ok(gone) => gone,
+            Err(error) => return self.shared.trouble(&error.to_string()),
+        };
+        for (name, low, high) in gone {
+            let Some(slot) = self.partitions.find(&name.topic, name.partition) else { continue };
+            let next = self.partitions.get(slot).and_then(Partition::next).unwrap_or_default();
+            let what = format!("{name}: offset {next} is gone; the broker has {low} to {high}");
+            match self.program.stage.on_lost {
+                OnLost::Halt => {
+                    self.halt(format!("{what}; set `on_lost = \"earliest\"` to go on at the oldest record"));
+                }
+                OnLost::Earliest => {
+                    self.shared.trouble(&format!("{what}; going on at {low}"));
+                    self.clear(slot);
+                    if let Some(partition) = self.partitions.get_mut(slot) {
+                        partition.beyond = Default::default();
+                        partition.tracker = Some(OffsetTracker::new(low));
+                        partition.dirty = true;
+                    }
+                    if let Err(error) = self.consumer.seek(&name, low) {
+                        self.shared.trouble(&format!("{name}: {error}"));
+                        self.restart_assignment();
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stands still and says why. Membership and what is in flight are kept; what is finished is
+    /// still committed.
+    pub(super) fn halt(&mut self, reason: String) {
+        if matches!(self.phase, Phase::Running) {
+            self.shared.halted(&reason);
+            self.phase = Phase::Halted(reason);
+        }
+    }
+}

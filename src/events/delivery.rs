@@ -1,0 +1,262 @@
+//! The four duties of delivery behind one interface, so that guarantees can differ without the runner
+//! knowing: where an assigned partition starts; an epoch that collects what is sent; closing it with
+//! offsets; aborting it, after which the runner rewinds.
+//!
+//! At-least-once is an epoch that never aborts but for a producer that is beyond repair.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use parking_lot::Mutex;
+
+use super::metadata::Beyond;
+use crate::base::ByteSize;
+use crate::broker::{
+    BrokerError, ClientSettings, Commit, Consumer, DeliverySink, OutHeaders, Outgoing, Producer,
+    ProducerOptions, SendError, SinkId, StartAt, TopicPartition, TopicRoute,
+};
+use crate::catalog::{Compression, Stage, Start};
+
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+
+/// Where one assigned partition starts.
+#[derive(Debug, Clone)]
+pub(super) struct Begin {
+    /// The partition.
+    pub(super) partition: TopicPartition,
+    /// Its first offset to read.
+    pub(super) at: StartAt,
+    /// The committed offset, if there is one.
+    pub(super) committed: Option<i64>,
+    /// What is known beyond it.
+    pub(super) beyond: Beyond,
+}
+
+/// What a runner needs of the guarantee behind it. Called from the runner's thread only.
+pub(super) trait Delivery: Send {
+    /// Where newly assigned partitions start.
+    fn starts(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Begin>, BrokerError>;
+
+    /// Adds a record to the open epoch; its acknowledgement comes to the sink under `token`.
+    fn produce(&mut self, outgoing: Outgoing<'_>, token: u64) -> Result<(), (SendError, OutHeaders)>;
+
+    /// Closes the epoch with these offsets without waiting; the answer comes by
+    /// [`Delivery::take_closed`].
+    fn close_later(&mut self, commits: &[Commit]) -> Result<(), BrokerError>;
+
+    /// Closes the epoch with these offsets and waits for the answer.
+    fn close_now(&mut self, commits: &[Commit]) -> Result<(), BrokerError>;
+
+    /// Answers to [`Delivery::close_later`] since the last call.
+    fn take_closed(&mut self) -> Vec<Result<(), BrokerError>>;
+
+    /// Gives the epoch up. Nothing sent in it will be acknowledged any more; the runner rewinds its
+    /// partitions to their last closed offsets and clears their lanes.
+    ///
+    /// # Errors
+    /// Where no new epoch can be opened yet; call again later.
+    fn abort(&mut self) -> Result<(), BrokerError>;
+}
+
+/// The producer that the stages of an engine share; replaced when it is beyond repair.
+pub struct Producers {
+    settings: ClientSettings,
+    options: ProducerOptions,
+    state: Mutex<State>,
+}
+
+struct State {
+    current: Arc<Producer>,
+    routes: IndexMap<Arc<str>, TopicRoute>,
+}
+
+impl Producers {
+    /// Opens the first producer.
+    ///
+    /// # Errors
+    /// Where the client refuses its settings.
+    pub fn open(settings: ClientSettings, options: ProducerOptions) -> Result<Self, BrokerError> {
+        let current = Producer::open(&settings, options.clone())?;
+        Ok(Self { settings, options, state: Mutex::new(State { current, routes: IndexMap::new() }) })
+    }
+
+    /// The producer in use.
+    pub fn current(&self) -> Arc<Producer> {
+        Arc::clone(&self.state.lock().current)
+    }
+
+    /// Says how the topics that `stage` writes are written. A topic keeps its first route as long as
+    /// the engine runs, since two routes know no common order.
+    ///
+    /// # Errors
+    /// Where the client refuses a route.
+    pub(super) fn route(&self, stage: &Stage) -> Result<(), BrokerError> {
+        let outputs = stage.outputs.iter().map(|output| &output.topic);
+        let mut state = self.state.lock();
+        for topic in outputs.chain(stage.dlq.iter().map(|dlq| &dlq.topic)) {
+            let route = TopicRoute {
+                compression: compression(topic.compression),
+                max_message_bytes: topic.max_message_bytes.map(ByteSize::as_usize),
+            };
+            if route != TopicRoute::default() && !state.routes.contains_key(&topic.physical) {
+                state.current.route(&topic.physical, route)?;
+                state.routes.insert(Arc::clone(&topic.physical), route);
+            }
+        }
+        Ok(())
+    }
+
+    /// A producer other than `broken`, which is beyond repair: the one that another stage opened
+    /// since, or a new one.
+    fn renew(&self, broken: &Arc<Producer>) -> Result<Arc<Producer>, BrokerError> {
+        let mut state = self.state.lock();
+        if Arc::ptr_eq(&state.current, broken) {
+            let renewed = Producer::open(&self.settings, self.options.clone())?;
+            for (topic, route) in &state.routes {
+                renewed.route(topic, *route)?;
+            }
+            state.current = renewed;
+        }
+        Ok(Arc::clone(&state.current))
+    }
+}
+
+/// At-least-once: the shared idempotent producer and the group's commits.
+pub(super) struct AtLeastOnce {
+    consumer: Arc<Consumer>,
+    producers: Arc<Producers>,
+    producer: Arc<Producer>,
+    sink: Arc<dyn DeliverySink>,
+    sink_id: SinkId,
+    start: Start,
+}
+
+impl AtLeastOnce {
+    pub(super) fn new(
+        consumer: Arc<Consumer>,
+        producers: Arc<Producers>,
+        sink: Arc<dyn DeliverySink>,
+        start: Start,
+    ) -> Self {
+        let producer = producers.current();
+        let sink_id = producer.register(Arc::clone(&sink));
+        Self { consumer, producers, producer, sink, sink_id, start }
+    }
+
+    /// Where a partition without a commit starts. One that was added to a topic which the group
+    /// already reads starts at its oldest record: what was written before it was noticed counts.
+    fn uncommitted(&self, fresh: &[TopicPartition]) -> Result<Vec<(TopicPartition, StartAt)>, BrokerError> {
+        let (grown, new): (Vec<_>, Vec<_>) = match self.start {
+            Start::Earliest => (fresh.to_vec(), Vec::new()),
+            Start::Latest | Start::At(_) => {
+                let known = self.known_topics(fresh)?;
+                fresh.iter().cloned().partition(|partition| known.contains(&partition.topic))
+            }
+        };
+        let mut starts: Vec<_> = grown.into_iter().map(|partition| (partition, StartAt::Earliest)).collect();
+        match self.start {
+            Start::At(millis) if !new.is_empty() => {
+                starts.extend(self.consumer.offsets_for_time(&new, millis, REQUEST_LIMIT)?);
+            }
+            // The offset is fixed now and committed: a second look would skip what came in between.
+            _ => {
+                for partition in new {
+                    let (_, end) = self.consumer.watermarks(&partition, REQUEST_LIMIT)?;
+                    starts.push((partition, StartAt::Offset(end)));
+                }
+            }
+        }
+        Ok(starts)
+    }
+
+    /// The topics of `fresh` for whose other partitions the group has commits.
+    fn known_topics(&self, fresh: &[TopicPartition]) -> Result<Vec<Arc<str>>, BrokerError> {
+        let mut others = Vec::new();
+        for partition in fresh {
+            others.extend(
+                (0..partition.partition)
+                    .map(|lower| TopicPartition { topic: Arc::clone(&partition.topic), partition: lower }),
+            );
+        }
+        others.sort();
+        others.dedup();
+        if others.is_empty() {
+            return Ok(Vec::new());
+        }
+        let committed = self.consumer.committed(&others, REQUEST_LIMIT)?;
+        let known = committed.into_iter().filter(|committed| committed.offset.is_some());
+        Ok(known.map(|committed| committed.partition.topic).collect())
+    }
+}
+
+impl Delivery for AtLeastOnce {
+    fn starts(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Begin>, BrokerError> {
+        let mut begins = Vec::new();
+        let mut fresh = Vec::new();
+        for committed in self.consumer.committed(partitions, REQUEST_LIMIT)? {
+            match committed.offset {
+                None => fresh.push(committed.partition),
+                Some(offset) => begins.push(Begin {
+                    partition: committed.partition,
+                    at: StartAt::Offset(offset),
+                    committed: Some(offset),
+                    beyond: Beyond::decode(&committed.metadata, offset).unwrap_or_default(),
+                }),
+            }
+        }
+        if !fresh.is_empty() {
+            let starts = self.uncommitted(&fresh)?;
+            begins.extend(starts.into_iter().map(|(partition, at)| Begin {
+                partition,
+                at,
+                committed: None,
+                beyond: Beyond::default(),
+            }));
+        }
+        Ok(begins)
+    }
+
+    fn produce(&mut self, outgoing: Outgoing<'_>, token: u64) -> Result<(), (SendError, OutHeaders)> {
+        self.producer.send(outgoing, self.sink_id, token)
+    }
+
+    fn close_later(&mut self, commits: &[Commit]) -> Result<(), BrokerError> {
+        self.consumer.commit_later(commits)
+    }
+
+    fn close_now(&mut self, commits: &[Commit]) -> Result<(), BrokerError> {
+        self.consumer.commit_now(commits)
+    }
+
+    fn take_closed(&mut self) -> Vec<Result<(), BrokerError>> {
+        self.consumer.take_commit_results().into_iter().map(|result| result.map(|_| ())).collect()
+    }
+
+    fn abort(&mut self) -> Result<(), BrokerError> {
+        let renewed = self.producers.renew(&self.producer)?;
+        if !Arc::ptr_eq(&renewed, &self.producer) {
+            self.producer.deregister(self.sink_id);
+            self.sink_id = renewed.register(Arc::clone(&self.sink));
+            self.producer = renewed;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for AtLeastOnce {
+    fn drop(&mut self) {
+        self.producer.deregister(self.sink_id);
+    }
+}
+
+fn compression(wanted: Compression) -> crate::broker::Compression {
+    use crate::broker::Compression as Client;
+    match wanted {
+        Compression::None => Client::None,
+        Compression::Gzip => Client::Gzip,
+        Compression::Snappy => Client::Snappy,
+        Compression::Lz4 => Client::Lz4,
+        Compression::Zstd => Client::Zstd,
+    }
+}

@@ -1,0 +1,229 @@
+//! Every record between poll and acknowledgement, in a slab that is reused without allocating.
+//!
+//! An [`EntryId`] doubles as the token of a delivery: it names a place and how often that place was
+//! used, so that an acknowledgement of something abandoned meets nothing.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::AbortHandle;
+
+use super::lanes::LaneId;
+use super::offsets::Sequence;
+use super::partitions::Sentence;
+use crate::record::OwnedRecord;
+
+const INDEX_BITS: u32 = 24;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+
+/// One use of one place in the slab; fits the 48 bits of a delivery token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct EntryId(u64);
+
+impl EntryId {
+    fn new(index: usize, use_count: u32) -> Self {
+        Self(u64::from(use_count) << INDEX_BITS | index as u64)
+    }
+
+    /// The token to produce with.
+    pub(super) fn token(self) -> u64 {
+        self.0
+    }
+
+    /// What a token means.
+    pub(super) fn from_token(token: u64) -> Self {
+        Self(token)
+    }
+
+    fn index(self) -> usize {
+        (self.0 & INDEX_MASK) as usize
+    }
+}
+
+/// One record in flight.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The partition's place in the runner.
+    pub(super) slot: u32,
+    /// Its place in the partition's tracker.
+    pub(super) sequence: Sequence,
+    /// Its offset.
+    pub(super) offset: i64,
+    /// The bytes it holds.
+    pub(super) size: usize,
+    /// The lane it belongs to; `None` where nothing is ordered.
+    pub(super) lane: Option<LaneId>,
+    /// The attempt that runs or comes next; counts from 1.
+    pub(super) attempt: u32,
+    /// Its timestamp, where its latency is measured.
+    pub(super) timestamp: Option<i64>,
+    /// Outputs handed over and not acknowledged.
+    pub(super) unacknowledged: u32,
+    /// When its first attempt failed, on this engine's monotonic clock.
+    pub(super) first_failed: Option<(Instant, i64)>,
+    /// A copy of its bytes, where it had to wait.
+    pub(super) record: Option<Arc<OwnedRecord>>,
+    /// Why it is being dead-lettered.
+    pub(super) sentence: Option<Box<Sentence>>,
+    /// The task that works on it.
+    pub(super) task: Option<AbortHandle>,
+}
+
+/// What was given up with a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Abandoned {
+    /// Records in flight.
+    pub(super) records: usize,
+    /// Of these, runs on the runtime.
+    pub(super) running: usize,
+    /// Sends whose answers nobody waits for any more.
+    pub(super) unacknowledged: usize,
+}
+
+struct Place {
+    use_count: u32,
+    entry: Option<Entry>,
+}
+
+/// The slab.
+#[derive(Default)]
+pub(super) struct InFlight {
+    places: Vec<Place>,
+    free: Vec<u32>,
+    bytes: usize,
+}
+
+impl InFlight {
+    /// How many records are in flight.
+    pub(super) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    /// The bytes they hold.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a record.
+    pub(super) fn insert(&mut self, entry: Entry) -> EntryId {
+        self.bytes += entry.size;
+        if let Some(index) = self.free.pop() {
+            let place = &mut self.places[index as usize];
+            place.entry = Some(entry);
+            return EntryId::new(index as usize, place.use_count);
+        }
+        self.places.push(Place { use_count: 0, entry: Some(entry) });
+        EntryId::new(self.places.len() - 1, 0)
+    }
+
+    /// The record, unless it is finished or abandoned.
+    pub(super) fn get_mut(&mut self, id: EntryId) -> Option<&mut Entry> {
+        let place = self.places.get_mut(id.index())?;
+        if EntryId::new(id.index(), place.use_count) != id {
+            return None;
+        }
+        place.entry.as_mut()
+    }
+
+    /// The partition of a record, unless it is finished or abandoned.
+    pub(super) fn slot(&self, id: EntryId) -> Option<u32> {
+        let place = self.places.get(id.index())?;
+        let current = EntryId::new(id.index(), place.use_count) == id;
+        place.entry.as_ref().filter(|_| current).map(|entry| entry.slot)
+    }
+
+    /// Takes a record out.
+    pub(super) fn remove(&mut self, id: EntryId) -> Option<Entry> {
+        self.get_mut(id)?;
+        self.take(id.index())
+    }
+
+    /// Takes all records of a partition out; their tasks are aborted.
+    pub(super) fn abandon(&mut self, slot: u32) -> Abandoned {
+        let mine = |place: &Place| place.entry.as_ref().is_some_and(|entry| entry.slot == slot);
+        let indexes: Vec<_> = (0..self.places.len()).filter(|index| mine(&self.places[*index])).collect();
+        let mut abandoned = Abandoned::default();
+        for entry in indexes.into_iter().filter_map(|index| self.take(index)) {
+            abandoned.records += 1;
+            abandoned.unacknowledged += entry.unacknowledged as usize;
+            if let Some(task) = entry.task {
+                abandoned.running += 1;
+                task.abort();
+            }
+        }
+        abandoned
+    }
+
+    /// The attempts spent by unfinished records of a partition, by offset.
+    pub(super) fn attempts(&self, slot: u32) -> impl Iterator<Item = (i64, u32)> {
+        self.places
+            .iter()
+            .filter_map(|place| place.entry.as_ref())
+            .filter(move |entry| entry.slot == slot && entry.attempt > 1)
+            .map(|entry| (entry.offset, entry.attempt - 1))
+    }
+
+    fn take(&mut self, index: usize) -> Option<Entry> {
+        let place = &mut self.places[index];
+        let entry = place.entry.take()?;
+        place.use_count = (place.use_count + 1) & INDEX_MASK as u32;
+        self.free.push(index as u32);
+        self.bytes -= entry.size;
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(slot: u32, size: usize) -> Entry {
+        Entry {
+            slot,
+            sequence: 0,
+            offset: 0,
+            size,
+            lane: None,
+            attempt: 1,
+            timestamp: None,
+            unacknowledged: 1,
+            first_failed: None,
+            record: None,
+            sentence: None,
+            task: None,
+        }
+    }
+
+    #[test]
+    fn a_stale_id_meets_nothing_though_its_place_is_used_again() {
+        let mut in_flight = InFlight::default();
+        let old = in_flight.insert(entry(0, 10));
+        assert!(in_flight.remove(old).is_some());
+        let new = in_flight.insert(entry(0, 7));
+        assert!(in_flight.get_mut(old).is_none());
+        assert!(in_flight.get_mut(new).is_some());
+        assert_eq!((in_flight.len(), in_flight.bytes()), (1, 7));
+    }
+
+    #[test]
+    fn abandoning_a_partition_frees_its_records_and_no_others() {
+        let mut in_flight = InFlight::default();
+        for slot in [0, 1, 0] {
+            in_flight.insert(entry(slot, 5));
+        }
+        let abandoned = in_flight.abandon(0);
+        assert_eq!(abandoned, Abandoned { records: 2, running: 0, unacknowledged: 2 });
+        assert_eq!((in_flight.len(), in_flight.bytes()), (1, 5));
+    }
+
+    #[test]
+    fn a_token_fits_its_48_bits_however_often_a_place_was_used() {
+        let mut in_flight = InFlight::default();
+        in_flight.insert(entry(0, 0));
+        in_flight.places[0].use_count = INDEX_MASK as u32;
+        let last = EntryId::new(0, INDEX_MASK as u32);
+        assert!(last.token() < 1 << 48);
+        assert!(in_flight.remove(last).is_some());
+        assert_eq!(in_flight.places[0].use_count, 0);
+    }
+}

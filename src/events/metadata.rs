@@ -1,0 +1,265 @@
+//! What a commit says beyond its offset, so that a restart redoes almost nothing: which later
+//! records are finished, and how many attempts the unfinished ones have spent.
+//!
+//! A broker keeps at most 4,096 bytes of text a partition. The text is `b1.` and unpadded URL-safe
+//! Base64 of: the base offset (8 bytes, big endian), a kind (0 runs, 1 bitmap), the length of the
+//! set (varint), the set, the attempts (count, then offset delta and attempts, all varints), and a
+//! CRC-32C of all before it. Whatever does not fit is left out, highest offsets first; whatever
+//! cannot be trusted (another base, version or checksum) is ignored as a whole. Varints are LEB128.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+
+const PREFIX: &str = "b1.";
+/// The limit on raw bytes, so that prefix and Base64 stay within 4,096 characters.
+const MAX_RAW: usize = (4_096 - 3) / 4 * 3;
+/// At most this part of it goes to attempts.
+const MAX_ATTEMPTS: usize = 1_024;
+const CHECKSUM: usize = 4;
+
+/// What lies beyond a committed offset.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Beyond {
+    /// Finished offsets as inclusive runs, rising and apart.
+    pub(super) finished: Vec<(i64, i64)>,
+    /// Attempts that unfinished records have spent.
+    pub(super) attempts: BTreeMap<i64, u32>,
+}
+
+impl Beyond {
+    /// Whether `offset` is finished.
+    pub(super) fn is_finished(&self, offset: i64) -> bool {
+        let index = self.finished.partition_point(|(_, last)| *last < offset);
+        self.finished.get(index).is_some_and(|(first, _)| *first <= offset)
+    }
+
+    /// The text to commit with offset `base`; empty where there is nothing to say.
+    pub(super) fn encode(&self, base: i64) -> String {
+        if self.finished.is_empty() && self.attempts.is_empty() {
+            return String::new();
+        }
+        let attempts = encode_attempts(&self.attempts, base);
+        let room = MAX_RAW - CHECKSUM - 8 - 1 - 3 - attempts.len();
+        let runs = encode_runs(&self.finished, base, room);
+        let bitmap = encode_bitmap(&self.finished, base, room);
+        let (kind, set) = match bitmap {
+            Some(bitmap) if bitmap.len() < runs.bytes.len() || !runs.whole => (1, bitmap),
+            _ => (0, runs.bytes),
+        };
+        let mut raw = base.to_be_bytes().to_vec();
+        raw.push(kind);
+        put(&mut raw, set.len() as u64);
+        raw.extend_from_slice(&set);
+        raw.extend_from_slice(&attempts);
+        raw.extend_from_slice(&crc32c::crc32c(&raw).to_be_bytes());
+        format!("{PREFIX}{}", BASE64.encode(raw))
+    }
+
+    /// Reads what was committed with offset `base`; `None` where it cannot be trusted.
+    pub(super) fn decode(text: &str, base: i64) -> Option<Self> {
+        let raw = BASE64.decode(text.strip_prefix(PREFIX)?).ok()?;
+        let (body, checksum) = raw.split_last_chunk::<CHECKSUM>()?;
+        if crc32c::crc32c(body).to_be_bytes() != *checksum {
+            return None;
+        }
+        let (written, mut rest) = body.split_first_chunk::<8>()?;
+        if i64::from_be_bytes(*written) != base {
+            return None;
+        }
+        let (kind, tail) = rest.split_first()?;
+        rest = tail;
+        let length = usize::try_from(take(&mut rest)?).ok()?;
+        let (set, mut rest) = rest.split_at_checked(length)?;
+        let finished = match kind {
+            0 => decode_runs(set, base)?,
+            1 => decode_bitmap(set, base),
+            _ => return None,
+        };
+        let mut attempts = BTreeMap::new();
+        let mut offset = base;
+        for _ in 0..take(&mut rest)? {
+            offset = offset.checked_add_unsigned(take(&mut rest)?)?;
+            attempts.insert(offset, u32::try_from(take(&mut rest)?).ok()?);
+        }
+        rest.is_empty().then_some(Self { finished, attempts })
+    }
+}
+
+struct Runs {
+    bytes: Vec<u8>,
+    whole: bool,
+}
+
+/// Alternating lengths from `base` on: unfinished, finished, unfinished, …
+fn encode_runs(finished: &[(i64, i64)], base: i64, room: usize) -> Runs {
+    let mut bytes = Vec::new();
+    let mut next = base;
+    for (first, last) in finished {
+        let before = bytes.len();
+        put(&mut bytes, first.abs_diff(next));
+        put(&mut bytes, last.abs_diff(*first) + 1);
+        if bytes.len() > room {
+            bytes.truncate(before);
+            return Runs { bytes, whole: false };
+        }
+        next = last + 1;
+    }
+    Runs { bytes, whole: true }
+}
+
+fn decode_runs(mut set: &[u8], base: i64) -> Option<Vec<(i64, i64)>> {
+    let mut runs = Vec::new();
+    let mut next = base;
+    while !set.is_empty() {
+        let first = next.checked_add_unsigned(take(&mut set)?)?;
+        next = first.checked_add_unsigned(take(&mut set)?)?;
+        if next <= first {
+            return None;
+        }
+        runs.push((first, next - 1));
+    }
+    Some(runs)
+}
+
+/// One bit an offset from `base` on, lowest first; `None` where there is nothing finished.
+fn encode_bitmap(finished: &[(i64, i64)], base: i64, room: usize) -> Option<Vec<u8>> {
+    let last = finished.last()?.1.abs_diff(base) as usize;
+    let mut bytes = vec![0u8; (last / 8 + 1).min(room)];
+    for (first, last) in finished {
+        for offset in *first..=*last {
+            let bit = offset.abs_diff(base) as usize;
+            match bytes.get_mut(bit / 8) {
+                Some(byte) => *byte |= 1 << (bit % 8),
+                None => return Some(bytes),
+            }
+        }
+    }
+    Some(bytes)
+}
+
+fn decode_bitmap(set: &[u8], base: i64) -> Vec<(i64, i64)> {
+    let mut runs: Vec<(i64, i64)> = Vec::new();
+    for bit in (0..set.len() * 8).filter(|bit| set[bit / 8] >> (bit % 8) & 1 == 1) {
+        let offset = base.saturating_add_unsigned(bit as u64);
+        match runs.last_mut() {
+            Some(run) if run.1 + 1 == offset => run.1 = offset,
+            _ => runs.push((offset, offset)),
+        }
+    }
+    runs
+}
+
+fn encode_attempts(attempts: &BTreeMap<i64, u32>, base: i64) -> Vec<u8> {
+    let mut entries = Vec::new();
+    let mut count = 0u64;
+    let mut previous = base;
+    for (offset, spent) in attempts {
+        let before = entries.len();
+        put(&mut entries, offset.abs_diff(previous));
+        put(&mut entries, u64::from(*spent));
+        if entries.len() > MAX_ATTEMPTS {
+            entries.truncate(before);
+            break;
+        }
+        previous = *offset;
+        count += 1;
+    }
+    let mut bytes = Vec::new();
+    put(&mut bytes, count);
+    bytes.extend_from_slice(&entries);
+    bytes
+}
+
+fn put(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+fn take(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn runs_of(offsets: &std::collections::BTreeSet<i64>) -> Vec<(i64, i64)> {
+        let mut runs: Vec<(i64, i64)> = Vec::new();
+        for offset in offsets {
+            match runs.last_mut() {
+                Some(run) if run.1 + 1 == *offset => run.1 = *offset,
+                _ => runs.push((*offset, *offset)),
+            }
+        }
+        runs
+    }
+
+    #[test]
+    fn nothing_to_say_is_an_empty_text() {
+        assert_eq!(Beyond::default().encode(7), "");
+        assert_eq!(Beyond::decode("", 7), None);
+    }
+
+    #[test]
+    fn metadata_of_another_offset_version_or_with_a_flipped_bit_is_ignored() {
+        let beyond = Beyond { finished: vec![(9, 11)], attempts: BTreeMap::from([(8, 2)]) };
+        let text = beyond.encode(7);
+        assert_eq!(Beyond::decode(&text, 7), Some(beyond));
+        assert_eq!(Beyond::decode(&text, 8), None);
+        assert_eq!(Beyond::decode(&text.replacen("b1", "b2", 1), 7), None);
+        let flipped =
+            format!("{}{}", &text[..10], if &text[10..11] == "A" { "B" } else { "A" }) + &text[11..];
+        assert_eq!(Beyond::decode(&flipped, 7), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_fits_reads_back_whole(
+            base in 0i64..1 << 50,
+            finished in proptest::collection::btree_set(1i64..4_000, 0..600),
+            attempts in proptest::collection::btree_map(0i64..4_000, 1u32..50, 0..50),
+        ) {
+            let beyond = Beyond {
+                finished: runs_of(&finished.iter().map(|offset| base + offset).collect()),
+                attempts: attempts.iter().map(|(offset, spent)| (base + offset, *spent)).collect(),
+            };
+            let text = beyond.encode(base);
+            prop_assert!(text.len() <= 4_096);
+            prop_assert_eq!(Beyond::decode(&text, base).unwrap_or_default(), beyond);
+        }
+
+        #[test]
+        fn what_does_not_fit_is_cut_but_never_wrong(
+            finished in proptest::collection::btree_set(1i64..200_000, 5_000..20_000),
+        ) {
+            let beyond = Beyond { finished: runs_of(&finished), attempts: BTreeMap::new() };
+            let text = beyond.encode(0);
+            prop_assert!(text.len() <= 4_096);
+            let read = Beyond::decode(&text, 0).unwrap();
+            prop_assert!(!read.finished.is_empty());
+            for (first, last) in read.finished {
+                prop_assert!((first..=last).all(|offset| finished.contains(&offset)));
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in "(b1\\.)?[A-Za-z0-9_-]{0,80}", base in any::<i64>()) {
+            let _ = Beyond::decode(&text, base);
+        }
+    }
+}

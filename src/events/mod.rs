@@ -1,0 +1,21 @@
+//! The event plane: stage runners that read topics, run steps and write topics.
+
+mod assign;
+mod dead_letters;
+mod delivery;
+mod inbox;
+mod inflight;
+mod lanes;
+mod metadata;
+mod offsets;
+mod pace;
+mod partitions;
+mod program;
+mod runner;
+mod settle;
+mod stage;
+mod status;
+
+pub use delivery::Producers;
+pub use stage::{StageHandle, StageRuntime, StartError, start};
+pub use status::{PartitionStatus, StageStatus};

@@ -1,0 +1,225 @@
+//! How fast a stage goes: the window and the span, pauses, commits, reports, and its end.
+
+use std::time::Duration;
+
+use super::partitions::Partition;
+use super::runner::{Phase, Runner};
+use crate::broker::{BrokerError, Commit, TopicPartition};
+
+/// For so long a full window only stops taking from the queue; past it the partitions are paused,
+/// which throws away what was fetched ahead.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A commit without an answer for so long is taken for lost and sent again.
+const COMMIT_LIMIT: Duration = Duration::from_secs(15);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long leaving the group may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+impl Runner {
+    /// Whether the consumer may be polled now: a full window stops that for a moment, and for longer
+    /// only once the partitions are paused, since a member must go on polling.
+    pub(super) fn may_poll(&mut self) -> bool {
+        if self.paused_all || !matches!(self.phase, Phase::Running) {
+            return self.paused_all;
+        }
+        let window = self.program.stage.window;
+        let full = self.in_flight.len() >= window.records
+            || self.in_flight.bytes() >= window.bytes.as_usize()
+            || !self.blocked.is_empty()
+            || self.must_abort;
+        match (full, self.full_since) {
+            (true, None) => self.full_since = Some(self.now),
+            (false, Some(_)) if self.has_room() => self.full_since = None,
+            _ => {}
+        }
+        self.full_since.is_none()
+    }
+
+    /// Half of the window is free again.
+    fn has_room(&self) -> bool {
+        let window = self.program.stage.window;
+        self.in_flight.len() <= window.records / 2
+            && self.in_flight.bytes() <= window.bytes.as_usize() / 2
+            && self.blocked.is_empty()
+            && !self.must_abort
+    }
+
+    /// Everything that follows the clock.
+    pub(super) fn keep_pace(&mut self) {
+        self.abort_epoch();
+        self.assign_again();
+        self.pause_and_resume();
+        self.read_commit_answers();
+        if self.wants_commit() && self.now >= self.next_commit || self.commit_soon {
+            self.commit_later();
+        }
+        if self.now >= self.next_report {
+            self.next_report = self.now + REPORT_INTERVAL;
+            self.report();
+        }
+        self.end_drain();
+    }
+
+    fn pause_and_resume(&mut self) {
+        let standing = !matches!(self.phase, Phase::Running);
+        let impatient = self.full_since.is_some_and(|since| self.now.duration_since(since) >= PATIENCE);
+        let all = standing || impatient && !self.has_room() || self.paused_all && !self.has_room();
+        if !all && self.paused_all {
+            self.full_since = None;
+        }
+        self.paused_all = all;
+        let span = self.program.stage.span;
+        let (mut pause, mut resume): (Vec<TopicPartition>, Vec<TopicPartition>) = (Vec::new(), Vec::new());
+        for slot in self.partitions.slots() {
+            let Some(partition) = self.partitions.get_mut(slot) else { continue };
+            let ahead = partition.tracker.as_ref().map_or(0, |tracker| tracker.span());
+            partition.span_full = if partition.span_full { ahead > span / 2 } else { ahead >= span };
+            if partition.held_until.is_some_and(|until| until <= self.now) {
+                partition.held_until = None;
+            }
+            let wanted = all || partition.span_full || partition.held_until.is_some();
+            if wanted != partition.paused && !partition.suspended {
+                partition.paused = wanted;
+                if wanted { &mut pause } else { &mut resume }.push(partition.name.clone());
+            }
+        }
+        if !pause.is_empty() {
+            self.consumer.pause(&pause);
+        }
+        if !resume.is_empty() {
+            self.consumer.resume(&resume);
+        }
+    }
+
+    /// Whether there is something to commit.
+    pub(super) fn wants_commit(&self) -> bool {
+        self.partitions.iter().any(|partition| partition.dirty && !partition.suspended)
+    }
+
+    fn read_commit_answers(&mut self) {
+        for answer in self.delivery.take_closed() {
+            if let Some(sent) = self.commit_sent.take() {
+                self.shared.committed(self.now.duration_since(sent));
+            }
+            if let Err(error) = answer {
+                self.commit_failed(&error);
+            }
+        }
+        if self.commit_sent.is_some_and(|sent| self.now.duration_since(sent) > COMMIT_LIMIT) {
+            self.commit_sent = None;
+            self.commit_failed(&BrokerError::Unreachable("a commit was not answered".to_owned()));
+        }
+    }
+
+    /// A failed commit loses nothing: what it said is said again with the next one.
+    fn commit_failed(&mut self, error: &BrokerError) {
+        self.shared.trouble(&error.to_string());
+        for slot in self.partitions.slots() {
+            if let Some(partition) = self.partitions.get_mut(slot) {
+                partition.dirty = true;
+            }
+        }
+        self.next_commit = self.now + self.program.stage.commit_interval;
+    }
+
+    /// Sends a commit unless one is under way; there is never more than one.
+    fn commit_later(&mut self) {
+        if self.commit_sent.is_some() {
+            return;
+        }
+        self.commit_soon = false;
+        self.next_commit = self.now + self.program.stage.commit_interval;
+        let commits = self.commits();
+        if commits.is_empty() {
+            return;
+        }
+        match self.delivery.close_later(&commits) {
+            Ok(()) => self.commit_sent = Some(self.now),
+            Err(error) => self.commit_failed(&error),
+        }
+    }
+
+    /// Commits what is finished and waits for the answer.
+    pub(super) fn commit_now(&mut self) {
+        let commits = self.commits();
+        if commits.is_empty() {
+            return;
+        }
+        if let Err(error) = self.delivery.close_now(&commits) {
+            self.commit_failed(&error);
+        }
+    }
+
+    fn commits(&mut self) -> Vec<Commit> {
+        let mut commits = Vec::new();
+        for slot in self.partitions.slots() {
+            let Some(partition) = self.partitions.get(slot) else { continue };
+            if !partition.dirty || partition.suspended {
+                continue;
+            }
+            let Some(offset) = partition.position() else { continue };
+            let metadata = partition.beyond(self.in_flight.attempts(slot)).encode(offset);
+            commits.push(Commit { partition: partition.name.clone(), offset, metadata });
+            if let Some(partition) = self.partitions.get_mut(slot) {
+                partition.dirty = false;
+                partition.committed = Some(offset);
+            }
+        }
+        commits
+    }
+
+    /// Looks at acknowledgements between two turns of the loop, so that a commit says all it can.
+    pub(super) fn read_acknowledgements(&mut self) {
+        let mut acknowledgements = std::mem::take(&mut self.acknowledgements);
+        self.inbox.take_acknowledgements(&mut acknowledgements);
+        for (id, result) in acknowledgements.drain(..) {
+            self.acknowledged(id, result);
+        }
+        self.acknowledgements = acknowledgements;
+    }
+
+    fn end_drain(&mut self) {
+        let Phase::Draining(deadline) = self.phase else { return };
+        if self.running == 0 && self.unacknowledged == 0 && self.blocked.is_empty() || self.now >= deadline {
+            self.phase = Phase::Stopped;
+        }
+    }
+
+    fn report(&mut self) {
+        let partitions: Vec<&Partition> = self.partitions.iter().collect();
+        let waiting = self.timers.len();
+        let state = match &self.phase {
+            Phase::Running if self.partitions.is_empty() && !self.shared.was_assigned() => "starting",
+            Phase::Running if self.paused_all => "paused",
+            Phase::Running => "running",
+            Phase::Halted(_) => "halted",
+            Phase::Draining(_) => "draining",
+            Phase::Stopped => "stopped",
+        };
+        self.shared.report(
+            state,
+            (self.in_flight.len(), self.in_flight.bytes()),
+            (self.lanes.len(), waiting),
+            &partitions,
+            self.now_millis,
+        );
+    }
+
+    /// Commits what is finished, gives the rest up and leaves the group.
+    pub(super) fn leave(mut self) {
+        self.read_acknowledgements();
+        self.commit_now();
+        for slot in self.partitions.slots() {
+            self.in_flight.abandon(slot);
+        }
+        self.report();
+        let Self { delivery, consumer, shared, .. } = self;
+        drop(delivery);
+        if let Some(consumer) = std::sync::Arc::into_inner(consumer)
+            && !consumer.close(CLOSE_LIMIT)
+        {
+            shared.trouble("leaving the group took too long; the broker will notice by its session timeout");
+        }
+        shared.stopped();
+    }
+}

@@ -1,0 +1,204 @@
+//! The partitions a stage owns: where each stands, what is known beyond its position, whether it is
+//! paused, and what survives a rebalance.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::metadata::Beyond;
+use super::offsets::OffsetTracker;
+use crate::base::Failure;
+use crate::broker::TopicPartition;
+
+/// A record that must be dead-lettered when it comes again, because the broker refused its output.
+#[derive(Debug, Clone)]
+pub(super) struct Sentence {
+    /// Why.
+    pub(super) failure: Failure,
+    /// How many attempts it had.
+    pub(super) attempts: u32,
+    /// True where even the dead letter was too large.
+    pub(super) truncate: bool,
+}
+
+/// One owned partition.
+#[derive(Debug)]
+pub(super) struct Partition {
+    /// Its name.
+    pub(super) name: TopicPartition,
+    /// Which offsets are finished. `None` until the first record says where the partition begins.
+    pub(super) tracker: Option<OffsetTracker>,
+    /// What the last commit knew beyond its offset.
+    pub(super) beyond: Beyond,
+    /// Records to dead-letter unseen.
+    pub(super) sentenced: HashMap<i64, Sentence>,
+    /// The offset last committed or asked to be committed.
+    pub(super) committed: Option<i64>,
+    /// Whether something worth a commit happened since.
+    pub(super) dirty: bool,
+    /// Revoked, and not yet known whether it comes back in the same rebalance.
+    pub(super) suspended: bool,
+    /// Paused because its span is full.
+    pub(super) span_full: bool,
+    /// Not to be read before that moment, after a send failed.
+    pub(super) held_until: Option<Instant>,
+    /// Whether the consumer was told to pause it.
+    pub(super) paused: bool,
+    /// The timestamp of the newest record started.
+    pub(super) last_timestamp: Option<i64>,
+}
+
+impl Partition {
+    pub(super) fn new(name: TopicPartition, committed: Option<i64>, beyond: Beyond) -> Self {
+        Self {
+            name,
+            tracker: committed.map(OffsetTracker::new),
+            beyond,
+            sentenced: HashMap::new(),
+            committed,
+            dirty: false,
+            suspended: false,
+            span_full: false,
+            held_until: None,
+            paused: false,
+            last_timestamp: None,
+        }
+    }
+
+    /// The offset to commit, once a record was started or a commit was found.
+    pub(super) fn position(&self) -> Option<i64> {
+        self.tracker.as_ref().map(OffsetTracker::position)
+    }
+
+    /// The offset to go on reading at.
+    pub(super) fn next(&self) -> Option<i64> {
+        self.tracker.as_ref().map(OffsetTracker::next)
+    }
+
+    /// What to commit beside the position.
+    pub(super) fn beyond(&self, attempts: impl Iterator<Item = (i64, u32)>) -> Beyond {
+        let finished = self.tracker.as_ref().map(OffsetTracker::finished_beyond).unwrap_or_default();
+        let mut beyond = Beyond { finished, attempts: attempts.collect() };
+        let Some(next) = self.next() else { return beyond };
+        // What the last commit knew of records that were not read again yet is still true.
+        for (first, last) in self.beyond.finished.iter().filter(|(_, last)| *last >= next) {
+            let first = (*first).max(next);
+            match beyond.finished.last_mut() {
+                Some(run) if run.1 + 1 == first => run.1 = *last,
+                _ => beyond.finished.push((first, *last)),
+            }
+        }
+        beyond.attempts.extend(self.beyond.attempts.range(next..));
+        beyond
+    }
+}
+
+/// The owned partitions, found by topic and number without hashing.
+#[derive(Debug, Default)]
+pub(super) struct Partitions {
+    slots: Vec<Option<Partition>>,
+    index: Vec<(Arc<str>, Vec<Option<u32>>)>,
+}
+
+impl Partitions {
+    /// The place of a partition, if it is owned.
+    pub(super) fn find(&self, topic: &str, partition: i32) -> Option<u32> {
+        let (_, numbers) = self.index.iter().find(|(name, _)| **name == *topic)?;
+        *numbers.get(usize::try_from(partition).ok()?)?
+    }
+
+    pub(super) fn get(&self, slot: u32) -> Option<&Partition> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Partition> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// The places in use.
+    pub(super) fn slots(&self) -> Vec<u32> {
+        (0..self.slots.len() as u32).filter(|slot| self.slots[*slot as usize].is_some()).collect()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Partition> {
+        self.slots.iter().flatten()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.iter().all(Option::is_none)
+    }
+
+    /// Adds a partition and gives its place.
+    pub(super) fn insert(&mut self, partition: Partition) -> u32 {
+        let name = partition.name.clone();
+        let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        if slot == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.slots[slot] = Some(partition);
+        self.set_index(&name, Some(slot as u32));
+        slot as u32
+    }
+
+    /// Takes a partition out.
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Partition> {
+        let partition = self.slots.get_mut(slot as usize)?.take()?;
+        self.set_index(&partition.name, None);
+        Some(partition)
+    }
+
+    fn set_index(&mut self, name: &TopicPartition, slot: Option<u32>) {
+        let Ok(number) = usize::try_from(name.partition) else { return };
+        let topic = match self.index.iter().position(|(topic, _)| *topic == name.topic) {
+            Some(topic) => topic,
+            None => {
+                self.index.push((Arc::clone(&name.topic), Vec::new()));
+                self.index.len() - 1
+            }
+        };
+        let numbers = &mut self.index[topic].1;
+        if numbers.len() <= number {
+            numbers.resize(number + 1, None);
+        }
+        numbers[number] = slot;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn name(topic: &str, partition: i32) -> TopicPartition {
+        TopicPartition { topic: Arc::from(topic), partition }
+    }
+
+    #[test]
+    fn partitions_are_found_by_name_until_they_are_removed() {
+        let mut partitions = Partitions::default();
+        let a = partitions.insert(Partition::new(name("a", 3), None, Beyond::default()));
+        let b = partitions.insert(Partition::new(name("b", 0), None, Beyond::default()));
+        assert_eq!((partitions.find("a", 3), partitions.find("b", 0)), (Some(a), Some(b)));
+        assert_eq!(
+            (partitions.find("a", 0), partitions.find("c", 0), partitions.find("a", -1)),
+            (None, None, None)
+        );
+        partitions.remove(a);
+        assert_eq!(partitions.find("a", 3), None);
+        assert_eq!(partitions.slots(), [b]);
+    }
+
+    #[test]
+    fn what_a_commit_knew_of_records_not_read_again_yet_is_kept() {
+        let beyond = Beyond { finished: vec![(12, 14), (20, 22)], attempts: BTreeMap::from([(15, 2)]) };
+        let mut partition = Partition::new(name("a", 0), Some(10), beyond);
+        let tracker = partition.tracker.as_mut().unwrap();
+        tracker.start(10);
+        let second = tracker.start(11).unwrap();
+        tracker.finish(second);
+        let kept = partition.beyond([(10, 1)].into_iter());
+        assert_eq!(kept.finished, [(11, 14), (20, 22)]);
+        assert_eq!(kept.attempts, BTreeMap::from([(10, 1), (15, 2)]));
+    }
+}

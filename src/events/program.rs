@@ -1,0 +1,286 @@
+//! What a stage does to one record: steps, then routing to outputs, as bytes ready to send.
+//!
+//! Pure but for what steps ask of the world. Nothing is sent here: all outputs of a record are
+//! prepared before the first is handed over. A program never changes; a new generation is a new one,
+//! and a record in flight ends on its own.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::base::Failure;
+use crate::catalog::{Output, Stage, Tombstones, Unmatched};
+use crate::record::{HeaderChange, Item, RawRecord};
+use crate::steps::{Chain, ItemScope, OpenError, Ports, decode_for};
+
+/// The header in which a stage of a loop counts how often a record passed it.
+const HOPS: &str = "biplane-hops-";
+
+/// A stage ready to work.
+pub(super) struct Program {
+    /// The stage as checked.
+    pub(super) stage: Arc<Stage>,
+    /// A short digest of the catalog it comes from.
+    pub(super) generation: Arc<str>,
+    chain: Chain,
+    hops: Option<(Arc<str>, u32)>,
+}
+
+/// Where one prepared record goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// To the output of that index.
+    Output(usize),
+    /// To the stage's DLQ.
+    DeadLetter,
+}
+
+/// A key or value of what is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The input's bytes (null stays null).
+    Input,
+    /// Null.
+    Null,
+    /// Bytes in the batch.
+    Bytes(Range<usize>),
+}
+
+/// One record to send.
+#[derive(Debug, Clone)]
+pub(super) struct Prepared {
+    /// Where it goes.
+    pub(super) target: Target,
+    /// Its key.
+    pub(super) key: Part,
+    /// Its value.
+    pub(super) value: Part,
+    /// What changes against the input's headers, oldest first.
+    pub(super) headers: Vec<HeaderChange>,
+}
+
+/// All that one input record becomes; reused from record to record.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// What [`Part::Bytes`] points into.
+    pub(super) bytes: Vec<u8>,
+    /// In the order in which they are sent.
+    pub(super) outputs: Vec<Prepared>,
+}
+
+impl Batch {
+    /// Empties it and keeps its memory.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.outputs.clear();
+    }
+
+    /// The bytes of `part`, given those of the input.
+    pub(super) fn part<'a>(&'a self, part: &Part, input: Option<&'a [u8]>) -> Option<&'a [u8]> {
+        match part {
+            Part::Input => input,
+            Part::Null => None,
+            Part::Bytes(range) => self.bytes.get(range.clone()),
+        }
+    }
+}
+
+/// How the steps ended for a record that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Send what the batch holds; it may be empty where the stage has no outputs.
+    Send,
+    /// A step or a setting filtered it out.
+    Filtered,
+    /// No output took it, and the stage lets such records go.
+    Unmatched,
+}
+
+impl Program {
+    /// Opens the steps of `stage`.
+    pub(super) fn open(stage: Arc<Stage>, generation: &str, ports: &Ports) -> Result<Self, OpenError> {
+        let chain = Chain::open(&stage.steps, Arc::clone(&stage.env), ports)?;
+        let hops = stage.max_hops.map(|most| (Arc::from(format!("{HOPS}{}", stage.name)), most));
+        Ok(Self { stage, generation: Arc::from(generation), chain, hops })
+    }
+
+    /// Whether a record may have to wait inside the steps.
+    pub(super) fn waits(&self) -> bool {
+        self.chain.waits()
+    }
+
+    /// Runs a record through a program that does not wait.
+    pub(super) fn prepare_now(
+        &self,
+        raw: RawRecord<'_>,
+        attempt: u32,
+        batch: &mut Batch,
+    ) -> Result<Verdict, Failure> {
+        let hop = self.hop(&raw)?;
+        if let Some(verdict) = self.tombstone(&raw, hop.as_ref(), batch)? {
+            return Ok(verdict);
+        }
+        let mut items = Vec::new();
+        self.chain.run_now(Item::new(raw, &*self.stage.codec, attempt), &mut items)?;
+        self.route(items, hop.as_ref(), batch)
+    }
+
+    /// Runs a record through a program that may wait. Dropping the future abandons the record.
+    pub(super) async fn prepare(
+        &self,
+        raw: RawRecord<'_>,
+        attempt: u32,
+        batch: &mut Batch,
+    ) -> Result<Verdict, Failure> {
+        let hop = self.hop(&raw)?;
+        if let Some(verdict) = self.tombstone(&raw, hop.as_ref(), batch)? {
+            return Ok(verdict);
+        }
+        let mut items = Vec::new();
+        self.chain.run(Item::new(raw, &*self.stage.codec, attempt), &mut items).await?;
+        self.route(items, hop.as_ref(), batch)
+    }
+
+    fn hop(&self, raw: &RawRecord<'_>) -> Result<Option<HeaderChange>, Failure> {
+        let Some((header, most)) = &self.hops else { return Ok(None) };
+        let passed = raw.headers.last(header).flatten();
+        let passed: u32 =
+            passed.and_then(|bytes| std::str::from_utf8(bytes).ok()?.parse().ok()).unwrap_or_default();
+        if passed >= *most {
+            return Err(Failure::permanent(
+                "max-hops",
+                format!("the record has passed this stage {passed} times; `max_hops` is {most}"),
+            ));
+        }
+        let count = (passed + 1).to_string().into_bytes();
+        Ok(Some(HeaderChange::Set(Arc::clone(header), Some(count))))
+    }
+
+    fn tombstone(
+        &self,
+        raw: &RawRecord<'_>,
+        hop: Option<&HeaderChange>,
+        batch: &mut Batch,
+    ) -> Result<Option<Verdict>, Failure> {
+        if raw.value.is_some() {
+            return Ok(None);
+        }
+        match self.stage.tombstones {
+            Tombstones::Steps => Ok(None),
+            Tombstones::Drop => Ok(Some(Verdict::Filtered)),
+            Tombstones::DeadLetter => Err(Failure::permanent(
+                "tombstone",
+                "the value is null; say `tombstones = \"steps\"`, \"forward\" or \"drop\" if that is meant",
+            )),
+            Tombstones::Forward => {
+                let open = self.stage.outputs.iter().enumerate().filter(|(_, output)| output.when.is_none());
+                for (index, _) in open.take(if self.stage.match_all { usize::MAX } else { 1 }) {
+                    batch.outputs.push(Prepared {
+                        target: Target::Output(index),
+                        key: Part::Input,
+                        value: Part::Null,
+                        headers: hop.cloned().into_iter().collect(),
+                    });
+                }
+                Ok(Some(Verdict::Send))
+            }
+        }
+    }
+
+    fn route(
+        &self,
+        items: Vec<Item<'_>>,
+        hop: Option<&HeaderChange>,
+        batch: &mut Batch,
+    ) -> Result<Verdict, Failure> {
+        if items.is_empty() {
+            return Ok(Verdict::Filtered);
+        }
+        if self.stage.outputs.is_empty() {
+            return Ok(Verdict::Send);
+        }
+        for mut item in items {
+            let taken = self.route_item(&mut item, hop, batch)?;
+            if !taken && self.stage.unmatched == Unmatched::DeadLetter {
+                return Err(Failure::permanent("unmatched", "no output of the stage takes the record"));
+            }
+        }
+        Ok(if batch.outputs.is_empty() { Verdict::Unmatched } else { Verdict::Send })
+    }
+
+    /// Prepares the outputs that take `item`; false where none does.
+    fn route_item(
+        &self,
+        item: &mut Item<'_>,
+        hop: Option<&HeaderChange>,
+        batch: &mut Batch,
+    ) -> Result<bool, Failure> {
+        let mut taken = false;
+        let mut encoded: Option<(&'static str, Part)> = None;
+        for (index, output) in self.stage.outputs.iter().enumerate() {
+            if !self.matches(output, item)? {
+                continue;
+            }
+            let value = match &encoded {
+                Some((codec, part)) if *codec == output.codec.name() => part.clone(),
+                _ => self.encode(output, item, batch)?,
+            };
+            encoded = Some((output.codec.name(), value.clone()));
+            let key = self.key(output, item, batch)?;
+            let headers = self.headers(output, item, hop)?;
+            batch.outputs.push(Prepared { target: Target::Output(index), key, value, headers });
+            taken = true;
+            if !self.stage.match_all {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+
+    fn matches(&self, output: &Output, item: &mut Item<'_>) -> Result<bool, Failure> {
+        let Some(when) = &output.when else { return Ok(true) };
+        decode_for(item, when.reads())?;
+        when.truthy(&ItemScope::new(item, self.chain.env()))
+    }
+
+    fn encode(&self, output: &Output, item: &mut Item<'_>, batch: &mut Batch) -> Result<Part, Failure> {
+        match item.unchanged() {
+            Some(None) => return Ok(Part::Null),
+            Some(Some(_)) if output.codec.name() == self.stage.codec.name() => return Ok(Part::Input),
+            _ => {}
+        }
+        let start = batch.bytes.len();
+        output.codec.encode(item.value()?, &mut batch.bytes)?;
+        Ok(Part::Bytes(start..batch.bytes.len()))
+    }
+
+    fn key(&self, output: &Output, item: &mut Item<'_>, batch: &mut Batch) -> Result<Part, Failure> {
+        let Some(key) = &output.key else { return Ok(Part::Input) };
+        decode_for(item, key.reads())?;
+        let scope = ItemScope::new(item, self.chain.env());
+        Ok(match key.text(&scope)? {
+            None => Part::Null,
+            Some(text) => {
+                let start = batch.bytes.len();
+                batch.bytes.extend_from_slice(text.as_bytes());
+                Part::Bytes(start..batch.bytes.len())
+            }
+        })
+    }
+
+    fn headers(
+        &self,
+        output: &Output,
+        item: &mut Item<'_>,
+        hop: Option<&HeaderChange>,
+    ) -> Result<Vec<HeaderChange>, Failure> {
+        let mut changes: Vec<_> = item.header_changes().iter().chain(hop).cloned().collect();
+        for (name, template) in &output.headers {
+            decode_for(item, template.reads())?;
+            let scope = ItemScope::new(item, self.chain.env());
+            let text = template.text(&scope)?;
+            let value = text.map(|text| text.into_owned().into_bytes());
+            changes.push(HeaderChange::Set(Arc::clone(name), value));
+        }
+        Ok(changes)
+    }
+}

@@ -1,0 +1,435 @@
+//! One stage at run time: the loop that owns all of its state.
+//!
+//! One thread a stage polls, works, sends and commits; other threads only leave letters in its
+//! [`Inbox`]. A record is worked on here and at once when its steps never wait, and on the runtime
+//! otherwise; either way the loop alone decides what becomes of it. Nothing here blocks but the
+//! broker's answers at a rebalance.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures_util::FutureExt;
+use tokio::runtime::Handle;
+
+use super::delivery::Delivery;
+use super::inbox::{Acknowledgement, Command, Ended, Inbox};
+use super::inflight::{Entry, EntryId, InFlight};
+use super::lanes::{LaneId, Lanes};
+use super::offsets::OffsetTracker;
+use super::partitions::Partitions;
+use super::program::{Batch, Prepared, Program, Verdict};
+use super::status::{Counts, Shared};
+use crate::base::Failure;
+use crate::broker::{Consumer, Polled, TopicPartition};
+use crate::catalog::Order;
+use crate::record::{OwnedRecord, RawRecord};
+
+/// At most this many records are taken before other business is looked at.
+const TURN: usize = 256;
+/// The longest sleep: lag, pauses and the clock are looked at this often even when nothing happens.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+/// How soon a send that found no room is tried again, where no acknowledgement comes first.
+const BLOCKED_RETRY: Duration = Duration::from_millis(5);
+/// One record in so many has its latency measured.
+const LATENCY_SAMPLE: u64 = 16;
+
+/// What the loop is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Taking records.
+    Running,
+    /// Standing still until someone acts; membership is kept.
+    Halted(String),
+    /// Finishing what runs, until that moment.
+    Draining(Instant),
+    /// Over.
+    Stopped,
+}
+
+/// A send that the producer had no room for.
+pub(super) struct Blocked {
+    pub(super) id: EntryId,
+    pub(super) record: Arc<OwnedRecord>,
+    pub(super) batch: Batch,
+    pub(super) next: usize,
+}
+
+/// See the module's documentation.
+pub(super) struct Runner {
+    pub(super) program: Arc<Program>,
+    pub(super) consumer: Arc<Consumer>,
+    pub(super) delivery: Box<dyn Delivery>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) runtime: Handle,
+    pub(super) phase: Phase,
+    pub(super) partitions: Partitions,
+    pub(super) in_flight: InFlight,
+    pub(super) lanes: Lanes,
+    /// Records that may start as soon as there is a free place, or at once where steps never wait.
+    pub(super) ready: VecDeque<EntryId>,
+    /// How many runs the runtime has of this stage.
+    pub(super) running: usize,
+    /// When waiting records are due.
+    pub(super) timers: BinaryHeap<Reverse<(Instant, EntryId)>>,
+    /// Sends that wait for room; while there are any, no further record is worked on.
+    pub(super) blocked: VecDeque<Blocked>,
+    /// Sends that are not acknowledged.
+    pub(super) unacknowledged: usize,
+    /// Since when the window has been full.
+    pub(super) full_since: Option<Instant>,
+    pub(super) paused_all: bool,
+    pub(super) next_commit: Instant,
+    pub(super) commit_soon: bool,
+    pub(super) commit_sent: Option<Instant>,
+    pub(super) next_report: Instant,
+    pub(super) must_abort: bool,
+    /// An assignment whose starts could not be looked up, and when it is tried again.
+    pub(super) retry_assignment: Option<(Instant, Vec<TopicPartition>)>,
+    pub(super) now: Instant,
+    pub(super) now_millis: i64,
+    pub(super) scratch: Batch,
+    pub(super) id_text: Vec<u8>,
+    pub(super) acknowledgements: Vec<Acknowledgement>,
+    pub(super) taken: u64,
+    pub(super) counts: Counts,
+}
+
+impl Runner {
+    pub(super) fn new(
+        program: Arc<Program>,
+        consumer: Arc<Consumer>,
+        delivery: Box<dyn Delivery>,
+        inbox: Arc<Inbox>,
+        shared: Arc<Shared>,
+        runtime: Handle,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            next_commit: now + program.stage.commit_interval,
+            next_report: now,
+            program,
+            consumer,
+            delivery,
+            inbox,
+            shared,
+            runtime,
+            phase: Phase::Running,
+            partitions: Partitions::default(),
+            in_flight: InFlight::default(),
+            lanes: Lanes::default(),
+            ready: VecDeque::new(),
+            running: 0,
+            timers: BinaryHeap::new(),
+            blocked: VecDeque::new(),
+            unacknowledged: 0,
+            full_since: None,
+            paused_all: false,
+            commit_soon: false,
+            commit_sent: None,
+            must_abort: false,
+            retry_assignment: None,
+            now,
+            now_millis: 0,
+            scratch: Batch::default(),
+            id_text: Vec::new(),
+            acknowledgements: Vec::new(),
+            taken: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Runs until stopped; then what is finished is committed and the group is left.
+    pub(super) fn run(mut self) {
+        self.inbox.attach();
+        while self.phase != Phase::Stopped {
+            self.read_clock();
+            self.take_letters();
+            self.send_blocked();
+            self.wake_due();
+            let taken = self.take_records();
+            let started = self.start_ready();
+            self.keep_pace();
+            if taken + started == 0 {
+                self.sleep();
+            }
+        }
+        self.leave();
+    }
+
+    fn read_clock(&mut self) {
+        self.now = Instant::now();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.now_millis = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    }
+
+    fn take_letters(&mut self) {
+        for command in self.inbox.take_commands() {
+            match command {
+                Command::Replace(program) => self.program = program,
+                Command::Stop => self.begin_drain(),
+            }
+        }
+        self.read_acknowledgements();
+        for Ended { id, result, batch } in self.inbox.take_ended() {
+            self.ended(id, result, batch);
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        if !matches!(self.phase, Phase::Draining(_) | Phase::Stopped) {
+            self.phase = Phase::Draining(self.now + self.program.stage.drain);
+            self.ready.clear();
+        }
+    }
+
+    /// Takes at most a turn of records or events from the consumer; how many records there were.
+    fn take_records(&mut self) -> usize {
+        let consumer = Arc::clone(&self.consumer);
+        let mut taken = 0;
+        while taken < TURN && self.may_poll() {
+            match consumer.poll(Duration::ZERO) {
+                Polled::Record(fetched) => {
+                    taken += 1;
+                    self.accept(fetched.raw());
+                }
+                Polled::Rebalance(rebalance) => self.rebalance(rebalance),
+                Polled::Error(error) => self.consume_error(&error),
+                Polled::Nothing => break,
+            }
+        }
+        self.counts.flush(&self.shared.metrics);
+        taken
+    }
+
+    /// A record was read: it is worked on, queued, or known to be finished.
+    fn accept(&mut self, raw: RawRecord<'_>) {
+        let Some(slot) = self.partitions.find(raw.topic, raw.partition) else { return };
+        let Some(partition) = self.partitions.get_mut(slot) else { return };
+        if partition.suspended {
+            return;
+        }
+        let tracker = partition.tracker.get_or_insert_with(|| OffsetTracker::new(raw.offset));
+        let Some(sequence) = tracker.start(raw.offset) else { return };
+        partition.last_timestamp = raw.timestamp;
+        partition.dirty = true;
+        if !partition.beyond.finished.is_empty() && partition.beyond.is_finished(raw.offset) {
+            tracker.finish(sequence);
+            return;
+        }
+        let spent = match partition.beyond.attempts.is_empty() {
+            true => 0,
+            false => partition.beyond.attempts.remove(&raw.offset).unwrap_or_default(),
+        };
+        let sentence = match partition.sentenced.is_empty() {
+            true => None,
+            false => partition.sentenced.remove(&raw.offset),
+        };
+        self.taken += 1;
+        let size = raw.size();
+        self.counts.took(size);
+        let sampled = self.taken.is_multiple_of(LATENCY_SAMPLE);
+        let id = self.in_flight.insert(Entry {
+            slot,
+            sequence,
+            offset: raw.offset,
+            size,
+            timestamp: raw.timestamp.filter(|_| sampled),
+            lane: None,
+            attempt: spent + 1,
+            unacknowledged: 0,
+            first_failed: None,
+            record: None,
+            sentence: None,
+            task: None,
+        });
+        match sentence {
+            Some(sentence) => self.carry_out(id, raw, sentence),
+            None => self.begin(id, slot, raw),
+        }
+    }
+
+    fn begin(&mut self, id: EntryId, slot: u32, raw: RawRecord<'_>) {
+        let waits = self.program.waits();
+        if !waits && self.lanes.len() == 0 && self.blocked.is_empty() {
+            return self.work_now(id, raw);
+        }
+        let lane = self.lane(slot, &raw);
+        if let Some(lane) = lane.filter(|lane| self.lanes.is_held(*lane)) {
+            self.own(id, raw, Some(lane));
+            return self.lanes.queue(lane, id);
+        }
+        if !waits && self.blocked.is_empty() {
+            return self.work_now(id, raw);
+        }
+        self.own(id, raw, lane);
+        if let Some(lane) = lane {
+            self.lanes.hold(lane, slot);
+        }
+        self.ready.push_back(id);
+    }
+
+    /// The lane of a record, where its stage orders anything. A null key orders nothing.
+    pub(super) fn lane(&self, slot: u32, raw: &RawRecord<'_>) -> Option<LaneId> {
+        let mixed = u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        match self.program.stage.order {
+            Order::None => None,
+            Order::Partition => Some(mixed),
+            Order::Key => raw.key.map(|key| {
+                use std::hash::BuildHasher;
+                foldhash::fast::FixedState::with_seed(mixed).hash_one(key)
+            }),
+        }
+    }
+
+    /// Keeps a copy of the record, so that it can wait.
+    pub(super) fn own(&mut self, id: EntryId, raw: RawRecord<'_>, lane: Option<LaneId>) {
+        if let Some(entry) = self.in_flight.get_mut(id) {
+            entry.lane = lane;
+            if entry.record.is_none() {
+                entry.record = Some(Arc::new(raw.to_owned()));
+            }
+        }
+    }
+
+    /// Runs the steps here and now; only for programs that never wait.
+    fn work_now(&mut self, id: EntryId, raw: RawRecord<'_>) {
+        let Some(entry) = self.in_flight.get_mut(id) else { return };
+        let attempt = entry.attempt;
+        let mut batch = std::mem::take(&mut self.scratch);
+        batch.clear();
+        let program = &self.program;
+        let result = catch_unwind(AssertUnwindSafe(|| program.prepare_now(raw, attempt, &mut batch)))
+            .unwrap_or_else(|panic| Err(panicked(&*panic)));
+        self.settle(id, raw, result, batch);
+    }
+
+    /// Starts what is ready, as far as there are free places; how many that were.
+    fn start_ready(&mut self) -> usize {
+        let mut started = 0;
+        let mut suspended = Vec::new();
+        while self.ready_now() > 0 {
+            let Some(id) = self.ready.pop_front() else { break };
+            let slot = self.in_flight.slot(id);
+            if slot.and_then(|slot| self.partitions.get(slot)).is_some_and(|partition| partition.suspended) {
+                suspended.push(id);
+                continue;
+            }
+            let Some(record) = self.in_flight.get_mut(id).and_then(|entry| entry.record.clone()) else {
+                continue;
+            };
+            started += 1;
+            if self.program.waits() {
+                self.work_later(id, record);
+            } else {
+                self.work_now(id, record.as_raw());
+            }
+        }
+        self.ready.extend(suspended);
+        started
+    }
+
+    /// How many ready records could start now.
+    fn ready_now(&self) -> usize {
+        if !matches!(self.phase, Phase::Running) || !self.blocked.is_empty() || self.must_abort {
+            return 0;
+        }
+        let places = match self.program.waits() {
+            true => self.program.stage.concurrency.saturating_sub(self.running),
+            false => usize::MAX,
+        };
+        self.ready.len().min(places)
+    }
+
+    /// Runs the steps on the runtime. A record's whole time is bounded by the stage's deadline.
+    fn work_later(&mut self, id: EntryId, record: Arc<OwnedRecord>) {
+        let Some(entry) = self.in_flight.get_mut(id) else { return };
+        let attempt = entry.attempt;
+        let spent =
+            entry.first_failed.map_or(Duration::ZERO, |(at, _)| self.now.saturating_duration_since(at));
+        let left = self.program.stage.deadline.saturating_sub(spent);
+        let (program, inbox) = (Arc::clone(&self.program), Arc::clone(&self.inbox));
+        let run = async move {
+            let mut batch = Batch::default();
+            let work = program.prepare(record.as_raw(), attempt, &mut batch);
+            let work = tokio::time::timeout(left, AssertUnwindSafe(work).catch_unwind());
+            let result = match work.await {
+                Ok(Ok(result)) => result,
+                Ok(Err(panic)) => Err(panicked(&*panic)),
+                Err(_) => Err(Failure::transient("deadline", "the record's deadline passed inside a step")),
+            };
+            inbox.end(Ended { id, result, batch });
+        };
+        entry.task = Some(self.runtime.spawn(run).abort_handle());
+        self.running += 1;
+    }
+
+    fn ended(&mut self, id: EntryId, result: Result<Verdict, Failure>, batch: Batch) {
+        let Some(entry) = self.in_flight.get_mut(id) else { return };
+        entry.task = None;
+        let record = entry.record.clone();
+        self.running -= 1;
+        if let Some(record) = record {
+            self.settle(id, record.as_raw(), result, batch);
+        }
+    }
+
+    /// Moves waiting records whose time has come to those that may start.
+    fn wake_due(&mut self) {
+        while self.timers.peek().is_some_and(|Reverse((due, _))| *due <= self.now) {
+            let Some(Reverse((_, id))) = self.timers.pop() else { return };
+            if self.in_flight.get_mut(id).is_some() {
+                self.ready.push_back(id);
+            }
+        }
+    }
+
+    fn sleep(&mut self) {
+        let mut until = self.now + LONGEST_SLEEP;
+        until = until.min(self.next_report);
+        if let Some(Reverse((due, _))) = self.timers.peek() {
+            until = until.min(*due);
+        }
+        if self.wants_commit() && self.commit_sent.is_none() {
+            until = until.min(self.next_commit);
+        }
+        if !self.blocked.is_empty() {
+            until = until.min(self.now + BLOCKED_RETRY);
+        }
+        // Waking for each acknowledgement would cost more than the work it allows.
+        let wanted = match self.phase {
+            Phase::Draining(deadline) => {
+                until = until.min(deadline);
+                self.unacknowledged
+            }
+            _ if self.full_since.is_some() || !self.blocked.is_empty() => self.unacknowledged.div_ceil(2),
+            _ => 0,
+        };
+        if self.inbox.want_acknowledgements(wanted) {
+            std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+/// A step panicked: its record fails, everything else goes on.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    Failure::permanent("panic", format!("a step panicked: {message}"))
+}
+
+impl Prepared {
+    /// Whether a header of the input is replaced or removed by this record's changes.
+    pub(super) fn changes_header(&self, name: &str) -> bool {
+        use crate::record::HeaderChange::{Remove, Set};
+        self.headers.iter().any(|change| match change {
+            Set(changed, _) | Remove(changed) => &**changed == name,
+        })
+    }
+}

@@ -1,0 +1,362 @@
+//! What becomes of a record once its steps have ended: sent, tried again, dead-lettered, let go, or
+//! the stage halts. The one place where failures are judged.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use super::dead_letters::DeadLetter;
+use super::inflight::EntryId;
+use super::partitions::Sentence;
+use super::program::{Batch, Prepared, Target, Verdict};
+use super::runner::{Blocked, Runner};
+use crate::base::{Exhausted, Failure};
+use crate::broker::{OutHeaders, Outgoing, SendError};
+use crate::record::{HeaderChange, RawRecord};
+
+/// The header that lets consumers drop repeats: stage, topic, partition, offset and index.
+const ID_HEADER: &str = "biplane-id";
+/// How long a partition rests after the broker refused a send that says nothing of the record.
+const SEND_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a failure leads to.
+enum Disposition {
+    Retry(Duration),
+    DeadLetter,
+    Drop,
+    Halt,
+}
+
+impl Runner {
+    /// The steps of a record have ended. `batch` comes back to be used again.
+    pub(super) fn settle(
+        &mut self,
+        id: EntryId,
+        raw: RawRecord<'_>,
+        result: Result<Verdict, Failure>,
+        batch: Batch,
+    ) {
+        match result {
+            Ok(Verdict::Send) => self.send_all(id, raw, batch, 0),
+            Ok(Verdict::Filtered) => {
+                self.counts.filtered();
+                self.through(id);
+                self.finish(id);
+                self.scratch = batch;
+            }
+            Ok(Verdict::Unmatched) => {
+                self.shared.dropped("unmatched");
+                self.through(id);
+                self.finish(id);
+                self.scratch = batch;
+            }
+            Err(failure) => self.fail(id, raw, failure, batch),
+        }
+    }
+
+    fn fail(&mut self, id: EntryId, raw: RawRecord<'_>, failure: Failure, batch: Batch) {
+        self.scratch = batch;
+        let now = (self.now, self.now_millis);
+        let Some(entry) = self.in_flight.get_mut(id) else { return };
+        let attempt = entry.attempt;
+        let first = *entry.first_failed.get_or_insert(now);
+        self.shared.failed(&failure, raw);
+        match self.judge(attempt, &failure, self.now.saturating_duration_since(first.0)) {
+            Disposition::Retry(wait) => self.wait(id, raw, wait, &failure),
+            Disposition::DeadLetter => {
+                self.dead_letter(id, raw, Sentence { failure, attempts: attempt, truncate: false });
+            }
+            Disposition::Drop => {
+                self.shared.dropped(&failure.code);
+                self.through(id);
+                self.finish(id);
+            }
+            Disposition::Halt => {
+                let place = format!("{}[{}] at {}", raw.topic, raw.partition, raw.offset);
+                self.halt(format!("{place} failed for good: {failure}"));
+            }
+        }
+    }
+
+    fn judge(&self, attempt: u32, failure: &Failure, spent: Duration) -> Disposition {
+        let stage = &self.program.stage;
+        if let Some(wait) = stage.retry.next_wait(attempt, failure, rand::random())
+            && spent + wait < stage.deadline
+        {
+            return Disposition::Retry(wait);
+        }
+        match stage.retry.on_exhausted {
+            // What no policy could mend is decided by its own setting, not by the policy's.
+            _ if matches!(&*failure.code, "unmatched" | "tombstone") && stage.dlq.is_some() => {
+                Disposition::DeadLetter
+            }
+            Exhausted::DeadLetter if stage.dlq.is_some() => Disposition::DeadLetter,
+            Exhausted::Drop => Disposition::Drop,
+            Exhausted::DeadLetter | Exhausted::Halt => Disposition::Halt,
+        }
+    }
+
+    /// The record waits for its next attempt and holds its lane meanwhile, but no place to run.
+    fn wait(&mut self, id: EntryId, raw: RawRecord<'_>, wait: Duration, failure: &Failure) {
+        self.shared.retried(&failure.code);
+        let Some(entry) = self.in_flight.get_mut(id) else { return };
+        entry.attempt += 1;
+        let (slot, held) = (entry.slot, entry.lane);
+        let lane = held.or_else(|| self.lane(slot, &raw));
+        if held.is_none()
+            && let Some(lane) = lane
+        {
+            self.lanes.hold(lane, slot);
+        }
+        self.own(id, raw, lane);
+        self.timers.push(Reverse((self.now + wait, id)));
+        // The attempts spent are committed, so that being killed does not start the count again.
+        self.commit_soon = true;
+        if let Some(partition) = self.partitions.get_mut(slot) {
+            partition.dirty = true;
+        }
+    }
+
+    /// Dead-letters a record that came again for that purpose only.
+    pub(super) fn carry_out(&mut self, id: EntryId, raw: RawRecord<'_>, sentence: Sentence) {
+        if let Some(entry) = self.in_flight.get_mut(id) {
+            entry.first_failed.get_or_insert((self.now, self.now_millis));
+        }
+        self.dead_letter(id, raw, sentence);
+    }
+
+    fn dead_letter(&mut self, id: EntryId, raw: RawRecord<'_>, sentence: Sentence) {
+        let mut batch = std::mem::take(&mut self.scratch);
+        batch.clear();
+        let failed_at = self.now_millis;
+        let Some(entry) = self.in_flight.get_mut(id) else { return };
+        DeadLetter {
+            raw,
+            failure: &sentence.failure,
+            attempts: sentence.attempts,
+            first_failed_at: entry.first_failed.map_or(failed_at, |(_, millis)| millis),
+            failed_at,
+            truncate: sentence.truncate,
+        }
+        .prepare(&self.program, &mut batch);
+        entry.sentence = Some(Box::new(sentence));
+        self.send_all(id, raw, batch, 0);
+    }
+
+    /// Hands over what the record became, from the prepared record at `next` on.
+    fn send_all(&mut self, id: EntryId, raw: RawRecord<'_>, batch: Batch, next: usize) {
+        if self.in_flight.get_mut(id).is_none() {
+            self.scratch = batch;
+            return;
+        }
+        for index in next..batch.outputs.len() {
+            match self.send(id, &raw, &batch, index) {
+                Ok(()) => {}
+                Err(SendError::Full) => return self.block(id, raw, batch, index),
+                Err(error) => {
+                    self.scratch = batch;
+                    return self.send_failed(id, error, Some(raw));
+                }
+            }
+        }
+        self.through(id);
+        self.finish_if_acknowledged(id);
+        self.scratch = batch;
+    }
+
+    fn send(
+        &mut self,
+        id: EntryId,
+        raw: &RawRecord<'_>,
+        batch: &Batch,
+        index: usize,
+    ) -> Result<(), SendError> {
+        let prepared = &batch.outputs[index];
+        let headers = self.out_headers(raw, prepared, index);
+        let stage = &self.program.stage;
+        let topic = match prepared.target {
+            Target::Output(output) => stage.outputs.get(output).map(|output| &output.topic),
+            Target::DeadLetter => stage.dlq.as_ref().map(|dlq| &dlq.topic),
+        };
+        let Some(topic) = topic else { return Err(SendError::UnknownTopic) };
+        let outgoing = Outgoing {
+            topic: &topic.physical,
+            partition: None,
+            key: batch.part(&prepared.key, raw.key),
+            value: batch.part(&prepared.value, raw.value),
+            timestamp: raw.timestamp,
+            headers,
+        };
+        let bytes = outgoing.value.map_or(0, <[u8]>::len) + outgoing.key.map_or(0, <[u8]>::len);
+        self.delivery.produce(outgoing, id.token()).map_err(|(error, _)| error)?;
+        if let Target::Output(_) = prepared.target {
+            self.counts.sent(bytes);
+        }
+        self.unacknowledged += 1;
+        if let Some(entry) = self.in_flight.get_mut(id) {
+            entry.unacknowledged += 1;
+        }
+        Ok(())
+    }
+
+    /// The input's headers travel on, but for those that are replaced and the id of the stage before.
+    fn out_headers(&mut self, raw: &RawRecord<'_>, prepared: &Prepared, index: usize) -> OutHeaders {
+        let mut headers = OutHeaders::new(raw.headers.len() + prepared.headers.len() + 1);
+        for position in 0..raw.headers.len() {
+            let (name, value) = raw.headers.get(position);
+            if name != ID_HEADER && (prepared.headers.is_empty() || !prepared.changes_header(name)) {
+                headers.push(name, value);
+            }
+        }
+        for (position, change) in prepared.headers.iter().enumerate() {
+            let HeaderChange::Set(name, value) = change else { continue };
+            let again = &prepared.headers[position + 1..];
+            let later = |change: &HeaderChange| match change {
+                HeaderChange::Set(later, _) | HeaderChange::Remove(later) => later == name,
+            };
+            if !again.iter().any(later) {
+                headers.push(name, value.as_deref());
+            }
+        }
+        self.write_id(raw, prepared.target, index);
+        headers.push(ID_HEADER, Some(&self.id_text));
+        headers
+    }
+
+    fn write_id(&mut self, raw: &RawRecord<'_>, target: Target, index: usize) {
+        let mut number = itoa::Buffer::new();
+        let text = &mut self.id_text;
+        text.clear();
+        text.extend_from_slice(self.program.stage.name.as_bytes());
+        text.push(b'/');
+        text.extend_from_slice(raw.topic.as_bytes());
+        text.push(b'/');
+        text.extend_from_slice(number.format(raw.partition).as_bytes());
+        text.push(b'/');
+        text.extend_from_slice(number.format(raw.offset).as_bytes());
+        text.push(b'/');
+        match target {
+            Target::Output(_) => text.extend_from_slice(number.format(index).as_bytes()),
+            Target::DeadLetter => text.extend_from_slice(b"dlq"),
+        }
+    }
+
+    /// The producer is full: this record goes on when there is room, and no other before it.
+    fn block(&mut self, id: EntryId, raw: RawRecord<'_>, batch: Batch, next: usize) {
+        let lane = self.in_flight.get_mut(id).and_then(|entry| entry.lane);
+        self.own(id, raw, lane);
+        let record = self.in_flight.get_mut(id).and_then(|entry| entry.record.clone());
+        if let Some(record) = record {
+            self.blocked.push_back(Blocked { id, record, batch, next });
+        }
+    }
+
+    /// Tries the sends again that found no room.
+    pub(super) fn send_blocked(&mut self) {
+        while !self.must_abort
+            && let Some(Blocked { id, record, batch, next }) = self.blocked.pop_front()
+        {
+            let others = std::mem::take(&mut self.blocked);
+            self.send_all(id, record.as_raw(), batch, next);
+            let stuck = !self.blocked.is_empty();
+            self.blocked.extend(others);
+            if stuck {
+                return;
+            }
+        }
+    }
+
+    /// The record holds up nobody any more: the next of its lane may start.
+    fn through(&mut self, id: EntryId) {
+        let Some(lane) = self.in_flight.get_mut(id).and_then(|entry| entry.lane.take()) else { return };
+        while let Some(next) = self.lanes.advance(lane) {
+            if self.in_flight.get_mut(next).is_some() {
+                self.ready.push_back(next);
+                return;
+            }
+        }
+    }
+
+    /// The broker has answered one send.
+    pub(super) fn acknowledged(&mut self, id: EntryId, result: Result<(), SendError>) {
+        let Some(entry) = self.in_flight.get_mut(id) else { return };
+        entry.unacknowledged -= 1;
+        self.unacknowledged -= 1;
+        match result {
+            Ok(()) => {
+                if entry.unacknowledged == 0 && !self.is_blocked(id) {
+                    self.finish(id);
+                }
+            }
+            Err(error) => self.send_failed(id, error, None),
+        }
+    }
+
+    fn is_blocked(&self, id: EntryId) -> bool {
+        self.blocked.iter().any(|blocked| blocked.id == id)
+    }
+
+    fn finish_if_acknowledged(&mut self, id: EntryId) {
+        if self.in_flight.get_mut(id).is_some_and(|entry| entry.unacknowledged == 0) {
+            self.finish(id);
+        }
+    }
+
+    /// The record is done: its offset may be committed.
+    fn finish(&mut self, id: EntryId) {
+        let Some(entry) = self.in_flight.remove(id) else { return };
+        if let Some(sentence) = &entry.sentence {
+            self.shared.dead_lettered(&sentence.failure.code);
+        }
+        if let Some(timestamp) = entry.timestamp {
+            self.shared.latency(self.now_millis - timestamp);
+        }
+        if let Some(partition) = self.partitions.get_mut(entry.slot) {
+            partition.dirty = true;
+            if let Some(tracker) = &mut partition.tracker {
+                tracker.finish(entry.sequence);
+            }
+        }
+    }
+
+    /// A send was refused. What is the record's own fault leads to its dead letter; anything else
+    /// rewinds its partition, and the record is tried again later.
+    fn send_failed(&mut self, id: EntryId, error: SendError, raw: Option<RawRecord<'_>>) {
+        let Some(entry) = self.in_flight.get_mut(id) else { return };
+        let (slot, offset) = (entry.slot, entry.offset);
+        if let SendError::Fatal(_) = error {
+            self.must_abort = true;
+            return;
+        }
+        if error == SendError::TooLarge {
+            let sentence = match entry.sentence.take() {
+                Some(sentence) if sentence.truncate => {
+                    return self.halt(format!("the DLQ refuses even a shortened record: {error}"));
+                }
+                Some(sentence) => Sentence { truncate: true, ..*sentence },
+                None => Sentence {
+                    failure: Failure::permanent(
+                        "record-too-large",
+                        "an output is larger than its topic takes",
+                    ),
+                    attempts: entry.attempt,
+                    truncate: false,
+                },
+            };
+            let alone = entry.unacknowledged == 0;
+            if self.program.stage.dlq.is_none() {
+                return self.halt("an output is larger than its topic takes, and there is no DLQ".to_owned());
+            }
+            match raw {
+                Some(raw) if alone => return self.carry_out(id, raw, sentence),
+                _ => {
+                    if let Some(partition) = self.partitions.get_mut(slot) {
+                        partition.sentenced.insert(offset, sentence);
+                    }
+                    return self.rewind(slot, None);
+                }
+            }
+        }
+        self.shared.send_refused(&error);
+        self.rewind(slot, Some(self.now + SEND_PAUSE));
+    }
+}

@@ -1,0 +1,169 @@
+//! Starting a stage and holding on to it: its thread, its handle, and the look-up of how far the
+//! brokers are ahead of it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use super::delivery::{AtLeastOnce, Delivery, Producers};
+use super::inbox::{Command, Inbox};
+use super::program::Program;
+use super::runner::Runner;
+use super::status::{Shared, StageStatus};
+use crate::broker::{BrokerError, ClientSettings, Consumer, ConsumerOptions, DeliverySink};
+use crate::catalog::Stage;
+use crate::steps::{OpenError, Ports};
+use crate::telemetry::Telemetry;
+
+/// What all stages of an engine share.
+#[derive(Clone)]
+pub struct StageRuntime {
+    /// How Kafka is reached.
+    pub client: ClientSettings,
+    /// The shared producer.
+    pub producers: Arc<Producers>,
+    /// The prefix of the groups.
+    pub namespace: String,
+    /// Static membership under this id.
+    pub engine_id: Option<String>,
+    /// Where steps that wait run.
+    pub runtime: Handle,
+    /// Where metrics go.
+    pub telemetry: Arc<Telemetry>,
+    /// What steps may ask of the world.
+    pub ports: Ports,
+    /// The digest of the catalog in force.
+    pub generation: String,
+}
+
+/// A stage that cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A step cannot be opened.
+    #[error(transparent)]
+    Step(#[from] OpenError),
+    /// The client refuses its settings.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The system gives no thread.
+    #[error("no thread can be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A running stage. Dropping the handle stops it without waiting.
+pub struct StageHandle {
+    name: Arc<str>,
+    program: Mutex<Arc<Program>>,
+    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
+}
+
+/// Starts `stage` on a thread of its own.
+///
+/// # Errors
+/// See [`StartError`]. Unreachable brokers are no error: the stage waits for them.
+pub fn start(stage: Arc<Stage>, runtime: &StageRuntime) -> Result<StageHandle, StartError> {
+    start_with(stage, runtime, |delivery| Box::new(delivery))
+}
+
+/// As [`start`], with something between the runner and its delivery.
+pub(super) fn start_with(
+    stage: Arc<Stage>,
+    runtime: &StageRuntime,
+    wrap: impl FnOnce(AtLeastOnce) -> Box<dyn Delivery>,
+) -> Result<StageHandle, StartError> {
+    let program = Arc::new(Program::open(Arc::clone(&stage), &runtime.generation, &runtime.ports)?);
+    let shared = Arc::new(Shared::new(&stage.name, runtime.telemetry.stage(&stage.name)));
+    let inbox = Arc::new(Inbox::default());
+    let group = format!("{}.{}", runtime.namespace, stage.name);
+    let inputs = stage.inputs.iter().map(|topic| Arc::clone(&topic.physical)).collect();
+    let mut options = ConsumerOptions::new(group, inputs);
+    options.instance_id = runtime.engine_id.clone();
+    let waker = Arc::clone(&inbox);
+    let consumer = Arc::new(Consumer::open(&runtime.client, options, move || waker.wake())?);
+    runtime.producers.route(&stage)?;
+    let sink: Arc<dyn DeliverySink> = Arc::clone(&inbox) as _;
+    let delivery =
+        wrap(AtLeastOnce::new(Arc::clone(&consumer), Arc::clone(&runtime.producers), sink, stage.start));
+    let runner = Runner::new(
+        Arc::clone(&program),
+        consumer,
+        delivery,
+        Arc::clone(&inbox),
+        Arc::clone(&shared),
+        runtime.runtime.clone(),
+    );
+    let watch = Arc::clone(&shared);
+    thread::Builder::new().name(format!("stage {}", stage.name)).spawn(move || {
+        if catch_unwind(AssertUnwindSafe(|| runner.run())).is_err() {
+            watch.halted("the stage's own thread panicked; restart the engine and report this");
+            watch.stopped();
+        }
+    })?;
+    Ok(StageHandle { name: Arc::clone(&stage.name), program: Mutex::new(program), inbox, shared })
+}
+
+impl StageHandle {
+    /// The stage's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The stage as checked, of the generation in force.
+    pub fn stage(&self) -> Arc<Stage> {
+        Arc::clone(&self.program.lock().stage)
+    }
+
+    /// A copy of its status, at most a second old.
+    pub fn status(&self) -> StageStatus {
+        self.shared.status()
+    }
+
+    /// Whether the group has given it an assignment since it started, be it an empty one.
+    pub fn was_assigned(&self) -> bool {
+        self.shared.was_assigned()
+    }
+
+    /// Goes on with another generation of the same stage from the next record on. Inputs and group
+    /// must be the same; what is in flight ends on the old one.
+    ///
+    /// # Errors
+    /// Where a step cannot be opened; the old generation goes on.
+    pub fn replace(&self, stage: Arc<Stage>, runtime: &StageRuntime) -> Result<(), StartError> {
+        let program = Arc::new(Program::open(Arc::clone(&stage), &runtime.generation, &runtime.ports)?);
+        runtime.producers.route(&stage)?;
+        *self.program.lock() = Arc::clone(&program);
+        self.inbox.command(Command::Replace(program));
+        Ok(())
+    }
+
+    /// Starts nothing new, finishes what runs within the stage's `drain`, commits and leaves.
+    pub fn stop(&self) {
+        self.inbox.command(Command::Stop);
+    }
+
+    /// Waits until the stage has left, at most `limit`; false where it has not.
+    pub fn join(&self, limit: Duration) -> bool {
+        self.shared.wait_stopped(Instant::now() + limit)
+    }
+
+    /// Looks up how far the brokers are ahead, through any consumer. Blocks for a round trip a
+    /// partition.
+    pub fn look_up_ends(&self, consumer: &Consumer, limit: Duration) {
+        for name in self.shared.owned() {
+            if let Ok((_, end)) = consumer.watermarks(&name, limit) {
+                self.shared.set_end(&name, end);
+            }
+        }
+    }
+}
+
+impl Drop for StageHandle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,307 @@
+//! What a stage says of itself: metrics, log lines and the status that operators read.
+//!
+//! The runner writes, everyone else reads a copy. Errors that repeat are logged once an interval.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use serde::{Deserialize, Serialize};
+
+use super::partitions::Partition;
+use crate::base::Failure;
+use crate::broker::{SendError, TopicPartition};
+use crate::record::RawRecord;
+use crate::telemetry::{RateLimit, StageCounts, StageMetrics};
+
+/// A stage as its operators see it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageStatus {
+    /// The stage.
+    pub stage: String,
+    /// `starting`, `running`, `paused`, `halted`, `draining` or `stopped`.
+    pub state: String,
+    /// Why it is halted, or what troubles it.
+    pub reason: Option<String>,
+    /// Records between poll and acknowledgement.
+    pub in_flight: usize,
+    /// The bytes they hold.
+    pub in_flight_bytes: usize,
+    /// Keys or partitions that something waits in.
+    pub lanes: usize,
+    /// Records that wait for their next attempt.
+    pub waiting: usize,
+    /// The partitions this engine owns.
+    pub partitions: Vec<PartitionStatus>,
+    /// Failed attempts by code.
+    pub failures: std::collections::BTreeMap<String, u64>,
+    /// How often each thing happened since the engine started.
+    pub counts: StageCounts,
+}
+
+/// One owned partition.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PartitionStatus {
+    /// The topic on the broker.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// All before this offset is finished.
+    pub position: Option<i64>,
+    /// The offset committed last.
+    pub committed: Option<i64>,
+    /// The offset behind the newest record on the broker, as last seen.
+    pub end: Option<i64>,
+    /// Records between the position and the end.
+    pub lag_records: Option<i64>,
+    /// How old the newest record taken is, where there is lag.
+    pub lag_seconds: Option<f64>,
+}
+
+/// Counters of one turn of the loop, flushed at its end, so that a record costs no atomic.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    records_in: u64,
+    bytes_in: u64,
+    sent: u64,
+    bytes_out: u64,
+    filtered: u64,
+}
+
+impl Counts {
+    pub(super) fn took(&mut self, bytes: usize) {
+        self.records_in += 1;
+        self.bytes_in += bytes as u64;
+    }
+
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.sent += 1;
+        self.bytes_out += bytes as u64;
+    }
+
+    pub(super) fn filtered(&mut self) {
+        self.filtered += 1;
+    }
+
+    /// Adds what was counted to the metrics.
+    pub(super) fn flush(&mut self, metrics: &StageMetrics) {
+        let counts = std::mem::take(self);
+        let add = |count: u64, metric: fn(&StageMetrics, u64)| {
+            if count > 0 {
+                metric(metrics, count);
+            }
+        };
+        add(counts.records_in, StageMetrics::records_in);
+        add(counts.bytes_in, StageMetrics::bytes_in);
+        add(counts.sent, StageMetrics::records_out);
+        add(counts.bytes_out, StageMetrics::bytes_out);
+        add(counts.filtered, StageMetrics::filtered);
+    }
+}
+
+/// What the runner's thread shares with those who watch it.
+pub(super) struct Shared {
+    stage: String,
+    pub(super) metrics: StageMetrics,
+    status: Mutex<StageStatus>,
+    assigned: AtomicBool,
+    stopped: Mutex<bool>,
+    stop: Condvar,
+    limit: RateLimit,
+    failures: Mutex<std::collections::BTreeMap<String, u64>>,
+}
+
+/// How often one kind of error is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Shared {
+    pub(super) fn new(stage: &str, metrics: StageMetrics) -> Self {
+        metrics.set_state("starting");
+        let status =
+            StageStatus { stage: stage.to_owned(), state: "starting".to_owned(), ..Default::default() };
+        Self {
+            stage: stage.to_owned(),
+            metrics,
+            status: Mutex::new(status),
+            assigned: AtomicBool::new(false),
+            stopped: Mutex::new(false),
+            stop: Condvar::new(),
+            limit: RateLimit::new(LOG_INTERVAL),
+            failures: Mutex::default(),
+        }
+    }
+
+    /// A copy of the status.
+    pub(super) fn status(&self) -> StageStatus {
+        let mut status = self.status.lock().clone();
+        status.counts = self.metrics.counts();
+        status.failures = self.failures.lock().clone();
+        status
+    }
+
+    /// Waits until the runner has left, at most until `deadline`.
+    pub(super) fn wait_stopped(&self, deadline: Instant) -> bool {
+        let mut stopped = self.stopped.lock();
+        while !*stopped {
+            if self.stop.wait_until(&mut stopped, deadline).timed_out() {
+                return *stopped;
+            }
+        }
+        true
+    }
+
+    pub(super) fn stopped(&self) {
+        self.metrics.set_state("stopped");
+        self.status.lock().state = "stopped".to_owned();
+        *self.stopped.lock() = true;
+        self.stop.notify_all();
+        tracing::info!(stage = self.stage, "stopped");
+    }
+
+    pub(super) fn was_assigned(&self) -> bool {
+        self.assigned.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn assigned(&self, partitions: usize) {
+        self.assigned.store(true, Ordering::Relaxed);
+        self.status.lock().reason = None;
+        tracing::info!(stage = self.stage, partitions, "partitions assigned");
+    }
+
+    pub(super) fn rebalanced(&self) {
+        self.metrics.rebalances(1);
+    }
+
+    pub(super) fn repeated(&self, records: usize) {
+        self.metrics.repeated(records as u64);
+    }
+
+    pub(super) fn latency(&self, millis: i64) {
+        self.metrics.latency_seconds(millis.max(0) as f64 / 1_000.0);
+    }
+
+    pub(super) fn committed(&self, took: Duration) {
+        self.metrics.commit_seconds(took.as_secs_f64());
+    }
+
+    pub(super) fn retried(&self, code: &str) {
+        self.metrics.retried(code, 1);
+    }
+
+    pub(super) fn dropped(&self, code: &str) {
+        self.metrics.dropped(code, 1);
+    }
+
+    pub(super) fn dead_lettered(&self, code: &str) {
+        self.metrics.dead_lettered(code, 1);
+    }
+
+    /// An attempt failed.
+    pub(super) fn failed(&self, failure: &Failure, raw: RawRecord<'_>) {
+        *self.failures.lock().entry(failure.code.to_string()).or_default() += 1;
+        if let Some(suppressed) = self.limit.admit(&failure.code) {
+            tracing::warn!(
+                stage = self.stage,
+                topic = raw.topic,
+                partition = raw.partition,
+                offset = raw.offset,
+                step = failure.step.as_deref(),
+                code = &*failure.code,
+                class = failure.class.as_str(),
+                suppressed,
+                "{}",
+                failure.message
+            );
+        }
+    }
+
+    /// The broker refused a send for reasons that are not the record's.
+    pub(super) fn send_refused(&self, error: &SendError) {
+        self.trouble(&format!("a send was refused: {error}"));
+    }
+
+    /// Something is wrong and may pass; the stage goes on.
+    pub(super) fn trouble(&self, reason: &str) {
+        self.status.lock().reason = Some(reason.to_owned());
+        if let Some(suppressed) = self.limit.admit(reason) {
+            tracing::warn!(stage = self.stage, suppressed, "{reason}");
+        }
+    }
+
+    /// The stage stands still until someone acts.
+    pub(super) fn halted(&self, reason: &str) {
+        self.status.lock().reason = Some(reason.to_owned());
+        tracing::error!(stage = self.stage, "halted: {reason}");
+    }
+
+    /// A partition is another's now.
+    pub(super) fn forget(&self, name: &TopicPartition) {
+        self.metrics.clear_lag(&name.topic, name.partition);
+    }
+
+    /// The partitions to look up the ends of.
+    pub(super) fn owned(&self) -> Vec<TopicPartition> {
+        let status = self.status.lock();
+        let name =
+            |partition: &PartitionStatus| TopicPartition::new(partition.topic.as_str(), partition.partition);
+        status.partitions.iter().map(name).collect()
+    }
+
+    /// The end of a partition was looked up.
+    pub(super) fn set_end(&self, name: &TopicPartition, end: i64) {
+        let mut status = self.status.lock();
+        let mine = |partition: &&mut PartitionStatus| {
+            *partition.topic == *name.topic && partition.partition == name.partition
+        };
+        if let Some(partition) = status.partitions.iter_mut().find(mine) {
+            partition.end = Some(end);
+        }
+    }
+
+    /// The regular report of the runner.
+    pub(super) fn report(
+        &self,
+        state: &'static str,
+        (in_flight, bytes): (usize, usize),
+        (lanes, waiting): (usize, usize),
+        partitions: &[&Partition],
+        now_millis: i64,
+    ) {
+        self.metrics.set_state(state);
+        self.metrics.set_in_flight(in_flight, bytes);
+        self.metrics.set_lanes(lanes);
+        self.metrics.set_waiting(waiting);
+        self.metrics.set_paused(state == "paused" || state == "halted");
+        let mut status = self.status.lock();
+        status.state = state.to_owned();
+        (status.in_flight, status.in_flight_bytes) = (in_flight, bytes);
+        (status.lanes, status.waiting) = (lanes, waiting);
+        let old = std::mem::take(&mut status.partitions);
+        status.partitions = partitions.iter().map(|now| self.partition(now, &old, now_millis)).collect();
+    }
+
+    fn partition(&self, now: &Partition, old: &[PartitionStatus], now_millis: i64) -> PartitionStatus {
+        let name = &now.name;
+        let known = |old: &&PartitionStatus| *old.topic == *name.topic && old.partition == name.partition;
+        let end = old.iter().find(known).and_then(|old| old.end);
+        let position = now.position();
+        let end = end.max(now.next());
+        let lag_records = end.zip(position).map(|(end, position)| (end - position).max(0));
+        let lag_seconds = lag_records.map(|lag| match now.last_timestamp {
+            Some(timestamp) if lag > 0 => (now_millis - timestamp).max(0) as f64 / 1_000.0,
+            _ => 0.0,
+        });
+        if let (Some(records), Some(seconds)) = (lag_records, lag_seconds) {
+            self.metrics.set_lag(&name.topic, name.partition, records, seconds);
+        }
+        PartitionStatus {
+            topic: name.topic.to_string(),
+            partition: name.partition,
+            position,
+            committed: now.committed,
+            end,
+            lag_records,
+            lag_seconds,
+        }
+    }
+}
