@@ -1,5 +1,5 @@
 # The engine alone. Config is mounted at /config, where to connect comes from the environment.
-FROM rust:1-bookworm AS build
+FROM rust:1.95-bookworm AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY src src

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -29,13 +29,12 @@ impl ConfigRoot {
         root
     }
 
-    /// The shipped example, copied, with every occurrence of the pairs' first parts replaced in
-    /// `pipelines/`: a test gives topics physical names of its own so.
-    pub fn example(replacements: &[(&str, &str)]) -> Self {
+    /// A copy of the shipped example whose topics bear `prefix` on the broker, so that runs never meet.
+    pub fn example(prefix: &str) -> Self {
         let root = Self::new(&[]);
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for folder in ["pipelines", "schemas", "lookups", "environments"] {
-            copy_tree(&shipped.join(folder), &root.path().join(folder), replacements);
+        for folder in ["pipelines", "schemas", "lookups"] {
+            copy_tree(&shipped.join(folder), &root.path().join(folder), prefix);
         }
         root
     }
@@ -238,19 +237,33 @@ fn follow(stream: impl Read + Send + 'static, log: &Arc<Mutex<Vec<String>>>) {
     });
 }
 
-fn copy_tree(from: &PathBuf, to: &Path, replacements: &[(&str, &str)]) {
-    let Ok(entries) = fs::read_dir(from) else { return };
+fn copy_tree(from: &Path, to: &Path, prefix: &str) {
     fs::create_dir_all(to).expect("a folder");
+    let entries = fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
     for entry in entries.map(|entry| entry.expect("an entry")) {
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         if source.is_dir() {
-            copy_tree(&source, &target, replacements);
-        } else if source.extension().is_some_and(|extension| extension == "toml") {
+            copy_tree(&source, &target, prefix);
+        } else if from.ends_with("pipelines") {
             let text = fs::read_to_string(&source).expect("a config file");
-            let text = replacements.iter().fold(text, |text, (old, new)| text.replace(old, new));
-            fs::write(target, text).expect("a config file");
+            fs::write(target, with_prefix(&text, prefix)).expect("a config file");
         } else {
             fs::copy(source, target).expect("a copy");
         }
     }
+}
+
+/// Gives every topic and DLQ of a file a physical name that begins with `prefix`.
+fn with_prefix(text: &str, prefix: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let name = line.strip_prefix("[topics.\"").and_then(|rest| rest.strip_suffix("\"]"));
+        match (name, line.split_once('=')) {
+            (Some(name), _) => format!("{line}\ntopic = \"{prefix}.{name}\""),
+            (None, Some((key, value))) if key.trim() == "topic" => {
+                format!("topic = \"{prefix}.{}\"", value.trim().trim_matches('"'))
+            }
+            _ => line.to_owned(),
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n") + "\n"
 }

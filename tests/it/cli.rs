@@ -1,0 +1,93 @@
+//! What scripts rely on: help, exit codes, a closed pipe, `NO_COLOR`, completions and man pages.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::support::Engine;
+
+fn biplane(arguments: &[&str]) -> Output {
+    with(arguments, &[])
+}
+
+fn with(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let folder = tempfile::tempdir().expect("a folder");
+    Engine::command(folder.path(), arguments, variables)
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("an exit code")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+#[test]
+fn the_help_names_every_command_and_variable() {
+    let help = biplane(&["--help"]);
+    assert_eq!(code(&help), 0);
+    insta::assert_snapshot!("help", text(&help.stdout));
+}
+
+#[test]
+fn a_wrong_command_line_is_a_usage_error_that_says_so_on_standard_error() {
+    for arguments in
+        [&["no-such-command"][..], &[], &["man", "--no-such-flag"], &["--namespace", "A B", "man"]]
+    {
+        let output = biplane(arguments);
+        assert_eq!(code(&output), 2, "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn completions_come_for_every_shell_and_know_the_commands() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = biplane(&["completions", shell]);
+        assert_eq!(code(&output), 0, "{shell}");
+        let script = text(&output.stdout);
+        for word in ["completions", "namespace"] {
+            assert!(script.contains(word), "{shell} knows {word}");
+        }
+    }
+}
+
+#[test]
+fn the_manual_is_one_page_or_a_page_a_command() {
+    let page = biplane(&["man"]);
+    assert_eq!(code(&page), 0);
+    assert!(text(&page.stdout).contains(".SH SYNOPSIS"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let target = folder.path().join("man");
+    let written = biplane(&["man", "--directory", target.to_str().expect("a path")]);
+    assert_eq!(code(&written), 0, "{}", text(&written.stderr));
+    assert!(target.join("biplane.1").is_file());
+    assert!(target.join("biplane-completions.1").is_file());
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_output_quietly() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_biplane"))
+        .args(["completions", "bash"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .and_then(|child| child.wait_with_output())
+        .expect("the binary runs");
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn an_error_is_plain_where_no_color_is_wanted() {
+    let forced = [("CLICOLOR_FORCE", "1"), ("NO_COLOR", "")];
+    let target = Path::new("/proc/no/such/folder").to_str().expect("a path");
+    let colored = with(&["man", "--directory", target], &forced);
+    assert_eq!(code(&colored), 3, "could not complete");
+    assert!(text(&colored.stderr).contains("\u{1b}["));
+    let plain = biplane(&["man", "--directory", target]);
+    assert!(text(&plain.stderr).starts_with("error: cannot write man pages"));
+}
