@@ -10,6 +10,7 @@ pub mod diag;
 pub mod engine;
 pub mod events;
 pub mod expr;
+pub mod http;
 pub mod record;
 pub mod spec;
 pub mod steps;

@@ -141,7 +141,7 @@ pub struct Consumer {
 const SEEK_LIMIT: Duration = Duration::from_secs(5);
 
 impl Consumer {
-    /// Joins the group. `wake` is called, from a thread of the client, whenever there is something to
+    /// Joins the group, or none where there are no topics and only the look-ups are wanted. `wake` is called, from a thread of the client, whenever there is something to
     /// poll where there was nothing; it must be cheap and must not call back.
     ///
     /// # Errors
@@ -158,7 +158,9 @@ impl Consumer {
             .map_err(|error| BrokerError::from_client("open a consumer", &error))?;
         client.set_nonempty_callback(wake);
         let topics: Vec<&str> = options.topics.iter().map(|topic| &**topic).collect();
-        client.subscribe(&topics).map_err(|error| BrokerError::from_client("subscribe", &error))?;
+        if !topics.is_empty() {
+            client.subscribe(&topics).map_err(|error| BrokerError::from_client("subscribe", &error))?;
+        }
         Ok(Self { client: Arc::new(client), session_timeout: options.session_timeout })
     }
 
@@ -228,6 +230,24 @@ impl Consumer {
         limit: Duration,
     ) -> Result<Vec<(TopicPartition, StartAt)>, BrokerError> {
         offsets_for_time(&*self.client, partitions, millis, limit)
+    }
+
+    /// How many partitions a topic has.
+    ///
+    /// # Errors
+    /// [`BrokerError::UnknownTopic`] where there is no such topic; else where the brokers do not answer
+    /// within `limit`.
+    pub fn partition_count(&self, topic: &str, limit: Duration) -> Result<i32, BrokerError> {
+        let metadata = self
+            .client
+            .fetch_metadata(Some(topic), limit)
+            .map_err(|error| BrokerError::from_client("metadata", &error))?;
+        match metadata.topics().iter().find(|found| found.name() == topic) {
+            Some(found) if !found.partitions().is_empty() => {
+                Ok(i32::try_from(found.partitions().len()).unwrap_or(i32::MAX))
+            }
+            _ => Err(BrokerError::UnknownTopic(topic.to_owned())),
+        }
     }
 
     /// The oldest offset and the one behind the newest record.

@@ -1,5 +1,11 @@
 //! The running engine: starts stages from a catalog, watches them, drains them.
 
+mod running;
+mod status;
 mod supervisor;
+mod view;
 
+pub use running::{Engine, EngineError, EngineSettings};
+pub use status::{BrokerState, EngineStatus, Readiness};
 pub use supervisor::{OnError, Supervisor, TaskError};
+pub use view::View;

@@ -3,9 +3,12 @@
 //! Installs the process's subscriber once; everything else writes through `tracing` with the
 //! fields `stage`, `topic`, `partition`, `offset`.
 
+use std::fs::File;
 use std::io::IsTerminal;
+use std::sync::Mutex;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,17 +57,22 @@ impl LogOptions {
         Ok(Self { format, filter: variable("BIPLANE_LOG").filter(|filter| !filter.is_empty()) })
     }
 
-    /// Makes these options the process's.
+    /// Makes these options the process's. Lines go to `file` where one is given, else to standard
+    /// error.
     ///
     /// # Errors
     /// When the filter does not parse or logging is set up already.
-    pub fn install(&self) -> Result<(), LogError> {
+    pub fn install(&self, file: Option<File>) -> Result<(), LogError> {
         let filter = EnvFilter::try_new(self.filter.as_deref().unwrap_or("info"))
             .map_err(|error| LogError::Filter(error.to_string()))?;
-        let color = std::io::stderr().is_terminal()
+        let color = file.is_none()
+            && std::io::stderr().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let builder =
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color);
+        let writer = match file {
+            Some(file) => BoxMakeWriter::new(Mutex::new(file)),
+            None => BoxMakeWriter::new(std::io::stderr),
+        };
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(color);
         match self.format {
             LogFormat::Human => builder.with_target(false).try_init(),
             LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
@@ -84,6 +92,6 @@ mod tests {
         assert_eq!(read("json").unwrap().format, LogFormat::Json);
         assert_eq!(read("").unwrap().format, LogFormat::Human);
         let bad = LogOptions { filter: Some("a=b=c".to_owned()), ..LogOptions::default() };
-        assert!(matches!(bad.install(), Err(LogError::Filter(_))));
+        assert!(matches!(bad.install(None), Err(LogError::Filter(_))));
     }
 }
