@@ -8,13 +8,24 @@ use minijinja::machinery::Span;
 use minijinja::machinery::ast::{Call, CallArg, CallType, Expr, Stmt};
 
 use super::functions::{FILTERS, FUNCTIONS, TESTS};
-use super::{CompileError, Root, RootSet};
+use super::{CompileError, Mistake, Root, RootSet};
 
 /// What an expression or template looks at.
 #[derive(Debug, Default)]
 pub(super) struct Analysis {
     pub(super) reads: RootSet,
     pub(super) needs: BTreeMap<&'static str, Need>,
+}
+
+impl Analysis {
+    /// The names that are looked at right below `env` and `steps`.
+    pub(super) fn names(&self) -> Vec<(Root, String)> {
+        let below = |root: Root| match self.needs.get(root.as_str()) {
+            Some(Need::Fields(fields)) => fields.keys().map(|name| (root, name.clone())).collect(),
+            Some(Need::All) | None => Vec::new(),
+        };
+        [Root::Env, Root::Steps].into_iter().flat_map(below).collect()
+    }
 }
 
 /// How much below a name is looked at.
@@ -70,7 +81,7 @@ impl<'s> Walker<'s> {
     }
 
     fn fail(&mut self, error: CompileError) {
-        self.error.get_or_insert(error);
+        self.error.get_or_insert(error.of(Mistake::Unknown));
     }
 
     /// The bytes of `name` within `span`, as near as they can be told.

@@ -10,7 +10,7 @@ use super::analyse;
 use super::convert::to_json;
 use super::fast::Node;
 use super::interpreter::{Interpreted, syntax_error};
-use super::{CompileError, RootSet};
+use super::{CompileError, Mistake, Root, RootSet};
 use crate::base::Failure;
 
 /// What an expression was compiled to.
@@ -21,6 +21,13 @@ pub(super) enum Program {
     Fast(Node, LazyInterpreted),
     /// Everything else.
     Interpreted(Interpreted),
+}
+
+/// A compiled expression.
+pub(super) struct Compiled {
+    pub(super) program: Program,
+    pub(super) reads: RootSet,
+    pub(super) names: Vec<(Root, String)>,
 }
 
 /// The interpreter's program behind a fast one, compiled when it is first asked for.
@@ -41,11 +48,12 @@ impl LazyInterpreted {
 }
 
 /// Compiles `source` and says which roots it reads.
-pub(super) fn compile(source: &str, allowed: RootSet) -> Result<(Program, RootSet), CompileError> {
+pub(super) fn compile(source: &str, allowed: RootSet) -> Result<Compiled, CompileError> {
     if let Some(range) = delimiter(source) {
         let inner = source.trim().trim_start_matches("{{").trim_end_matches("}}").trim();
         let mut error =
-            CompileError::new("this is an expression, not a template: write it without `{{ }}`", range);
+            CompileError::new("this is an expression, not a template: write it without `{{ }}`", range)
+                .of(Mistake::Braces);
         error.suggestion = source.trim().starts_with("{{").then(|| inner.to_owned());
         return Err(error);
     }
@@ -64,7 +72,7 @@ pub(super) fn compile(source: &str, allowed: RootSet) -> Result<(Program, RootSe
             None => Program::Interpreted(Interpreted::expression(source)?),
         },
     };
-    Ok((program, analysis.reads))
+    Ok(Compiled { program, reads: analysis.reads, names: analysis.names() })
 }
 
 /// Where a template's delimiter stands outside of string literals.

@@ -3,9 +3,24 @@
 use std::fmt;
 use std::ops::Range;
 
+/// What kind of mistake it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistake {
+    /// It cannot be read.
+    Syntax,
+    /// `{{ }}` around a bare expression.
+    Braces,
+    /// A name of something that does not exist.
+    Unknown,
+    /// Message data where only text and `env` may stand.
+    Data,
+}
+
 /// A text that does not compile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompileError {
+    /// What kind of mistake it is.
+    pub mistake: Mistake,
     /// What is wrong, in one line.
     pub message: String,
     /// Where: bytes of the source; may be empty where only a place is known.
@@ -16,7 +31,12 @@ pub struct CompileError {
 
 impl CompileError {
     pub(super) fn new(message: impl Into<String>, range: Range<usize>) -> Self {
-        Self { message: message.into(), range, suggestion: None }
+        Self { mistake: Mistake::Syntax, message: message.into(), range, suggestion: None }
+    }
+
+    /// The same error, of another kind.
+    pub(super) fn of(self, mistake: Mistake) -> Self {
+        Self { mistake, ..self }
     }
 
     /// The same error with the nearest of `known` to `name`, if one is near.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use super::compile::{Program, compile};
+use super::compile::{Compiled, Program, compile};
 use super::fast::Seen;
-use super::{CompileError, RootSet, Scope};
+use super::{CompileError, Root, RootSet, Scope};
 use crate::base::Failure;
 
 /// A compiled expression (`when`, `key`, `filter`, …). Cheap to clone.
@@ -19,8 +19,7 @@ pub struct Expression {
 
 struct Inner {
     source: String,
-    reads: RootSet,
-    program: Program,
+    compiled: Compiled,
 }
 
 impl fmt::Debug for Expression {
@@ -42,8 +41,8 @@ impl Expression {
     /// Syntax that is wrong, `{{` in a bare expression, and names of variables, filters, tests or
     /// functions that do not exist.
     pub fn compile(source: &str, allowed: RootSet) -> Result<Self, CompileError> {
-        let (program, reads) = compile(source, allowed)?;
-        Ok(Self { inner: Arc::new(Inner { source: source.to_owned(), reads, program }) })
+        let compiled = compile(source, allowed)?;
+        Ok(Self { inner: Arc::new(Inner { source: source.to_owned(), compiled }) })
     }
 
     /// The text it was compiled from.
@@ -53,12 +52,17 @@ impl Expression {
 
     /// The roots that it may look at.
     pub fn reads(&self) -> RootSet {
-        self.inner.reads
+        self.inner.compiled.reads
+    }
+
+    /// The names it looks at right below `env` and `steps`, where it names them.
+    pub fn names(&self) -> &[(Root, String)] {
+        &self.inner.compiled.names
     }
 
     /// Its value if it is the same whatever the scope.
     pub fn constant(&self) -> Option<&Json> {
-        match &self.inner.program {
+        match &self.inner.compiled.program {
             Program::Constant(value) => Some(value),
             Program::Fast(..) | Program::Interpreted(_) => None,
         }
@@ -66,7 +70,7 @@ impl Expression {
 
     /// Whether it never needs the interpreter's help to run.
     pub fn is_fast(&self) -> bool {
-        !matches!(self.inner.program, Program::Interpreted(_))
+        !matches!(self.inner.compiled.program, Program::Interpreted(_))
     }
 
     /// Its value, borrowed from the scope where that is possible.
@@ -96,7 +100,7 @@ impl Expression {
     }
 
     pub(super) fn seen<'s>(&'s self, scope: &'s dyn Scope) -> Result<Seen<'s>, Failure> {
-        match &self.inner.program {
+        match &self.inner.compiled.program {
             Program::Constant(value) => Ok(Seen::Json(value)),
             Program::Fast(node, interpreted) => match node.eval(scope)? {
                 Some(seen) => Ok(seen),

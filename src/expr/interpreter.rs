@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use super::analyse::{self, Need};
 use super::convert::{MAX_OUTPUT, context, to_json, too_large, write_text};
-use super::{CompileError, RootSet, Scope, functions};
+use super::{CompileError, Root, RootSet, Scope, functions};
 use crate::base::Failure;
 
 /// What one evaluation may spend; a plain filter call costs a few units, an item of a loop a few more.
@@ -46,6 +46,9 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment
 });
 
+/// The names that a template looks at right below a root.
+pub(super) type Names = Vec<(Root, String)>;
+
 /// A program of the interpreter with the variables that it needs.
 pub(super) struct Interpreted {
     needs: BTreeMap<&'static str, Need>,
@@ -69,14 +72,15 @@ impl Interpreted {
     }
 
     /// Compiles a whole template and says which roots it reads.
-    pub(super) fn template(source: &str, allowed: RootSet) -> Result<(Self, RootSet), CompileError> {
+    pub(super) fn template(source: &str, allowed: RootSet) -> Result<(Self, RootSet, Names), CompileError> {
         let tree = machinery::parse(source, NAME, syntax()).map_err(|error| syntax_error(&error, source))?;
         let analysis = analyse::template(&tree, source, allowed)?;
         let mut environment = ENVIRONMENT.clone();
         environment
             .add_template_owned(NAME, source.to_owned())
             .map_err(|error| syntax_error(&error, source))?;
-        Ok((Self { needs: analysis.needs, code: Code::Template(Box::new(environment)) }, analysis.reads))
+        let (reads, names) = (analysis.reads, analysis.names());
+        Ok((Self { needs: analysis.needs, code: Code::Template(Box::new(environment)) }, reads, names))
     }
 
     /// Runs it.

@@ -15,7 +15,7 @@ mod interpreter;
 mod scope;
 mod template;
 
-pub use error::CompileError;
+pub use error::{CompileError, Mistake};
 pub use expression::Expression;
 pub use scope::{EnvScope, Found, Root, RootSet, Scope};
 pub use template::{Template, TemplateTree};

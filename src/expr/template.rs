@@ -14,7 +14,7 @@ use serde_json::{Map, Value as Json};
 use super::convert::{MAX_OUTPUT, too_large};
 use super::fast::Seen;
 use super::interpreter::Interpreted;
-use super::{CompileError, Expression, Root, RootSet, Scope};
+use super::{CompileError, Expression, Mistake, Root, RootSet, Scope};
 use crate::base::Failure;
 
 /// What stays as it is when message data becomes part of a URL.
@@ -29,6 +29,7 @@ pub struct Template {
 struct Inner {
     source: String,
     reads: RootSet,
+    names: Vec<(Root, String)>,
     program: Program,
 }
 
@@ -63,19 +64,19 @@ impl Template {
     /// As [`Expression::compile`], with ranges of the whole source.
     pub fn compile(source: &str, allowed: RootSet) -> Result<Self, CompileError> {
         let Some(mut parts) = split(source) else {
-            let (interpreted, reads) = Interpreted::template(source, allowed)?;
-            return Ok(Self::new(source, reads, Program::Interpreted(interpreted)));
+            let (interpreted, reads, names) = Interpreted::template(source, allowed)?;
+            return Ok(Self::new(source, reads, names, Program::Interpreted(interpreted)));
         };
         if let [Piece::Expression(range)] = parts.as_slice() {
             let expression = expression_in(source, range, allowed)?;
-            let reads = expression.reads();
-            return Ok(Self::new(source, reads, Program::Lone(expression)));
+            let (reads, names) = (expression.reads(), expression.names().to_vec());
+            return Ok(Self::new(source, reads, names, Program::Lone(expression)));
         }
         if parts.iter().all(|piece| matches!(piece, Piece::Text(_))) {
-            return Ok(Self::new(source, RootSet::EMPTY, Program::Constant(Json::from(source))));
+            return Ok(Self::new(source, RootSet::EMPTY, Vec::new(), Program::Constant(Json::from(source))));
         }
         let (parts, reads) = compile_parts(source, &mut parts, allowed)?;
-        Ok(Self::new(source, reads, Program::Joined { parts, encode: false }))
+        Ok(Self::new(source, reads, names_of(&parts), Program::Joined { parts, encode: false }))
     }
 
     /// Compiles a whole URL: message data is percent-encoded, and up to the end of the host only
@@ -103,16 +104,16 @@ impl Template {
         if with_host {
             check_host(&parts, &pieces)?;
         }
-        Ok(Self::new(source, reads, Program::Joined { parts, encode: true }))
+        Ok(Self::new(source, reads, names_of(&parts), Program::Joined { parts, encode: true }))
     }
 
     /// A template that is always `value`.
     pub fn constant_value(value: Json) -> Self {
-        Self::new("", RootSet::EMPTY, Program::Constant(value))
+        Self::new("", RootSet::EMPTY, Vec::new(), Program::Constant(value))
     }
 
-    fn new(source: &str, reads: RootSet, program: Program) -> Self {
-        Self { inner: Arc::new(Inner { source: source.to_owned(), reads, program }) }
+    fn new(source: &str, reads: RootSet, names: Vec<(Root, String)>, program: Program) -> Self {
+        Self { inner: Arc::new(Inner { source: source.to_owned(), reads, names, program }) }
     }
 
     /// The text it was compiled from.
@@ -123,6 +124,11 @@ impl Template {
     /// The roots that it may look at.
     pub fn reads(&self) -> RootSet {
         self.inner.reads
+    }
+
+    /// The names it looks at right below `env` and `steps`, where it names them.
+    pub fn names(&self) -> &[(Root, String)] {
+        &self.inner.names
     }
 
     /// Its value if it is the same whatever the scope.
@@ -260,6 +266,14 @@ fn compile_parts(
     Ok((parts, reads))
 }
 
+fn names_of(parts: &[Part]) -> Vec<(Root, String)> {
+    let of = |part: &Part| match part {
+        Part::Text(_) => Vec::new(),
+        Part::Expression(expression) => expression.names().to_vec(),
+    };
+    parts.iter().flat_map(of).collect()
+}
+
 fn reads_data(expression: &Expression) -> bool {
     expression.reads().iter().any(|root| root != Root::Env)
 }
@@ -281,7 +295,8 @@ fn check_host(parts: &[Part], pieces: &[Piece]) -> Result<(), CompileError> {
                 return Err(CompileError::new(
                     "message data may not form the scheme or host of a URL; only text and `env` may",
                     range.clone(),
-                ));
+                )
+                .of(Mistake::Data));
             }
             (Part::Expression(_), _) => before.push('\u{1}'),
         }

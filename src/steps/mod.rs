@@ -2,15 +2,32 @@
 //! checked and how it runs.
 
 mod chain;
+mod drop;
+mod explode;
+mod fail;
+mod filter;
+mod http;
+mod log;
+mod lookup;
+mod map;
+mod path;
 mod plan;
 mod ports;
+mod rename;
 mod scope;
+mod set;
 mod step;
+#[cfg(test)]
+mod testing;
+mod validate;
 
 pub use chain::Chain;
-pub use plan::{COMMON_KEYS, HttpClient, PlanContext, Resources};
+pub use http::{HttpAuth, HttpClient, Pools};
+pub use lookup::Tables;
+pub use plan::{COMMON_KEYS, ConfigFiles, Find, KINDS, PlanContext, plan};
 pub use ports::Ports;
 pub use scope::{ItemScope, decode_for};
 pub use step::{
     BoxedRun, Flow, OpenError, ReadyStep, Runnable, StepBody, StepContext, StepPlan, WaitingStep,
 };
+pub use validate::{Schema, SchemaError, Schemas};

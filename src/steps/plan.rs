@@ -1,159 +1,271 @@
-//! What a step's file needs to read and check its own table: findings, settings, and what the config
-//! root holds beside it. Names are looked up here, once; a step at run time looks up nothing.
+//! From a step's table in TOML to its [`StepPlan`]: the keys that all steps share, the register of
+//! kinds, and the compiling of expressions and templates with findings.
+//!
+//! Adding a step is one file beside this one and one line in [`KINDS`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde_json::Value as Json;
+use super::http::{self, HttpClient};
+use super::lookup::{self, Tables};
+use super::validate::{self, Schemas};
+use super::{StepBody, StepPlan, drop, explode, fail, filter, log, map, rename, set};
+use crate::base::RetryPolicy;
+use crate::diag::{Diagnostic, Diagnostics, codes, nearest, words};
+use crate::expr::{CompileError, Expression, Mistake, Root, RootSet, Template, TemplateTree};
+use crate::spec::{Node, NodeValue, Spanned, TableReader};
 
-use crate::base::{ByteSize, RetryPolicy};
-use crate::diag::{Diagnostic, codes};
-use crate::expr::{CompileError, Expression, RootSet, Template, TemplateTree};
-use crate::spec::{Node, NodeValue, ReadContext, Spanned};
+type Read = fn(&mut TableReader<'_>, &PlanContext<'_>) -> Option<Arc<dyn StepBody>>;
 
-/// Where a step is planned.
-pub struct PlanContext<'a> {
-    /// Findings and settings.
-    pub read: ReadContext<'a>,
-    /// What expressions see as `env`; values that are not set are null.
-    pub env: &'a Arc<Json>,
-    /// What the config root holds.
-    pub resources: &'a dyn Resources,
-    /// The names of the steps that ran before this one, oldest first.
-    pub earlier: &'a [Arc<str>],
-}
+/// The register: the word in TOML and who reads what stands behind it.
+const REGISTER: [(&str, Read); 11] = [
+    ("validate", validate::read),
+    ("filter", filter::read),
+    ("map", map::read),
+    ("set", set::read),
+    ("drop", drop::read),
+    ("rename", rename::read),
+    ("explode", explode::read),
+    ("lookup", lookup::read),
+    ("http", http::read),
+    ("fail", fail::read),
+    ("log", log::read),
+];
 
-/// Looks names up in the config root. Each method reports at the name's place what is wrong and gives
-/// `None` then.
-pub trait Resources {
-    /// The compiled schema `schemas/NAME`, with or without its formats asserted.
-    fn schema(&self, name: &Spanned<String>, formats: bool) -> Option<Arc<jsonschema::Validator>>;
-
-    /// The bytes of `lookups/NAME`.
-    fn lookup(&self, name: &Spanned<String>) -> Option<Arc<[u8]>>;
-
-    /// The client `[http_clients.NAME]`.
-    fn http_client(&self, name: &Spanned<String>) -> Option<Arc<HttpClient>>;
-
-    /// The policy `[retries.NAME]`.
-    fn retry(&self, name: &Spanned<String>) -> Option<Arc<RetryPolicy>>;
-}
-
-/// An HTTP client, checked.
-#[derive(Clone, PartialEq)]
-pub struct HttpClient {
-    /// Its identity in the files.
-    pub name: Arc<str>,
-    /// Scheme, host and the start of every path, without a slash at the end.
-    pub base_url: String,
-    /// Headers of every call, the authorization included; values may be secret.
-    pub headers: Vec<(String, String)>,
-    /// How long a call may take in all.
-    pub timeout: Duration,
-    /// How long connecting may take.
-    pub connect_timeout: Option<Duration>,
-    /// The largest answer.
-    pub max_response_bytes: ByteSize,
-    /// How many connections at one time; `None`: as many as there are calls.
-    pub max_connections: Option<usize>,
-}
-
-impl std::fmt::Debug for HttpClient {
-    /// Never shows what may be secret.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
-        f.debug_struct("HttpClient")
-            .field("name", &self.name)
-            .field("headers", &headers)
-            .field("timeout", &self.timeout)
-            .field("max_response_bytes", &self.max_response_bytes)
-            .finish_non_exhaustive()
+/// All kinds of steps, in the order of the documentation.
+pub const KINDS: [&str; 11] = {
+    let mut kinds = [""; 11];
+    let mut index = 0;
+    while index < kinds.len() {
+        kinds[index] = REGISTER[index].0;
+        index += 1;
     }
+    kinds
+};
+
+/// The keys that every step takes.
+pub const COMMON_KEYS: [&str; 4] = ["name", "when", "timeout", "retry"];
+
+/// The files of a config root by path (`schemas/order.json`), whoever holds them.
+pub trait ConfigFiles {
+    /// The bytes of the file at `path`, relative to the root, with `/` between folders.
+    fn file(&self, path: &str) -> Option<&[u8]>;
+
+    /// The paths of all files below `folder`, relative to it.
+    fn under(&self, folder: &str) -> Vec<&str>;
+}
+
+impl ConfigFiles for BTreeMap<String, Vec<u8>> {
+    fn file(&self, path: &str) -> Option<&[u8]> {
+        self.get(path).map(Vec::as_slice)
+    }
+
+    fn under(&self, folder: &str) -> Vec<&str> {
+        self.keys().filter_map(|path| path.strip_prefix(folder)?.strip_prefix('/')).collect()
+    }
+}
+
+/// Looks a name up and reports it where it does not exist.
+pub type Find<'a, T> = &'a dyn Fn(&Spanned<String>) -> Option<Arc<T>>;
+
+/// What a step may look up while it is planned.
+pub struct PlanContext<'a> {
+    /// Where findings go.
+    pub diagnostics: &'a Diagnostics,
+    /// What the place offers to expressions; [`RootSet::RECORD`] in a stage.
+    pub roots: RootSet,
+    /// The declared env names.
+    pub env: &'a [String],
+    /// The names of the steps before this one.
+    pub earlier: &'a [Arc<str>],
+    /// The files of the config root.
+    pub files: &'a dyn ConfigFiles,
+    /// Compiled schemas, shared by one check.
+    pub schemas: &'a Schemas,
+    /// Lookup tables, shared by one check.
+    pub tables: &'a Tables,
+    /// Finds a retry policy by name.
+    pub retry: Find<'a, RetryPolicy>,
+    /// Finds an HTTP client by name.
+    pub http_client: Find<'a, HttpClient>,
+}
+
+/// Reads one step. What is wrong is reported; `None` then.
+pub fn plan(mut table: TableReader<'_>, context: &PlanContext<'_>) -> Option<StepPlan> {
+    let name = table.name("name");
+    let when = table.text("when");
+    let timeout = table.duration("timeout");
+    let retry = table.name("retry");
+    let found: Vec<_> = REGISTER.iter().filter(|(kind, _)| table.has(kind)).collect();
+    let &[(kind, read)] = found.as_slice() else {
+        report_kinds(&mut table, &found);
+        return None;
+    };
+    let body = read(&mut table, context);
+    let when = when.map(|text| context.expression(&text));
+    let retry = retry.map(|name| (context.retry)(&name));
+    table.finish_with(&KINDS);
+    // Everything was read and reported before the first way out.
+    Some(StepPlan {
+        name: Arc::from(name.map_or_else(|| (*kind).to_owned(), |name| name.value)),
+        kind,
+        when: when.map_or(Some(None), |compiled| compiled.map(Some))?,
+        timeout: timeout.map(|timeout| timeout.value),
+        retry: retry.map_or(Some(None), |policy| policy.map(Some))?,
+        body: body?,
+    })
+}
+
+fn report_kinds(table: &mut TableReader<'_>, found: &[&(&'static str, Read)]) {
+    let rest = table.rest();
+    let finding = match (found, rest.first()) {
+        ([first, second, ..], _) => {
+            let place = |kind: &str| table.table.get(kind).map_or(table.span(), |entry| entry.key_span);
+            Diagnostic::new(
+                &codes::STEP_SEVERAL_TYPES,
+                format!("{} is both `{}` and `{}`", table.what, first.0, second.0),
+            )
+            .at(place(second.0), "a second type")
+            .also(place(first.0), "the first type")
+            .help("write one `[[…steps]]` for each; they run in the order of the file")
+        }
+        (_, None) => Diagnostic::new(&codes::STEP_NO_TYPE, format!("{} has no type", table.what))
+            .at(table.span(), "no key names a type")
+            .help(format!("types are {}", words(KINDS))),
+        (_, Some(entry)) => {
+            let help = match nearest(&entry.key, KINDS) {
+                Some(kind) => format!("a type with a similar name exists: `{kind}`"),
+                None => format!("types are {}", words(KINDS)),
+            };
+            let message = format!("{}: there is no type `{}`", table.what, entry.key);
+            Diagnostic::new(&codes::STEP_UNKNOWN, message).at(entry.key_span, "no such type").help(help)
+        }
+    };
+    table.report(finding);
 }
 
 impl PlanContext<'_> {
-    /// Adds a finding.
-    pub fn report(&self, finding: Diagnostic) {
-        self.read.diagnostics.push(finding);
+    /// Compiles an expression, or reports what is wrong with it.
+    pub fn expression(&self, text: &Spanned<String>) -> Option<Expression> {
+        let compiled = Expression::compile(&text.value, self.roots);
+        let expression = self.reported(text, compiled)?;
+        self.names_exist(text, expression.names()).then_some(expression)
     }
 
-    /// Compiles an expression over a record.
-    pub fn expression(&self, source: &Spanned<String>) -> Option<Expression> {
-        match Expression::compile(&source.value, RootSet::RECORD) {
-            Ok(expression) => Some(expression),
-            Err(error) => self.refuse(source, &error),
-        }
+    /// Compiles a template, or reports what is wrong with it.
+    pub fn template(&self, text: &Spanned<String>) -> Option<Template> {
+        self.warn_of_path(text);
+        let compiled = Template::compile(&text.value, self.roots);
+        let template = self.reported(text, compiled)?;
+        self.names_exist(text, template.names()).then_some(template)
     }
 
-    /// Compiles a template over a record.
-    pub fn template(&self, source: &Spanned<String>) -> Option<Template> {
-        match Template::compile(&source.value, RootSet::RECORD) {
-            Ok(template) => {
-                self.warn_of_path(source);
-                Some(template)
-            }
-            Err(error) => self.refuse(source, &error),
-        }
+    /// Compiles a whole URL (`whole`) or the path of one, or reports what is wrong with it.
+    pub fn url(&self, text: &Spanned<String>, whole: bool) -> Option<Template> {
+        let compile = if whole { Template::compile_url } else { Template::compile_url_path };
+        let template = self.reported(text, compile(&text.value, self.roots))?;
+        self.names_exist(text, template.names()).then_some(template)
     }
 
-    /// Compiles a tree of literals and templates, as `map` holds it.
+    /// Compiles every string in `node` as a template; all else is constant.
     pub fn tree(&self, node: &Node) -> Option<TemplateTree> {
-        match &node.value {
+        Some(match &node.value {
             NodeValue::String(_) => {
-                node.as_text().and_then(|text| self.template(&text)).map(TemplateTree::Leaf)
+                let template = self.template(&node.as_text()?)?;
+                match template.constant() {
+                    Some(value) => TemplateTree::Constant(value.clone()),
+                    None => TemplateTree::Leaf(template),
+                }
             }
-            NodeValue::Array(nodes) => {
-                let parts: Vec<_> = nodes.iter().map(|node| self.tree(node)).collect();
-                parts.into_iter().collect::<Option<Vec<_>>>().map(TemplateTree::Array)
+            NodeValue::Array(items) => {
+                // All of them are compiled before one that is wrong ends it.
+                let trees: Vec<_> = items.iter().map(|item| self.tree(item)).collect();
+                TemplateTree::Array(trees.into_iter().collect::<Option<_>>()?)
             }
             NodeValue::Table(table) => {
-                let fields: Vec<_> = table
-                    .entries
-                    .iter()
-                    .map(|entry| Some((entry.key.clone(), self.tree(&entry.node)?)))
-                    .collect();
-                fields.into_iter().collect::<Option<Vec<_>>>().map(TemplateTree::Object)
+                let field = |entry: &crate::spec::Entry| Some((entry.key.clone(), self.tree(&entry.node)?));
+                let trees: Vec<_> = table.entries.iter().map(field).collect();
+                TemplateTree::Object(trees.into_iter().collect::<Option<_>>()?)
             }
-            _ => Some(TemplateTree::Constant(node.to_json())),
+            _ => TemplateTree::Constant(node.to_json()),
+        })
+    }
+
+    fn reported<T>(&self, text: &Spanned<String>, compiled: Result<T, CompileError>) -> Option<T> {
+        compiled.map_err(|error| self.diagnostics.push(finding(text, &error))).ok()
+    }
+
+    /// Whether the env values and earlier steps that are named exist; reports those that do not.
+    fn names_exist(&self, text: &Spanned<String>, names: &[(Root, String)]) -> bool {
+        let mut all = true;
+        for (root, name) in names {
+            let (exists, known): (bool, Vec<&str>) = match root {
+                Root::Env => (self.env.contains(name), self.env.iter().map(String::as_str).collect()),
+                _ => (
+                    self.earlier.iter().any(|step| **step == **name),
+                    self.earlier.iter().map(|step| &**step).collect(),
+                ),
+            };
+            if exists {
+                continue;
+            }
+            all = false;
+            let at = text.value.find(name.as_str()).map_or(0..text.value.len(), |at| at..at + name.len());
+            let near = nearest(name, known).map(|near| format!("`{}.{near}` exists", root.as_str()));
+            let finding = match root {
+                Root::Env => Diagnostic::new(&codes::ENV_UNDEFINED, format!("`env.{name}` is not defined"))
+                    .at(text.part(at), "not in any `[env]`"),
+                _ => Diagnostic::new(
+                    &codes::EXPRESSION_UNKNOWN_STEP,
+                    format!("no step `{name}` has run before this place"),
+                )
+                .at(text.part(at), "no earlier step has this name"),
+            };
+            self.diagnostics.push(finding.maybe_help(near));
         }
+        all
     }
 
-    /// Reports why an expression or a template does not compile.
-    pub fn refuse<T>(&self, source: &Spanned<String>, error: &CompileError) -> Option<T> {
-        let span = source.part(error.range.clone());
-        let code = if error.message.starts_with("there is no ") {
-            &codes::EXPRESSION_UNKNOWN
-        } else if error.message.contains("{{") {
-            &codes::EXPRESSION_BRACES
-        } else {
-            &codes::EXPRESSION_SYNTAX
-        };
-        let help = error.suggestion.as_ref().map(|meant| format!("did you mean `{meant}`?"));
-        self.report(Diagnostic::new(code, error.message.clone()).at(span, "").maybe_help(help));
-        None
-    }
-
-    /// `"value.kind"` where a template is meant is most likely the field, not those letters.
-    fn warn_of_path(&self, source: &Spanned<String>) {
-        let text = &source.value;
-        let looks = ["value.", "headers.", "env.", "steps."].iter().any(|root| text.starts_with(root))
-            && text
-                .split('.')
-                .all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
-        if looks {
-            self.report(
+    fn warn_of_path(&self, text: &Spanned<String>) {
+        if looks_like_path(&text.value, self.roots) {
+            self.diagnostics.push(
                 Diagnostic::new(
                     &codes::TEMPLATE_LOOKS_LIKE_PATH,
-                    format!("`{text}` is text here, not a path"),
+                    format!("`{}` is taken as text, though it looks like a path", text.value),
                 )
-                .at(source.span, "stands for these letters")
-                .help(format!(
-                    "write \"{{{{ {text} }}}}\" for the value, or {{% raw %}} around it for the text"
-                )),
+                .at(text.span, "stands for itself")
+                .help(format!("write `\"{{{{ {} }}}}\"` for the value there", text.value)),
             );
         }
     }
 }
 
-/// The keys that every step takes beside the one that names its type.
-pub const COMMON_KEYS: [&str; 4] = ["name", "when", "timeout", "retry"];
+fn finding(text: &Spanned<String>, error: &CompileError) -> Diagnostic {
+    let code = match error.mistake {
+        Mistake::Syntax => &codes::EXPRESSION_SYNTAX,
+        Mistake::Braces => &codes::EXPRESSION_BRACES,
+        Mistake::Unknown => &codes::EXPRESSION_UNKNOWN,
+        Mistake::Data => &codes::TEMPLATE_URL_DATA,
+    };
+    let label = match error.mistake {
+        Mistake::Syntax => "here",
+        Mistake::Braces => "braces belong to templates",
+        Mistake::Unknown => "not known",
+        Mistake::Data => "message data",
+    };
+    let help = error.suggestion.as_ref().map(|suggestion| match error.mistake {
+        Mistake::Braces => format!("write `{suggestion}`"),
+        _ => format!("did you mean `{suggestion}`?"),
+    });
+    Diagnostic::new(code, error.message.clone()).at(text.part(error.range.clone()), label).maybe_help(help)
+}
+
+/// Whether a text without braces is a root and names below it.
+fn looks_like_path(text: &str, roots: RootSet) -> bool {
+    let mut names = text.split('.');
+    let first = names.next().unwrap_or_default();
+    let name = |part: &str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+    };
+    text.contains('.') && roots.iter().any(|root| root.as_str() == first) && names.all(name)
+}

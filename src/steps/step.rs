@@ -46,6 +46,11 @@ pub trait StepBody: fmt::Debug + Send + Sync {
     /// What it looks at.
     fn reads(&self) -> RootSet;
 
+    /// The schema file that every record behind it satisfies.
+    fn schema(&self) -> Option<&Arc<str>> {
+        None
+    }
+
     /// Makes it ready to run, once a generation.
     ///
     /// # Errors

@@ -34,4 +34,13 @@ codes! {
     TEMPLATE_LOOKS_LIKE_PATH: Warning "template::looks-like-path", "A text looks like a path but is no template",
         "Where a template is expected, text without braces stands for itself: `\"value.kind\"` gives those ten letters, not the field.",
         "[stages.a.steps.map]\nkind = \"value.kind\"" => "[stages.a.steps.map]\nkind = \"{{ value.kind }}\"";
+    TEMPLATE_URL_DATA: Error "template::url-data", "Message data forms the scheme or host of a URL",
+        "Whoever writes records could make the engine call any address. Only text and `env` may stand before the path.",
+        "[[stages.a.steps]]\nhttp.url = \"http://{{ value.host }}/orders\"" => "[[stages.a.steps]]\nhttp.url = \"{{ env.crm_url }}/orders/{{ value.id }}\"";
+    LOOKUP_MISSING: Error "lookup::missing", "A lookup table's file does not exist",
+        "Tables are named relative to the folder lookups/ of the config root.",
+        "[[stages.a.steps]]\nlookup.table = \"peopel.csv\"" => "[[stages.a.steps]]\nlookup.table = \"people.csv\"";
+    LOOKUP_INVALID: Error "lookup::invalid", "A lookup table cannot be used",
+        "The file is no CSV, JSON or TOML, a cell is not of its column's type, the key column is missing, or two rows have one key.",
+        "email,name\na@x.com,Ann\na@x.com,Bob" => "email,name\na@x.com,Ann\nb@x.com,Bob";
 }

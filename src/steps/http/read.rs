@@ -1,0 +1,202 @@
+//! The step's table in TOML.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::client::HttpClient;
+use super::step::{CacheSettings, Http, OnStatus, Payload, Response, StatusRule, Target};
+use crate::diag::{Diagnostic, codes};
+use crate::expr::Template;
+use crate::spec::{Spanned, TableReader};
+use crate::steps::path::FieldPath;
+use crate::steps::{PlanContext, StepBody};
+
+const METHODS: [(&str, reqwest::Method); 6] = [
+    ("GET", reqwest::Method::GET),
+    ("HEAD", reqwest::Method::HEAD),
+    ("POST", reqwest::Method::POST),
+    ("PUT", reqwest::Method::PUT),
+    ("PATCH", reqwest::Method::PATCH),
+    ("DELETE", reqwest::Method::DELETE),
+];
+
+const ON_STATUS: [(&str, OnStatus); 4] = [
+    ("null", OnStatus::Null),
+    ("drop", OnStatus::Drop),
+    ("dead-letter", OnStatus::DeadLetter),
+    ("accept", OnStatus::Accept),
+];
+
+pub(in crate::steps) fn read(
+    table: &mut TableReader<'_>,
+    context: &PlanContext<'_>,
+) -> Option<Arc<dyn StepBody>> {
+    let mut inner = table.table("http")?;
+    let target = read_target(&mut inner, context);
+    let method = inner.word("method", &METHODS);
+    let query = read_templates(&mut inner, "query", context);
+    let headers = read_templates(&mut inner, "headers", context);
+    let payload = read_payload(&mut inner, context);
+    let into = inner.text("into").map(|text| FieldPath::read(&text, context.diagnostics));
+    let on_status = read_on_status(&mut inner);
+    let cache = read_cache(&mut inner, context);
+    let responses = [("json", Response::Json), ("text", Response::Text), ("none", Response::None)];
+    let response = inner.word("response", &responses).map_or(Response::Json, |word| word.value);
+    let max_bytes = inner.size("max_response_bytes").map(|size| size.value.as_usize());
+    inner.finish();
+    let (client, target) = target?;
+    let payload = payload?;
+    let standard =
+        if matches!(payload, Payload::None) { reqwest::Method::GET } else { reqwest::Method::POST };
+    Some(Arc::new(Http {
+        max_bytes: max_bytes.unwrap_or(client.max_response_bytes),
+        client,
+        target,
+        method: method.map_or(standard, |method| method.value),
+        query: query?,
+        headers: headers?,
+        payload,
+        into: into.map_or(Some(None), |path| path.map(Some))?,
+        on_status: on_status?,
+        cache: cache?,
+        response,
+    }))
+}
+
+/// `client` with `path`, or a whole `url`.
+fn read_target(table: &mut TableReader<'_>, context: &PlanContext<'_>) -> Option<(Arc<HttpClient>, Target)> {
+    let (client, path, url) = (table.name("client"), table.text("path"), table.text("url"));
+    match (client, url) {
+        (Some(client), Some(url)) => {
+            table.report(
+                Diagnostic::new(&codes::KEY_CONFLICT, format!("{} has both `client` and `url`", table.what))
+                    .at(url.span, "a whole URL")
+                    .also(client.span, "a client with a base URL")
+                    .help("keep `client` and write `path` for what follows its base URL"),
+            );
+            None
+        }
+        (Some(name), None) => {
+            let client = (context.http_client)(&name);
+            let empty = || Spanned::new(String::new(), name.span);
+            let path = context.url(&path.unwrap_or_else(empty), false);
+            Some((client?, Target::Path(path?)))
+        }
+        (None, Some(url)) => {
+            if let Some(path) = path {
+                table.report(
+                    Diagnostic::new(
+                        &codes::KEY_CONFLICT,
+                        format!("{} has both `url` and `path`", table.what),
+                    )
+                    .at(path.span, "belongs to `client`")
+                    .also(url.span, "a whole URL"),
+                );
+            }
+            Some((Arc::new(HttpClient::default()), Target::Url(context.url(&url, true)?)))
+        }
+        (None, None) => {
+            table.required("url", TableReader::text);
+            None
+        }
+    }
+}
+
+fn read_templates(
+    table: &mut TableReader<'_>,
+    key: &str,
+    context: &PlanContext<'_>,
+) -> Option<Vec<(String, Template)>> {
+    if table.entry(key).is_none() {
+        return Some(Vec::new());
+    }
+    let mut inner = table.table(key)?;
+    let mut whole = true;
+    let mut templates = Vec::new();
+    for entry in inner.rest() {
+        let template = match entry.node.as_text() {
+            Some(text) => context.template(&text),
+            // Numbers and booleans are their own text.
+            None if entry.node.as_array().is_none() && entry.node.as_table().is_none() => {
+                Some(Template::constant_value(entry.node.to_json()))
+            }
+            None => {
+                inner.wrong_type(&entry.key, &entry.node, "a string");
+                None
+            }
+        };
+        match template {
+            Some(template) => templates.push((entry.key.clone(), template)),
+            None => whole = false,
+        }
+    }
+    whole.then_some(templates)
+}
+
+fn read_payload(table: &mut TableReader<'_>, context: &PlanContext<'_>) -> Option<Payload> {
+    let (json, body) = (table.entry("json"), table.entry("body"));
+    match (json, body) {
+        (Some(json), Some(body)) => {
+            table.report(
+                Diagnostic::new(&codes::KEY_CONFLICT, format!("{} has both `json` and `body`", table.what))
+                    .at(body.key_span, "a body as text")
+                    .also(json.key_span, "a body as JSON"),
+            );
+            None
+        }
+        (Some(json), None) => Some(Payload::Json(context.tree(&json.node)?)),
+        (None, Some(_)) => Some(Payload::Text(context.template(&table.text("body")?)?)),
+        (None, None) => Some(Payload::None),
+    }
+}
+
+fn read_on_status(table: &mut TableReader<'_>) -> Option<Vec<StatusRule>> {
+    if table.entry("on_status").is_none() {
+        return Some(Vec::new());
+    }
+    let mut inner = table.table("on_status")?;
+    let mut rules = Vec::new();
+    let mut whole = true;
+    for entry in &inner.table.entries {
+        let action = inner.word(&entry.key, &ON_STATUS);
+        let statuses = statuses(&entry.key);
+        if statuses.is_none() {
+            inner.report(
+                Diagnostic::new(&codes::VALUE_RANGE, format!("`{}` is no HTTP status", entry.key))
+                    .at(entry.key_span, "from 100 to 599, or a class such as `4xx`"),
+            );
+        }
+        match (statuses, action) {
+            (Some((first, last)), Some(action)) => {
+                rules.push(StatusRule { first, last, action: action.value })
+            }
+            _ => whole = false,
+        }
+    }
+    // The narrower rule speaks first, whatever the order in the file.
+    rules.sort_by_key(|rule| rule.last - rule.first);
+    whole.then_some(rules)
+}
+
+fn statuses(key: &str) -> Option<(u16, u16)> {
+    if let Some(class) = key.strip_suffix("xx") {
+        let class: u16 = class.parse().ok().filter(|class| (1..=5).contains(class))?;
+        return Some((class * 100, class * 100 + 99));
+    }
+    let status = key.parse().ok().filter(|status| (100..=599).contains(status))?;
+    Some((status, status))
+}
+
+fn read_cache(table: &mut TableReader<'_>, context: &PlanContext<'_>) -> Option<Option<CacheSettings>> {
+    if table.entry("cache").is_none() {
+        return Some(None);
+    }
+    let mut inner = table.table("cache")?;
+    let key = inner.required("key", TableReader::text);
+    let ttl = inner.required("ttl", TableReader::duration);
+    let max_bytes = inner.required("max_bytes", TableReader::size);
+    inner.finish();
+    let key = key.and_then(|text| context.expression(&text));
+    let ttl: Duration = ttl?.value;
+    Some(Some(CacheSettings { key: key?, ttl, max_bytes: max_bytes?.value.as_usize() }))
+}

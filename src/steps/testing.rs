@@ -1,0 +1,141 @@
+//! One step from TOML, run on records that tests make up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+
+use super::http::HttpClient;
+use super::{Chain, PlanContext, Ports, Schemas, StepPlan, Tables, plan};
+use crate::base::{Backoff, CodePattern, Exhausted, Failure, RetryPolicy};
+use crate::diag::{Diagnostics, FileId, SourceMap};
+use crate::expr::RootSet;
+use crate::record::{HeaderChange, Item, JsonCodec, RawRecord};
+use crate::spec::{NoSettings, ReadContext, Spanned, TableReader, parse};
+
+/// An open chain of one step and the environment it sees.
+pub(super) struct Bench {
+    pub(super) chain: Chain,
+}
+
+impl Bench {
+    pub(super) fn new(step: &str) -> Self {
+        Self::with_files(step, &[])
+    }
+
+    pub(super) fn with_files(step: &str, files: &[(&str, &str)]) -> Self {
+        Self::build(step, files, None)
+    }
+
+    pub(super) fn with_client(step: &str, client: HttpClient) -> Self {
+        Self::build(step, &[], Some(Arc::new(client)))
+    }
+
+    fn build(step: &str, files: &[(&str, &str)], client: Option<Arc<HttpClient>>) -> Self {
+        let (plan, findings) = planned(step, files, client.as_ref());
+        let plan = plan.unwrap_or_else(|| panic!("{findings:?}"));
+        let env = Arc::new(json!({"name": "test", "url": "http://h"}));
+        Self { chain: Chain::open(&[plan], env, &Ports::default()).unwrap() }
+    }
+
+    /// The codes of what is reported about `step`.
+    pub(super) fn findings(step: &str) -> Vec<&'static str> {
+        Self::findings_with(step, &[])
+    }
+
+    pub(super) fn findings_with(step: &str, files: &[(&str, &str)]) -> Vec<&'static str> {
+        planned(step, files, None).1
+    }
+
+    pub(super) fn run(&self, value: Json) -> Result<Vec<Json>, Failure> {
+        let bytes = value.to_string().into_bytes();
+        self.items(&bytes, |item| item.value().unwrap().clone())
+    }
+
+    pub(super) fn run_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+        self.items(bytes, |item| item.unchanged().unwrap().unwrap().to_vec())
+    }
+
+    pub(super) fn headers(&self, value: Json) -> Vec<(String, Option<String>)> {
+        let bytes = value.to_string().into_bytes();
+        let text = |bytes: &Option<Vec<u8>>| bytes.clone().map(|bytes| String::from_utf8(bytes).unwrap());
+        let all = self.items(&bytes, |item| {
+            let set = item.header_changes().iter().filter_map(|change| match change {
+                HeaderChange::Set(name, value) => Some((name.to_string(), text(value))),
+                HeaderChange::Remove(_) => None,
+            });
+            set.collect::<Vec<_>>()
+        });
+        all.unwrap().concat()
+    }
+
+    pub(super) fn items<T>(&self, bytes: &[u8], see: impl Fn(&mut Item<'_>) -> T) -> Result<Vec<T>, Failure> {
+        let mut out = Vec::new();
+        self.chain.run_now(Item::new(raw(bytes), &JsonCodec, 1), &mut out)?;
+        Ok(out.iter_mut().map(see).collect())
+    }
+
+    pub(super) async fn run_waiting(&self, value: Json) -> Result<Vec<(Json, Option<Json>)>, Failure> {
+        let bytes = value.to_string().into_bytes();
+        let mut out = Vec::new();
+        self.chain.run(Item::new(raw(&bytes), &JsonCodec, 1), &mut out).await?;
+        Ok(out
+            .iter_mut()
+            .map(|item| {
+                (item.value().unwrap().clone(), item.results().first().map(|(_, result)| result.clone()))
+            })
+            .collect())
+    }
+}
+
+pub(super) fn raw(bytes: &[u8]) -> RawRecord<'_> {
+    RawRecord {
+        topic: "orders",
+        partition: 3,
+        offset: 9,
+        timestamp: Some(1_767_225_600_000),
+        key: Some(b"k1"),
+        value: Some(bytes),
+        headers: &(),
+    }
+}
+
+/// Three attempts on transient failures without waits.
+pub(super) fn quick_retry() -> Arc<RetryPolicy> {
+    Arc::new(RetryPolicy {
+        name: Arc::from("quick"),
+        max_attempts: 3,
+        backoff: Backoff::Delays(vec![std::time::Duration::ZERO]),
+        on: vec![CodePattern::parse("transient")],
+        not_on: Vec::new(),
+        in_place_up_to: None,
+        on_exhausted: Exhausted::DeadLetter,
+    })
+}
+
+fn planned(
+    step: &str,
+    files: &[(&str, &str)],
+    client: Option<&Arc<HttpClient>>,
+) -> (Option<StepPlan>, Vec<&'static str>) {
+    let files: BTreeMap<String, Vec<u8>> =
+        files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
+    let diagnostics = Diagnostics::default();
+    let (table, _) = parse(step, FileId(0), &diagnostics);
+    let context = PlanContext {
+        diagnostics: &diagnostics,
+        roots: RootSet::RECORD,
+        env: &["name".to_owned(), "url".to_owned()],
+        earlier: &[Arc::from("before")],
+        files: &files,
+        schemas: &Schemas::default(),
+        tables: &Tables::default(),
+        retry: &|name: &Spanned<String>| (name.value == "quick").then(quick_retry),
+        http_client: &|_| client.cloned(),
+    };
+    let read = ReadContext { diagnostics: &diagnostics, settings: &NoSettings };
+    let plan = plan(TableReader::new(&table, "step 1", read), &context);
+    let mut sources = SourceMap::default();
+    sources.add("t.toml", step);
+    (plan, diagnostics.into_sorted(&sources).iter().map(|finding| finding.code.name).collect())
+}
