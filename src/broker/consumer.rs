@@ -18,11 +18,11 @@ use rdkafka::ClientContext;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::commit::{self, Commit, Committed};
+use super::commit::{self, Commit, Committed, Committer};
 use super::context::ClientLog;
 use super::error::{BrokerError, ConsumeError};
 use super::message::Fetched;
@@ -130,10 +130,10 @@ impl StartAt {
     }
 }
 
-/// A member of a group. Its methods may be called from one thread only, by convention, save
-/// [`Consumer::commit_later`] and the look-ups, which may be called from any.
+/// A member of a group. One thread polls, assigns and closes; commits and look-ups may come from any.
 pub struct Consumer {
     client: Arc<BaseConsumer<Context>>,
+    committer: Committer,
     session_timeout: Duration,
 }
 
@@ -156,12 +156,24 @@ impl Consumer {
         let mut client: BaseConsumer<Context> = config(settings, &options)
             .create_with_context(context)
             .map_err(|error| BrokerError::from_client("open a consumer", &error))?;
-        client.set_nonempty_callback(wake);
+        let wake = Arc::new(wake);
+        let told = Arc::clone(&wake);
+        client.set_nonempty_callback(move || told());
         let topics: Vec<&str> = options.topics.iter().map(|topic| &**topic).collect();
         if !topics.is_empty() {
             client.subscribe(&topics).map_err(|error| BrokerError::from_client("subscribe", &error))?;
         }
-        Ok(Self { client: Arc::new(client), session_timeout: options.session_timeout })
+        let client = Arc::new(client);
+        let committing = Arc::clone(&client);
+        let committer = Committer::start(
+            move |offsets| {
+                committing
+                    .commit(offsets, CommitMode::Sync)
+                    .map_err(|error| BrokerError::from_client("commit", &error))
+            },
+            move || wake(),
+        )?;
+        Ok(Self { client, committer, session_timeout: options.session_timeout })
     }
 
     /// Waits up to `wait` for whatever comes next. A zero wait takes what is there.
@@ -178,7 +190,8 @@ impl Consumer {
         }
     }
 
-    /// Answers [`Rebalance::Assigned`], or starts the assigned partitions anew.
+    /// Answers [`Rebalance::Assigned`], or starts the assigned partitions anew; what was fetched ahead
+    /// is thrown away, and what was paused must be paused again.
     ///
     /// # Errors
     /// Where the client refuses, as it does while closing.
@@ -280,19 +293,16 @@ impl Consumer {
         Ok(gone)
     }
 
-    /// Commits without waiting; the answer comes by polling, through
-    /// [`Consumer::take_commit_results`]. Commits are carried out in the order in which they were
-    /// asked for.
+    /// Commits without waiting. Commits are carried out in the order in which they were asked for; what
+    /// was not started yet is merged with what comes next. `wake` is called when there is an outcome.
     ///
     /// # Errors
-    /// Where nothing could be sent at all.
+    /// None today; what goes wrong comes through [`Consumer::take_commit_results`].
     pub fn commit_later(&self, commits: &[Commit]) -> Result<(), BrokerError> {
-        if commits.is_empty() {
-            return Ok(());
+        if !commits.is_empty() {
+            self.committer.later(commits);
         }
-        self.client
-            .commit(&commit::to_client(commits)?, CommitMode::Async)
-            .map_err(|error| BrokerError::from_client("commit", &error))
+        Ok(())
     }
 
     /// Commits and waits for the answer, at most one session.
@@ -312,28 +322,16 @@ impl Consumer {
         if commits.is_empty() {
             return Ok(());
         }
-        // The client has no limit of its own here and can wait for a coordinator for long.
-        let list = commit::to_client(commits)?;
-        let client = Arc::clone(&self.client);
-        let (done, answer) = mpsc::sync_channel(1);
-        thread::Builder::new()
-            .name("kafka-commit".to_owned())
-            .spawn(move || {
-                let result = client.commit(&list, CommitMode::Sync);
-                drop(client);
-                let _ = done.send(result);
-            })
-            .map_err(|error| BrokerError::Other { retriable: true, message: format!("commit: {error}") })?;
-        match answer.recv_timeout(limit) {
-            Ok(result) => result.map_err(|error| BrokerError::from_client("commit", &error)),
+        match self.committer.now(commits).recv_timeout(limit) {
+            Ok(result) => result,
             Err(_) => Err(BrokerError::Unreachable(format!("commit: no answer within {limit:?}"))),
         }
     }
 
-    /// The answers to commits since the last call, oldest first: the partitions that were committed,
-    /// or why they were not. Answers to [`Consumer::commit_now`] may be among them.
+    /// What became of the calls of [`Consumer::commit_later`] since the last look, oldest first: the
+    /// partitions that were committed, or why none was.
     pub fn take_commit_results(&self) -> Vec<Result<Vec<TopicPartition>, BrokerError>> {
-        self.client.context().take_commits()
+        self.committer.take()
     }
 
     /// Stops fetching these partitions and throws away what was fetched ahead.
@@ -368,16 +366,30 @@ impl Consumer {
     /// Leaves the group (a static member only disconnects) without committing anything. Returns false
     /// where that took longer than `deadline`; a helper thread then goes on with it.
     pub fn close(self, deadline: Duration) -> bool {
-        self.client.context().closing.store(true, Ordering::Release);
-        // A rebalance that nobody answered would hold up the closing for ever.
-        let _ = self.client.unassign();
-        let client = self.client;
+        self.stop();
         let (done, closed) = mpsc::sync_channel(1);
         let closer = thread::Builder::new().name("kafka-close".to_owned()).spawn(move || {
-            drop(client);
+            drop(self);
             let _ = done.send(());
         });
         closer.is_ok() && closed.recv_timeout(deadline).is_ok()
+    }
+}
+
+impl Consumer {
+    /// A rebalance that nobody answered would hold up the closing for ever.
+    fn stop(&self) {
+        self.client.context().closing.store(true, Ordering::Release);
+        self.committer.stop();
+        let _ = self.client.unassign();
+    }
+}
+
+impl Drop for Consumer {
+    /// Waits for the client without a limit; [`Consumer::close`] has one.
+    fn drop(&mut self) {
+        self.stop();
+        self.committer.join();
     }
 }
 
@@ -459,12 +471,8 @@ struct Context {
     closing: AtomicBool,
     pending: AtomicBool,
     rebalances: Mutex<VecDeque<Rebalance>>,
-    commits: Mutex<Vec<Result<Vec<TopicPartition>, BrokerError>>>,
     reason: Mutex<Option<String>>,
 }
-
-/// Answers to commits that nobody took; past it the oldest go.
-const MAX_COMMIT_RESULTS: usize = 1_024;
 
 impl Context {
     fn new(group: String) -> Self {
@@ -473,7 +481,6 @@ impl Context {
             closing: AtomicBool::new(false),
             pending: AtomicBool::new(false),
             rebalances: Mutex::new(VecDeque::new()),
-            commits: Mutex::new(Vec::new()),
             reason: Mutex::new(None),
         }
     }
@@ -490,10 +497,6 @@ impl Context {
 
     fn take_reason(&self) -> Option<String> {
         self.reason.lock().take()
-    }
-
-    fn take_commits(&self) -> Vec<Result<Vec<TopicPartition>, BrokerError>> {
-        std::mem::take(&mut *self.commits.lock())
     }
 }
 
@@ -522,26 +525,4 @@ impl ConsumerContext for Context {
         self.rebalances.lock().push_back(rebalance);
         self.pending.store(true, Ordering::Release);
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let outcome = match result {
-            // There was nothing new to commit.
-            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => return,
-            Err(error) => Err(BrokerError::from_client("commit", &error)),
-            Ok(()) => each_committed(offsets),
-        };
-        let mut commits = self.commits.lock();
-        if commits.len() == MAX_COMMIT_RESULTS {
-            drop(commits.remove(0));
-        }
-        commits.push(outcome);
-    }
-}
-
-/// A commit as a whole may pass while one of its partitions was refused.
-fn each_committed(offsets: &TopicPartitionList) -> Result<Vec<TopicPartition>, BrokerError> {
-    for element in offsets.elements() {
-        element.error().map_err(|error| BrokerError::from_client("commit", &error))?;
-    }
-    Ok(partitions(offsets))
 }

@@ -1,6 +1,7 @@
 //! Kafka: the only module that names the client library.
 //!
-//! [`Consumer`] and [`Producer`] serve the stages. Nothing here knows of stages, policies or catalogs:
+//! [`Consumer`] and [`Producer`] serve the stages, [`MockKafka`] development and
+//! tests. Nothing here knows of stages, policies or catalogs:
 //! callers say what to fetch, send and commit, and get typed outcomes back.
 
 mod commit;
@@ -8,14 +9,18 @@ mod consumer;
 mod context;
 mod error;
 mod message;
+mod mock;
 mod producer;
 mod properties;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use commit::{Commit, Committed};
 pub use consumer::{Consumer, ConsumerOptions, Polled, Rebalance, StartAt, TopicPartition};
 pub use error::{BrokerError, ConsumeError, SendError};
 pub use message::{Fetched, OutHeaders, Outgoing};
+pub use mock::{MOCK_PARTITION_BYTES, MockError, MockKafka, MockRequest};
 pub use producer::{Compression, DeliverySink, Producer, ProducerOptions, SinkId, TOKEN_LIMIT, TopicRoute};
 pub use properties::{PROPERTIES, Property, Role};
 pub use settings::ClientSettings;
