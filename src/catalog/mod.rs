@@ -1,5 +1,19 @@
-//! What is true: the files once read, checked and resolved. Only `check` builds a [`Catalog`].
+//! What is true: the files once read, checked and resolved. Only [`check`] builds a [`Catalog`].
+//!
+//! Pure: the files are in memory ([`Tree`]), the process around them is behind [`Outside`]. What is
+//! built here is trusted downstream; nobody looks a name up again.
 
+mod check;
+mod environment;
+mod graph;
+mod http_clients;
 mod model;
+mod retries;
+mod stages;
+mod steps;
+mod topics;
+mod tree;
 
+pub use check::{CheckOptions, Checked, check};
 pub use model::*;
+pub use tree::{Nothing, Outside, Tree};

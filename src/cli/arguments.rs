@@ -85,6 +85,29 @@ impl GlobalArguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Find all that is wrong with the config root, without a broker
+    Check {
+        /// Check with the values of every environments/NAME.toml
+        #[arg(long)]
+        all_environments: bool,
+        /// Take an env value that is not set for an error
+        #[arg(long)]
+        require_env: bool,
+        /// Take warnings for errors
+        #[arg(long)]
+        deny_warnings: bool,
+        /// How findings are written
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Tell more about a code of `check`; without one, list all
+    Explain {
+        /// The code, such as `topic::undefined`
+        code: Option<String>,
+        /// How it is written
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
     /// Print shell completions
     Completions {
         /// The shell

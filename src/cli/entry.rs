@@ -7,7 +7,7 @@ use clap::Parser;
 
 use super::arguments::{Arguments, Command};
 use super::exit::{CliError, CliResult, Exit};
-use super::{completions, man, output};
+use super::{check, completions, explain, man, output};
 
 /// Runs the command that `arguments` (the program's name first) ask for. Errors are written to
 /// standard error; a closed pipe ends quietly.
@@ -35,7 +35,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments) -> CliResult {
+    let global = arguments.global;
     match arguments.command {
+        Command::Check { all_environments, require_env, deny_warnings, format } => {
+            check::run(&check::Options {
+                root: &global.config,
+                environment: global.environment(),
+                all_environments,
+                require_env,
+                deny_warnings,
+                format,
+            })
+        }
+        Command::Explain { code, format } => explain::run(code.as_deref(), format),
         Command::Completions { shell } => completions::run(shell),
         Command::Man { directory } => man::run(directory.as_deref()),
     }

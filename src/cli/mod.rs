@@ -4,9 +4,11 @@
 //! calls the modules below and shows what they answer.
 
 mod arguments;
+mod check;
 mod completions;
 mod entry;
 mod exit;
+mod explain;
 mod man;
 mod output;
 

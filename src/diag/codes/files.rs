@@ -46,4 +46,7 @@ codes! {
     NAME_DUPLICATE: Error "name::duplicate", "A name is defined twice",
         "Names are identities across all files of a config root. Both places are shown; rename or remove one.",
         "# pipelines/a.toml\n[topics.orders]\n\n# pipelines/b.toml\n[topics.orders]" => "# pipelines/a.toml\n[topics.orders]\n\n# pipelines/b.toml\n[topics.shipments]";
+    NAME_UNUSED: Warning "name::unused", "A definition is used by nothing",
+        "Nothing names it, so it changes nothing; perhaps the name is misspelt where it is meant.",
+        "[retries.gentle]\nmax_attempts = 5\n\n[stages.enrich]\nfrom = \"orders\"" => "[retries.gentle]\nmax_attempts = 5\n\n[stages.enrich]\nfrom = \"orders\"\nretry = \"gentle\"";
 }

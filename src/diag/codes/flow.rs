@@ -33,7 +33,7 @@ codes! {
         "[stages.enrich]\nfrom = \"orders\"" => "[dlqs.orders]\n\n[stages.enrich]\nfrom = \"orders\"\ndlq = \"orders\"";
     DLQ_FEEDS_ITSELF: Error "dlq::feeds-itself", "A stage dead-letters into a topic that it reads",
         "A record that always fails would go round for ever. Read a DLQ's topic in a stage with another DLQ.",
-        "[dlqs.orders]\ntopic = \"orders\"\n\n[stages.enrich]\nfrom = \"orders\"\ndlq = \"orders\"" => "[dlqs.orders]\ntopic = \"orders.dlq\"\n\n[stages.enrich]\nfrom = \"orders\"\ndlq = \"orders\"";
+        "[topics.\"orders.dlq\"]\nexternal = true\n\n[dlqs.orders]\ntopic = \"orders.dlq\"\n\n[stages.repair]\nfrom = \"orders.dlq\"\ndlq = \"orders\"" => "[topics.\"orders.dlq\"]\nexternal = true\n\n[dlqs.orders]\ntopic = \"orders.dlq\"\n\n[dlqs.repair]\n\n[stages.repair]\nfrom = \"orders.dlq\"\ndlq = \"repair\"";
     RETRY_UNDEFINED: Error "retry::undefined", "A retry policy is not defined",
         "The name after `retry` refers to `[retries.NAME]`; `built-in` is always there.",
         "[stages.enrich]\nfrom = \"orders\"\nretry = \"gentel\"" => "[retries.gentle]\nmax_attempts = 5\n\n[stages.enrich]\nfrom = \"orders\"\nretry = \"gentle\"";
@@ -59,10 +59,10 @@ codes! {
         "Each topic is read once by a stage, whatever the list says.",
         "[stages.a]\nfrom = [\"orders\", \"orders\"]" => "[stages.a]\nfrom = [\"orders\", \"refunds\"]";
     STAGE_UNFED: Warning "stage::unfed", "Nothing feeds a stage",
-        "The topic's description marks no entry and no stage writes it, while its name is very like one that is written.",
-        "[stages.b]\nfrom = \"order\"   # stage a writes \"orders\"" => "[stages.b]\nfrom = \"orders\"";
+        "No stage writes the topic, while a topic of nearly the same name is written by a stage and read by none: one of the two names is most likely a slip. A topic that another system fills is declared with `external = true`.",
+        "[stages.a]\nfrom = \"raw\"\nto = \"orders\"\n\n[stages.b]\nfrom = \"order\"" => "[stages.a]\nfrom = \"raw\"\nto = \"orders\"\n\n[stages.b]\nfrom = \"orders\"";
     STAGE_LIMITS: Error "stage::limits", "Limits of a stage contradict each other",
-        "`window.records` is at least `concurrency` and at most `span`, and one record fits the window's bytes; otherwise a limit can never be reached or nothing can move.",
+        "`window.records` is at least `concurrency`, and the largest record of the inputs fits `window.bytes`; otherwise a limit can never be reached or nothing can move.",
         "[stages.a]\nfrom = \"orders\"\nconcurrency = 64\nwindow.records = 10" => "[stages.a]\nfrom = \"orders\"\nconcurrency = 64\nwindow.records = 10_000";
     STAGE_POINTLESS: Warning "stage::pointless", "A key has no effect here",
         "What the key governs cannot happen with the rest of the table.",

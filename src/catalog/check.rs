@@ -1,0 +1,441 @@
+//! From the files of a config root to a [`Catalog`], or to all that is wrong with them.
+//!
+//! Every file is read and every finding kept before anything is given up. What a broken file would have
+//! defined is not reported as missing. Pure: the files are in memory, the process is behind [`Outside`].
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use sha2::{Digest as _, Sha256};
+
+use super::environment::{Environment, Sources};
+use super::stages::{self, WrittenStage};
+use super::{Catalog, Dlq, Outside, Topic, Tree, graph, http_clients, retries, steps, topics};
+use crate::base::{ByteSize, RetryPolicy};
+use crate::diag::{Diagnostic, Diagnostics, Severity, SourceMap, Span, codes, nearest};
+use crate::expr::RootSet;
+use crate::spec::{
+    Definition, DlqSpec, HttpClientSpec, ReadContext, RetrySpec, Sections, Spanned, StageSpec, Table,
+    TableReader, TopicSpec, parse,
+};
+use crate::steps::{HttpClient, PlanContext, Schemas, Tables};
+
+/// How a config root is checked.
+pub struct CheckOptions<'a> {
+    /// The environment whose committed values count.
+    pub environment: Option<&'a str>,
+    /// Whether an env value that is not set is an error; the engine needs every one.
+    pub require_env: bool,
+    /// Variables and mounted files.
+    pub outside: &'a dyn Outside,
+}
+
+/// What a check gives.
+#[derive(Debug)]
+pub struct Checked {
+    /// What runs; `None` where there are errors.
+    pub catalog: Option<Catalog>,
+    /// Everything that was found, in the order of the files.
+    pub findings: Vec<Diagnostic>,
+    /// The files that findings point into.
+    pub sources: SourceMap,
+    /// How many TOML files were read.
+    pub files: usize,
+    /// How many definitions they hold.
+    pub definitions: usize,
+}
+
+impl Checked {
+    /// How many findings are errors.
+    pub fn errors(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.severity() == Severity::Error).count()
+    }
+}
+
+/// Checks a config root.
+pub fn check(tree: &Tree, options: &CheckOptions<'_>) -> Checked {
+    let diagnostics = Diagnostics::default();
+    let mut sources = SourceMap::default();
+    let parsed = parse_files(tree, &mut sources, &diagnostics);
+    if parsed.files.is_empty() && parsed.whole {
+        diagnostics.push(
+            Diagnostic::new(&codes::ROOT_NO_PIPELINES, "the config root holds no pipelines/**/*.toml")
+                .help("name the folder that holds `pipelines/` with --config or BIPLANE_CONFIG"),
+        );
+    }
+    let mut sections = Sections::default();
+    for table in &parsed.files {
+        sections.add(table, &diagnostics);
+    }
+    let environment = Environment::read(
+        &sections,
+        &Sources {
+            outside: options.outside,
+            files: &parsed.environments,
+            chosen: options.environment,
+            required: options.require_env,
+        },
+        &diagnostics,
+    );
+    let catalog = resolve(tree, &sections, &environment, parsed.whole, &diagnostics);
+    let definitions = definitions(&sections);
+    let (files, errors) = (parsed.files.len(), diagnostics.errors());
+    let catalog = catalog.filter(|_| errors == 0);
+    Checked { catalog, findings: diagnostics.into_sorted(&sources), sources, files, definitions }
+}
+
+struct Parsed {
+    files: Vec<Table>,
+    environments: IndexMap<String, Table>,
+    /// Whether every file could be read to its end.
+    whole: bool,
+}
+
+fn parse_files(tree: &Tree, sources: &mut SourceMap, diagnostics: &Diagnostics) -> Parsed {
+    let mut parsed = Parsed { files: Vec::new(), environments: IndexMap::new(), whole: true };
+    for (path, bytes) in tree.iter().filter(|(path, _)| path.ends_with(".toml")) {
+        let environment = path.strip_prefix("environments/").and_then(|name| name.strip_suffix(".toml"));
+        if environment.is_none() && !(path.starts_with("pipelines/") || path.starts_with("schedules/")) {
+            continue;
+        }
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                parsed.whole = false;
+                diagnostics.push(not_utf8(path, bytes, error.valid_up_to(), sources));
+                continue;
+            }
+        };
+        let (table, whole) = parse(text, sources.add(Arc::clone(path), text), diagnostics);
+        parsed.whole &= whole;
+        match environment {
+            Some(name) => {
+                parsed.environments.insert(name.to_owned(), table);
+            }
+            None => parsed.files.push(table),
+        }
+    }
+    parsed
+}
+
+fn not_utf8(path: &Arc<str>, bytes: &[u8], at: usize, sources: &mut SourceMap) -> Diagnostic {
+    let file = sources.add(Arc::clone(path), String::from_utf8_lossy(bytes).into_owned());
+    let byte = bytes.get(at).copied().unwrap_or_default();
+    Diagnostic::new(&codes::FILE_NOT_UTF8, format!("{path} is not UTF-8"))
+        .at(Span::new(file, at..at + 3), format!("the byte 0x{byte:02x} is no character"))
+        .help("save the file as UTF-8")
+}
+
+fn definitions(sections: &Sections<'_>) -> usize {
+    let Sections { env, topics, dlqs, retries, http_clients, stages, step_groups, .. } = sections;
+    let named = [topics, dlqs, retries, http_clients, stages, step_groups];
+    env.len() + named.iter().map(|section| section.len()).sum::<usize>()
+}
+
+/// All that definitions are resolved against.
+pub(super) struct Scene<'a> {
+    pub(super) read: ReadContext<'a>,
+    pub(super) sections: &'a Sections<'a>,
+    pub(super) environment: &'a Environment,
+    pub(super) topics: IndexMap<Arc<str>, Arc<Topic>>,
+    /// The schema of each topic that names one, and where.
+    pub(super) topic_schemas: HashMap<String, (String, Span)>,
+    pub(super) dlqs: IndexMap<Arc<str>, Arc<Dlq>>,
+    /// What is named somewhere, by section.
+    pub(super) used: RefCell<HashSet<(&'static str, String)>>,
+    retries: IndexMap<String, Option<Arc<RetryPolicy>>>,
+    http_clients: IndexMap<String, Option<Arc<HttpClient>>>,
+    env_names: Vec<String>,
+    tree: &'a Tree,
+    schemas: &'a Schemas,
+    tables: &'a Tables,
+    whole: bool,
+}
+
+fn resolve(
+    tree: &Tree,
+    sections: &Sections<'_>,
+    environment: &Environment,
+    whole: bool,
+    diagnostics: &Diagnostics,
+) -> Option<Catalog> {
+    let (schemas, tables) = (Schemas::default(), Tables::default());
+    let read = ReadContext { diagnostics, settings: environment };
+    let mut scene = Scene {
+        read,
+        sections,
+        environment,
+        topics: IndexMap::new(),
+        topic_schemas: HashMap::new(),
+        dlqs: IndexMap::new(),
+        used: RefCell::default(),
+        retries: IndexMap::new(),
+        http_clients: IndexMap::new(),
+        env_names: sections.env.keys().map(|name| (*name).to_owned()).collect(),
+        tree,
+        schemas: &schemas,
+        tables: &tables,
+        whole,
+    };
+    read_defaults(&scene);
+    resolve_topics(&mut scene);
+    resolve_policies(&mut scene);
+    let written = read_stages(&scene);
+    resolve_dlqs(&mut scene, &written);
+    let resolved: Vec<_> = written.iter().map(|stage| stages::resolve(&scene, stage)).collect();
+    if whole {
+        graph::check(&scene, &written);
+        check_unused(&scene);
+    }
+    let stages = resolved.into_iter().collect::<Option<Vec<_>>>()?;
+    Some(Catalog {
+        digest: digest(tree, environment),
+        stages: stages.into_iter().map(|stage| (Arc::clone(&stage.name), Arc::new(stage))).collect(),
+        topics: scene.topics,
+        dlqs: scene.dlqs,
+    })
+}
+
+/// Defaults are judged by themselves, whoever uses them.
+fn read_defaults(scene: &Scene<'_>) {
+    for (section, definition) in &scene.sections.defaults {
+        let what = format!("`defaults.{section}`");
+        let reader = TableReader::new(definition.table, what, scene.read).partial();
+        match *section {
+            "topics" => drop(TopicSpec::read(reader)),
+            "dlqs" => drop(DlqSpec::read(reader)),
+            "retries" => drop(RetrySpec::read(reader)),
+            "http_clients" => drop(HttpClientSpec::read(reader)),
+            "stages" => drop(StageSpec::read(reader)),
+            _ => {}
+        }
+    }
+}
+
+fn resolve_topics(scene: &mut Scene<'_>) {
+    for (name, definition) in &scene.sections.topics {
+        if reports_dots(scene, name, *definition) {
+            continue;
+        }
+        let what = format!("topic `{name}`");
+        let spec = TopicSpec::read(scene.reader("topics", what.clone(), definition));
+        let topic = topics::resolve(name, &what, &spec, scene.read.diagnostics);
+        if let Some(schema) = &spec.schema
+            && scene.schemas.find(scene.tree, schema, false, scene.read.diagnostics).is_some()
+        {
+            scene.topic_schemas.insert((*name).to_owned(), (schema.value.clone(), schema.span));
+        }
+        scene.topics.insert(Arc::clone(&topic.name), Arc::new(topic));
+    }
+}
+
+/// `[topics.raw.events]` is a table `raw` that holds nothing but tables.
+fn reports_dots(scene: &Scene<'_>, name: &str, definition: Definition<'_>) -> bool {
+    let inner = definition.table.entries.iter().find(|entry| {
+        entry.node.as_table().is_some() && !["labels", "settings"].contains(&entry.key.as_str())
+    });
+    let Some(inner) = inner else { return false };
+    let mut dotted = format!("{name}.{}", inner.key);
+    let mut table = inner.node.as_table();
+    while let Some([entry]) = table.map(|table| table.entries.as_slice()) {
+        let Some(deeper) = entry.node.as_table() else { break };
+        dotted = format!("{dotted}.{}", entry.key);
+        table = Some(deeper);
+    }
+    scene.report(
+        Diagnostic::new(&codes::TOML_UNQUOTED_DOTS, format!("the name `{dotted}` needs quotes"))
+            .at(Span { end: inner.key_span.end, ..definition.name_span }, "read as a table within a table")
+            .help(format!("write [topics.\"{dotted}\"]")),
+    );
+    true
+}
+
+fn resolve_policies(scene: &mut Scene<'_>) {
+    let diagnostics = scene.read.diagnostics;
+    for (name, definition) in &scene.sections.retries {
+        let spec = RetrySpec::read(scene.reader("retries", format!("retry policy `{name}`"), definition));
+        let policy = retries::resolve(name, &spec, diagnostics).map(Arc::new);
+        scene.retries.insert((*name).to_owned(), policy);
+    }
+    for (name, definition) in &scene.sections.http_clients {
+        let reader = scene.reader("http_clients", format!("HTTP client `{name}`"), definition);
+        let spec = HttpClientSpec::read(reader);
+        let client = http_clients::resolve(name, &spec, scene.environment, diagnostics).map(Arc::new);
+        scene.http_clients.insert((*name).to_owned(), client);
+    }
+}
+
+fn read_stages<'a>(scene: &Scene<'a>) -> Vec<WrittenStage<'a>> {
+    let stages = scene.sections.stages.iter().map(|(name, definition)| {
+        let what = format!("stage `{name}`");
+        let spec = StageSpec::read(scene.reader("stages", what.clone(), definition));
+        let steps = steps::expand(scene, &spec.steps, &what);
+        WrittenStage { name, spec, steps }
+    });
+    stages.collect()
+}
+
+fn resolve_dlqs(scene: &mut Scene<'_>, stages: &[WrittenStage<'_>]) {
+    for (name, definition) in &scene.sections.dlqs {
+        let spec = DlqSpec::read(scene.reader("dlqs", format!("DLQ `{name}`"), definition));
+        let users =
+            stages.iter().filter(|stage| stage.spec.dlq.as_ref().is_some_and(|dlq| dlq.value == *name));
+        let inputs = users.flat_map(|stage| stage.spec.from.iter().flatten());
+        let largest: Option<ByteSize> =
+            inputs.filter_map(|from| scene.topics.get(from.value.as_str())?.max_message_bytes).max();
+        let dlq = topics::resolve_dlq(name, &spec, largest, scene.read.diagnostics);
+        scene.dlqs.insert(Arc::clone(&dlq.name), Arc::new(dlq));
+    }
+    let spans = |section: &IndexMap<&str, Definition<'_>>, name: &str| {
+        section.get(name).map(|definition| definition.name_span).unwrap_or_default()
+    };
+    let topics =
+        scene.topics.values().map(|topic| (&**topic, spans(&scene.sections.topics, &topic.name), "topic"));
+    let dlqs = scene.dlqs.values().map(|dlq| (&*dlq.topic, spans(&scene.sections.dlqs, &dlq.name), "DLQ"));
+    topics::check_physical(topics.chain(dlqs), scene.read.diagnostics);
+}
+
+/// What is defined and named nowhere is most likely a slip at the place that should name it.
+fn check_unused(scene: &Scene<'_>) {
+    let used = scene.used.borrow();
+    let sections = [
+        ("topics", "topic", &scene.sections.topics),
+        ("dlqs", "DLQ", &scene.sections.dlqs),
+        ("retries", "retry policy", &scene.sections.retries),
+        ("http_clients", "HTTP client", &scene.sections.http_clients),
+        ("step_groups", "step group", &scene.sections.step_groups),
+    ];
+    for (section, noun, definitions) in sections {
+        for (name, definition) in definitions {
+            if !used.contains(&(section, (*name).to_owned())) {
+                scene.report(
+                    Diagnostic::new(&codes::NAME_UNUSED, format!("{noun} `{name}` is used by nothing"))
+                        .at(definition.name_span, "never named"),
+                );
+            }
+        }
+    }
+}
+
+/// Over the files and the public values of the environment; secrets leave no trace in it.
+fn digest(tree: &Tree, environment: &Environment) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |part: &[u8]| {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    };
+    for (path, bytes) in tree.iter().filter(|(path, _)| !path.starts_with("environments/")) {
+        add(path.as_bytes());
+        add(bytes);
+    }
+    for (name, value) in environment.public() {
+        add(name.as_bytes());
+        add(value.to_string().as_bytes());
+    }
+    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl<'a> Scene<'a> {
+    /// Adds a finding.
+    pub(super) fn report(&self, finding: Diagnostic) {
+        self.read.diagnostics.push(finding);
+    }
+
+    /// Adds a finding about something undefined, unless a broken file may define it.
+    pub(super) fn undefined(&self, finding: Diagnostic) {
+        if self.whole {
+            self.report(finding);
+        }
+    }
+
+    fn reader(&self, section: &str, what: String, definition: &Definition<'a>) -> TableReader<'a> {
+        let defaults = self.sections.defaults.get(section).map(|defaults| defaults.table);
+        TableReader::new(definition.table, what, self.read).with_defaults(defaults)
+    }
+
+    /// Runs `plan` with what steps and outputs are compiled against, behind the steps `earlier`.
+    pub(super) fn planning<T>(&self, earlier: &[Arc<str>], plan: impl FnOnce(&PlanContext<'_>) -> T) -> T {
+        plan(&PlanContext {
+            diagnostics: self.read.diagnostics,
+            roots: RootSet::RECORD,
+            env: &self.env_names,
+            earlier,
+            files: self.tree,
+            schemas: self.schemas,
+            tables: self.tables,
+            retry: &|name| self.retry(name, "a step"),
+            http_client: &|name| self.http_client(name),
+        })
+    }
+
+    /// The topic of that name; `who` reads or writes it.
+    pub(super) fn topic(&self, name: &Spanned<String>, who: &str) -> Option<Arc<Topic>> {
+        self.used.borrow_mut().insert(("topics", name.value.clone()));
+        if let Some(topic) = self.topics.get(name.value.as_str()) {
+            return Some(Arc::clone(topic));
+        }
+        // A name whose table is broken is defined all the same.
+        let dotted =
+            name.value.split('.').next().is_some_and(|first| self.sections.topics.contains_key(first));
+        if !dotted {
+            let near = nearest(&name.value, self.topics.keys().map(|name| &**name));
+            self.undefined(
+                Diagnostic::new(&codes::TOPIC_UNDEFINED, format!("{who} undefined topic `{}`", name.value))
+                    .at(name.span, "no such topic")
+                    .help(match near {
+                        Some(near) => format!("a topic with a similar name exists: `{near}`"),
+                        None => format!("define it: [topics.\"{}\"]", name.value),
+                    }),
+            );
+        }
+        None
+    }
+
+    /// The retry policy of that name.
+    pub(super) fn retry(&self, name: &Spanned<String>, what: &str) -> Option<Arc<RetryPolicy>> {
+        self.used.borrow_mut().insert(("retries", name.value.clone()));
+        match self.retries.get(&name.value) {
+            Some(policy) => policy.clone(),
+            None if name.value == retries::BUILT_IN => Some(self.built_in()),
+            None => {
+                let known = self.retries.keys().map(String::as_str).chain([retries::BUILT_IN]);
+                let near = nearest(&name.value, known);
+                self.undefined(
+                    Diagnostic::new(
+                        &codes::RETRY_UNDEFINED,
+                        format!("{what} names undefined retry policy `{}`", name.value),
+                    )
+                    .at(name.span, "no such retry policy")
+                    .maybe_help(
+                        near.map(|near| format!("a retry policy with a similar name exists: `{near}`")),
+                    ),
+                );
+                None
+            }
+        }
+    }
+
+    /// The policy that is always there.
+    pub(super) fn built_in(&self) -> Arc<RetryPolicy> {
+        Arc::new(retries::built_in())
+    }
+
+    fn http_client(&self, name: &Spanned<String>) -> Option<Arc<HttpClient>> {
+        self.used.borrow_mut().insert(("http_clients", name.value.clone()));
+        if let Some(client) = self.http_clients.get(&name.value) {
+            return client.clone();
+        }
+        let near = nearest(&name.value, self.http_clients.keys().map(String::as_str));
+        self.undefined(
+            Diagnostic::new(
+                &codes::HTTP_CLIENT_UNDEFINED,
+                format!("there is no HTTP client `{}`", name.value),
+            )
+            .at(name.span, "no such HTTP client")
+            .maybe_help(near.map(|near| format!("an HTTP client with a similar name exists: `{near}`"))),
+        );
+        None
+    }
+}

@@ -1,0 +1,282 @@
+//! The values of `[env]`: process variables win over mounted files, those over the chosen
+//! environment's file, that over defaults. What is not set keeps its type, unless it is required.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde_json::{Map, Value as Json};
+
+use super::Outside;
+use crate::diag::{Diagnostic, Diagnostics, codes, nearest, words};
+use crate::expr::{EnvScope, RootSet, Template};
+use crate::spec::{
+    Entry, EnvSpec, NoSettings, NodeValue, ReadContext, Resolved, Sections, Settings, Spanned, Table,
+    ValueKind,
+};
+
+/// The declared environment with its values.
+#[derive(Debug, Default)]
+pub(super) struct Environment {
+    /// Values by name; a sample of the right type stands for what is not set.
+    pub(super) values: Arc<Json>,
+    declared: IndexMap<String, Declared>,
+}
+
+#[derive(Debug, Clone)]
+struct Declared {
+    secret: bool,
+    known: bool,
+}
+
+/// Where values come from.
+pub(super) struct Sources<'a> {
+    pub(super) outside: &'a dyn Outside,
+    /// Every `environments/NAME.toml` that could be read.
+    pub(super) files: &'a IndexMap<String, Table>,
+    /// The chosen one.
+    pub(super) chosen: Option<&'a str>,
+    /// Whether a missing value is an error.
+    pub(super) required: bool,
+}
+
+impl Environment {
+    /// Reads `[env]` and finds each value.
+    pub(super) fn read(sections: &Sections<'_>, sources: &Sources<'_>, diagnostics: &Diagnostics) -> Self {
+        let context = ReadContext { diagnostics, settings: &NoSettings };
+        let specs: IndexMap<_, _> = sections
+            .env
+            .iter()
+            .map(|(name, entry)| ((*name).to_owned(), EnvSpec::read(entry, context)))
+            .collect();
+        check_files(&specs, sources, diagnostics);
+        let mut values = Map::new();
+        let mut declared = IndexMap::new();
+        for (name, spec) in specs {
+            let Some(spec) = spec else {
+                // Declared, but wrongly: whoever uses it is not to blame.
+                values.insert(name.clone(), Json::Null);
+                declared.insert(name, Declared { secret: true, known: false });
+                continue;
+            };
+            let found = find(&spec, sources, diagnostics);
+            declared.insert(name.clone(), Declared { secret: spec.secret, known: found.is_some() });
+            values.insert(name, found.unwrap_or_else(|| sample(spec.kind)));
+        }
+        Self { values: Arc::new(Json::Object(values)), declared }
+    }
+
+    /// The names that a text reads as `env.NAME`, and whether each is marked as secret.
+    pub(super) fn all_secret(&self, template: &str) -> bool {
+        names_in(template).all(|(_, name)| self.declared.get(name).is_none_or(|value| value.secret))
+    }
+
+    /// Reports names under `env` that are not declared; true: there are none.
+    pub(super) fn check_names(&self, text: &Spanned<String>, diagnostics: &Diagnostics) -> bool {
+        let mut fine = true;
+        for (at, name) in names_in(&text.value) {
+            if self.declared.contains_key(name) {
+                continue;
+            }
+            fine = false;
+            let help = match nearest(name, self.declared.keys().map(String::as_str)) {
+                Some(near) => format!("a value with a similar name exists: `{near}`"),
+                None => format!("declare it: [env] {name} = {{ var = \"{}\" }}", name.to_uppercase()),
+            };
+            diagnostics.push(
+                Diagnostic::new(&codes::ENV_UNDEFINED, format!("`env.{name}` is not declared"))
+                    .at(text.part(at..at + 4 + name.len()), "no such value in `[env]`")
+                    .help(help),
+            );
+        }
+        fine
+    }
+
+    /// The values that are no secrets, for the digest.
+    pub(super) fn public(&self) -> impl Iterator<Item = (&str, &Json)> {
+        self.declared
+            .iter()
+            .filter(|(_, value)| !value.secret)
+            .filter_map(|(name, _)| Some((name.as_str(), self.values.get(name)?)))
+    }
+}
+
+impl Settings for Environment {
+    fn resolve(&self, template: &Spanned<String>, diagnostics: &Diagnostics) -> Option<Resolved> {
+        let refuse = |message: &str, range: std::ops::Range<usize>| {
+            diagnostics.push(
+                Diagnostic::new(&codes::ENV_TEMPLATE, format!("this setting cannot be filled in: {message}"))
+                    .at(template.part(range), "settings see `env` alone"),
+            );
+        };
+        let compiled = match Template::compile(&template.value, RootSet::ENV) {
+            Ok(compiled) => compiled,
+            Err(error) => {
+                refuse(&error.message, error.range);
+                return None;
+            }
+        };
+        if !self.check_names(template, diagnostics) {
+            return None;
+        }
+        let known = names_in(&template.value)
+            .all(|(_, name)| self.declared.get(name).is_some_and(|value| value.known));
+        match compiled.render(&EnvScope(&self.values)) {
+            Ok(value) if known => Some(Resolved::Known(value.into_owned())),
+            Ok(value) => Some(Resolved::Unknown(kind_of(&value))),
+            Err(_) if !known => Some(Resolved::Unknown(ValueKind::String)),
+            Err(failure) => {
+                refuse(&failure.message, 0..template.value.len());
+                None
+            }
+        }
+    }
+}
+
+/// Every `env.NAME` of a text, with its place.
+fn names_in(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.match_indices("env.").filter_map(move |(at, mark)| {
+        let before = text[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
+            return None;
+        }
+        let rest = &text[at + mark.len()..];
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        (end > 0).then(|| (at, &rest[..end]))
+    })
+}
+
+fn kind_of(value: &Json) -> ValueKind {
+    match value {
+        Json::Bool(_) => ValueKind::Boolean,
+        Json::Number(number) if number.is_f64() => ValueKind::Float,
+        Json::Number(_) => ValueKind::Integer,
+        _ => ValueKind::String,
+    }
+}
+
+fn sample(kind: ValueKind) -> Json {
+    match kind {
+        ValueKind::String => "".into(),
+        ValueKind::Integer => 1.into(),
+        ValueKind::Float => 1.0.into(),
+        ValueKind::Boolean => true.into(),
+    }
+}
+
+/// The value of one declaration; `None`: not set, or set wrongly and reported.
+fn find(spec: &EnvSpec, sources: &Sources<'_>, diagnostics: &Diagnostics) -> Option<Json> {
+    let name = &spec.name.value;
+    let outside = spec
+        .variable
+        .as_deref()
+        .and_then(|variable| Some((sources.outside.variable(variable)?, format!("the variable {variable}"))));
+    let text = match (outside, &spec.file) {
+        (Some(found), _) => Some(found),
+        (None, Some(file)) => match sources.outside.mounted(&file.value) {
+            Ok(text) => {
+                Some((text.trim_end_matches(['\r', '\n']).to_owned(), format!("the file {}", file.value)))
+            }
+            Err(why) if sources.required => {
+                diagnostics.push(
+                    Diagnostic::new(&codes::ENV_MISSING, format!("`env.{name}` has no value: {why}"))
+                        .at(file.span, "cannot be read"),
+                );
+                return None;
+            }
+            Err(_) => None,
+        },
+        (None, None) => None,
+    };
+    if let Some((text, origin)) = text {
+        let value = typed(&text, spec.kind);
+        if value.is_none() {
+            // The text is not shown: it may be secret.
+            let message = format!("`env.{name}` is not {}", spec.kind.described());
+            diagnostics.push(
+                Diagnostic::new(&codes::ENV_TYPE, message)
+                    .at(spec.span, format!("{origin} holds something else")),
+            );
+        }
+        return value;
+    }
+    let committed = sources.chosen.and_then(|chosen| sources.files.get(chosen)?.get(name));
+    match committed.map(|entry| &entry.node).or(spec.default.as_ref()) {
+        Some(node) => of_kind(&node.to_json(), &node.value, spec.kind).or_else(|| {
+            let message = format!("`env.{name}` is {}", node.value.kind());
+            diagnostics.push(
+                Diagnostic::new(&codes::ENV_TYPE, message)
+                    .at(node.span, format!("expected {}", spec.kind.described())),
+            );
+            None
+        }),
+        None => {
+            if sources.required {
+                let missing = match &spec.variable {
+                    Some(variable) => format!("the variable {variable} is not set"),
+                    None => "it names no variable, no file and no default".to_owned(),
+                };
+                diagnostics.push(
+                    Diagnostic::new(&codes::ENV_MISSING, format!("`env.{name}` has no value: {missing}"))
+                        .at(spec.name.span, "needs a value"),
+                );
+            }
+            None
+        }
+    }
+}
+
+fn typed(text: &str, kind: ValueKind) -> Option<Json> {
+    match kind {
+        ValueKind::String => Some(text.into()),
+        ValueKind::Integer => text.trim().parse::<i64>().ok().map(Json::from),
+        ValueKind::Float => {
+            text.trim().parse::<f64>().ok().filter(|number| number.is_finite()).map(Json::from)
+        }
+        ValueKind::Boolean => text.trim().parse::<bool>().ok().map(Json::from),
+    }
+}
+
+fn of_kind(json: &Json, value: &NodeValue, kind: ValueKind) -> Option<Json> {
+    let fits = match kind {
+        ValueKind::String => matches!(value, NodeValue::String(_)),
+        ValueKind::Integer => matches!(value, NodeValue::Integer(_)),
+        ValueKind::Float => matches!(value, NodeValue::Integer(_) | NodeValue::Float(_)),
+        ValueKind::Boolean => matches!(value, NodeValue::Boolean(_)),
+    };
+    fits.then(|| json.clone())
+}
+
+/// The chosen environment has a file; every file names only what is declared, and no secrets.
+fn check_files(specs: &IndexMap<String, Option<EnvSpec>>, sources: &Sources<'_>, diagnostics: &Diagnostics) {
+    if let Some(chosen) = sources.chosen.filter(|chosen| !sources.files.contains_key(*chosen)) {
+        let known = || sources.files.keys().map(String::as_str);
+        let help = match nearest(chosen, known()) {
+            Some(near) => format!("an environment with a similar name exists: `{near}`"),
+            None => format!("there are environments for {}", words(known())),
+        };
+        let message = format!("there is no environments/{chosen}.toml");
+        diagnostics.push(Diagnostic::new(&codes::ENVIRONMENT_UNDEFINED, message).help(help));
+    }
+    for entry in sources.files.values().flat_map(|table| &table.entries) {
+        match specs.get(&entry.key) {
+            None => diagnostics.push(undeclared(entry, specs)),
+            Some(Some(spec)) if spec.secret => diagnostics.push(
+                Diagnostic::new(
+                    &codes::SECRET_LITERAL,
+                    format!("secret env value `{}` is written in a file", entry.key),
+                )
+                .at(entry.node.span, "readable by all who read the file")
+                .also(spec.name.span, "declared as a secret here")
+                .help("remove it and set the variable, or name a mounted file"),
+            ),
+            Some(_) => {}
+        }
+    }
+}
+
+fn undeclared(entry: &Entry, specs: &IndexMap<String, Option<EnvSpec>>) -> Diagnostic {
+    let near = nearest(&entry.key, specs.keys().map(String::as_str));
+    Diagnostic::new(&codes::ENV_UNDEFINED, format!("`{}` is not declared in `[env]`", entry.key))
+        .at(entry.key_span, "no such value")
+        .maybe_help(near.map(|near| format!("a value with a similar name exists: `{near}`")))
+}

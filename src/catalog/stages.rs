@@ -1,0 +1,336 @@
+//! Stages: references followed, defaults filled in, limits judged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::check::Scene;
+use super::steps::{self, WrittenStep};
+use super::{Bound, Guarantee, OnLost, Order, Output, Stage, Start, Tombstones, Topic, Unmatched};
+use crate::base::{ByteSize, Exhausted, RetryPolicy, format_duration};
+use crate::diag::{Diagnostic, codes, nearest};
+use crate::record::{BytesCodec, Codec, JsonCodec, TextCodec};
+use crate::spec::{Decoding, OutputSpec, Spanned, StageSpec};
+
+/// A stage as written, its groups written out.
+pub(super) struct WrittenStage<'a> {
+    pub(super) name: &'a str,
+    pub(super) spec: StageSpec<'a>,
+    pub(super) steps: Vec<WrittenStep<'a>>,
+}
+
+/// The stage that a table says; `None`: something is wrong, and that has been reported.
+pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<Stage> {
+    let WrittenStage { name, spec, .. } = written;
+    let what = format!("stage `{name}`");
+    let errors = scene.read.diagnostics.errors();
+    let inputs = inputs(scene, spec, &what);
+    let plans = steps::plan(scene, &written.steps, &what);
+    let earlier: Vec<Arc<str>> = plans.iter().flatten().map(|plan| Arc::clone(&plan.name)).collect();
+    let codec = codec(spec.decode.as_ref().map_or(Decoding::Json, |word| word.value));
+    let outputs = outputs(scene, spec, &what, &codec, plans.is_some().then_some(&earlier));
+    let retry = retry(scene, spec, &what);
+    let deadline = spec.deadline.as_ref().map_or(Duration::from_secs(600), |deadline| deadline.value);
+    if let Some(retry) = &retry {
+        check_deadline(scene, spec, &what, retry, deadline);
+        check_dlq_present(scene, spec, &what, retry);
+    }
+    let dlq = dlq(scene, spec, &what, inputs.as_deref().unwrap_or_default());
+    check_limits(scene, spec, &what, inputs.as_deref().unwrap_or_default());
+    check_pointless(scene, written, &what);
+    if scene.read.diagnostics.errors() > errors {
+        return None;
+    }
+    let count = |number: &Option<Spanned<i64>>, default: usize| {
+        number.as_ref().map_or(default, |number| usize::try_from(number.value).unwrap_or(default))
+    };
+    Some(Stage {
+        name: Arc::from(*name),
+        about: spec.about.clone(),
+        inputs: inputs?,
+        order: spec.order.as_ref().map_or(Order::Key, |word| word.value),
+        concurrency: count(&spec.concurrency, 16),
+        window: Bound {
+            records: count(&spec.window_records, 10_000),
+            bytes: spec.window_bytes.as_ref().map_or(ByteSize(64 << 20), |size| size.value),
+        },
+        span: count(&spec.ahead, 100_000),
+        start: spec.start.as_ref().map_or(Start::Earliest, |word| word.value),
+        on_lost: spec.on_lost.as_ref().map_or(OnLost::Halt, |word| word.value),
+        codec,
+        tombstones: spec.tombstones.as_ref().map_or(Tombstones::DeadLetter, |word| word.value),
+        steps: plans?,
+        outputs: outputs?,
+        match_all: spec.match_all.as_ref().is_some_and(|word| word.value),
+        unmatched: spec.unmatched.as_ref().map_or(Unmatched::DeadLetter, |word| word.value),
+        retry: retry?,
+        dlq,
+        deadline,
+        commit_interval: spec.commit_interval.as_ref().map_or(Duration::from_secs(1), |wait| wait.value),
+        drain: spec.drain.as_ref().map_or(Duration::from_secs(10), |wait| wait.value),
+        max_hops: spec.max_hops.as_ref().and_then(|hops| u32::try_from(hops.value).ok()),
+        delivery: spec.delivery.as_ref().map_or(Guarantee::AtLeastOnce, |word| word.value),
+        env: Arc::clone(&scene.environment.values),
+    })
+}
+
+fn codec(decoding: Decoding) -> Arc<dyn Codec> {
+    match decoding {
+        Decoding::Json => Arc::new(JsonCodec),
+        Decoding::Text => Arc::new(TextCodec),
+        Decoding::Bytes => Arc::new(BytesCodec),
+    }
+}
+
+fn inputs(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str) -> Option<Vec<Arc<Topic>>> {
+    let from = spec.from.as_ref()?;
+    let mut inputs: Vec<Arc<Topic>> = Vec::with_capacity(from.len());
+    for name in from {
+        let Some(topic) = scene.topic(name, &format!("{what} reads")) else { continue };
+        if inputs.iter().any(|known| known.name == topic.name) {
+            let message = format!("{what} reads topic `{}` twice", name.value);
+            scene.report(Diagnostic::new(&codes::STAGE_INPUT_TWICE, message).at(name.span, "the second"));
+            continue;
+        }
+        inputs.push(topic);
+    }
+    (inputs.len() == from.len()).then_some(inputs)
+}
+
+fn outputs(
+    scene: &Scene<'_>,
+    spec: &StageSpec<'_>,
+    what: &str,
+    codec: &Arc<dyn Codec>,
+    earlier: Option<&Vec<Arc<str>>>,
+) -> Option<Vec<Output>> {
+    let specs = spec.outputs.as_ref()?;
+    if let Some(to) = spec.to.filter(|_| specs.len() > 1) {
+        let other = specs.get(1).map_or(to, |output| output.span);
+        scene.report(
+            Diagnostic::new(&codes::KEY_CONFLICT, format!("{what} has both `to` and `outputs`"))
+                .at(to, "the short form")
+                .also(other, "the long form")
+                .help("write every destination as `[[….outputs]]`, or the only one as `to`"),
+        );
+        return None;
+    }
+    let mut outputs = Vec::with_capacity(specs.len());
+    let mut open: Option<&OutputSpec<'_>> = None;
+    let first_match = !spec.match_all.as_ref().is_some_and(|word| word.value);
+    for output in specs {
+        if let Some(open) = open.filter(|_| first_match) {
+            scene.report(
+                Diagnostic::new(
+                    &codes::OUTPUT_UNREACHABLE,
+                    format!("an output of {what} can never take a record"),
+                )
+                .at(output.span, "nothing reaches it")
+                .also(open.span, "takes every record, as it has no `when`")
+                .help("give the first a `when`, or write match = \"all\""),
+            );
+        }
+        if output.when.is_none() && open.is_none() {
+            open = Some(output);
+        }
+        outputs.push(resolve_output(scene, output, what, codec, earlier));
+    }
+    outputs.into_iter().collect()
+}
+
+fn resolve_output(
+    scene: &Scene<'_>,
+    spec: &OutputSpec<'_>,
+    what: &str,
+    codec: &Arc<dyn Codec>,
+    earlier: Option<&Vec<Arc<str>>>,
+) -> Option<Output> {
+    let topic = spec.to.as_ref().and_then(|to| scene.topic(to, &format!("{what} writes")));
+    // Where a step is broken, results that outputs name cannot be judged.
+    let earlier = earlier?;
+    let expression = |text| scene.planning(earlier, |context| context.expression(text));
+    let when = spec.when.as_ref().map(expression);
+    let key = spec.key.as_ref().map(expression);
+    let headers: Vec<_> = spec
+        .headers
+        .iter()
+        .map(|entry| match entry.node.as_text() {
+            Some(text) => {
+                let template = scene.planning(earlier, |context| context.template(&text))?;
+                Some((Arc::from(entry.key.as_str()), template))
+            }
+            None => {
+                let message =
+                    format!("header `{}` of an output of {what} is {}", entry.key, entry.node.value.kind());
+                let finding = Diagnostic::new(&codes::VALUE_TYPE, message);
+                scene.report(finding.at(entry.node.span, "expected a string, which may be a template"));
+                None
+            }
+        })
+        .collect();
+    Some(Output {
+        topic: topic?,
+        when: when.map_or(Some(None), |when| when.map(Some))?,
+        key: key.map_or(Some(None), |key| key.map(Some))?,
+        headers: headers.into_iter().collect::<Option<_>>()?,
+        codec: Arc::clone(codec),
+    })
+}
+
+fn retry(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str) -> Option<Arc<RetryPolicy>> {
+    match &spec.retry {
+        Some(name) => scene.retry(name, what),
+        None => Some(scene.built_in()),
+    }
+}
+
+fn dlq(
+    scene: &Scene<'_>,
+    spec: &StageSpec<'_>,
+    what: &str,
+    inputs: &[Arc<Topic>],
+) -> Option<Arc<super::Dlq>> {
+    let name = spec.dlq.as_ref()?;
+    scene.used.borrow_mut().insert(("dlqs", name.value.clone()));
+    let Some(dlq) = scene.dlqs.get(name.value.as_str()) else {
+        if !scene.sections.dlqs.contains_key(name.value.as_str()) {
+            let near = nearest(&name.value, scene.sections.dlqs.keys().copied());
+            scene.undefined(
+                Diagnostic::new(
+                    &codes::DLQ_UNDEFINED,
+                    format!("{what} names undefined DLQ `{}`", name.value),
+                )
+                .at(name.span, "no such DLQ")
+                .maybe_help(near.map(|near| format!("a DLQ with a similar name exists: `{near}`"))),
+            );
+        }
+        return None;
+    };
+    if let Some(input) = inputs.iter().find(|input| input.physical == dlq.topic.physical) {
+        let place = spec.from.iter().flatten().find(|from| *from.value == *input.name);
+        let finding = Diagnostic::new(
+            &codes::DLQ_FEEDS_ITSELF,
+            format!("{what} dead-letters into `{}`, which it reads", dlq.topic.physical),
+        )
+        .at(name.span, "goes to that topic");
+        scene.report(match place {
+            Some(place) => finding.also(place.span, "is read here"),
+            None => finding,
+        });
+    }
+    Some(Arc::clone(dlq))
+}
+
+/// Whoever says dead-letter needs a place for it.
+fn check_dlq_present(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str, retry: &RetryPolicy) {
+    if spec.dlq.is_some() {
+        return;
+    }
+    let outputs = spec.outputs.as_deref().unwrap_or_default();
+    let conditional = !outputs.is_empty() && outputs.iter().all(|output| output.when.is_some());
+    let unmatched = spec.unmatched.as_ref().map_or(Unmatched::DeadLetter, |word| word.value);
+    let (who, span) = if retry.on_exhausted == Exhausted::DeadLetter {
+        (format!("its retry policy `{}` dead-letters", retry.name), spec.retry.as_ref().map(|name| name.span))
+    } else if conditional && unmatched == Unmatched::DeadLetter {
+        (
+            "records that no output takes are dead-lettered".to_owned(),
+            spec.unmatched.as_ref().map(|word| word.span),
+        )
+    } else if spec.tombstones.as_ref().is_some_and(|word| word.value == Tombstones::DeadLetter) {
+        ("tombstones are dead-lettered".to_owned(), spec.tombstones.as_ref().map(|word| word.span))
+    } else {
+        return;
+    };
+    scene.report(
+        Diagnostic::new(&codes::DLQ_MISSING, format!("{what} has no DLQ, but {who}"))
+            .at(span.unwrap_or(spec.span), "needs `dlq`")
+            .help("add `dlq = \"NAME\"` here or in `[defaults.stages]`, and `[dlqs.NAME]`"),
+    );
+}
+
+fn check_deadline(
+    scene: &Scene<'_>,
+    spec: &StageSpec<'_>,
+    what: &str,
+    retry: &RetryPolicy,
+    deadline: Duration,
+) {
+    let longest = retry.backoff.longest(retry.max_attempts);
+    if longest <= deadline || spec.deadline.as_ref().is_some_and(|deadline| !deadline.known) {
+        return;
+    }
+    let finding = Diagnostic::new(
+        &codes::RETRY_DEADLINE,
+        format!(
+            "retry policy `{}` waits up to {}, longer than the deadline of {what}",
+            retry.name,
+            format_duration(longest)
+        ),
+    );
+    let place = spec.retry.as_ref().map(|name| name.span);
+    let finding = match (&spec.deadline, place) {
+        (Some(deadline), Some(place)) => {
+            finding.at(deadline.span, "given up by then").also(place, "waits longer")
+        }
+        (Some(deadline), None) => finding.at(deadline.span, "given up by then"),
+        (None, place) => finding.at(place.unwrap_or(spec.span), "waits longer than the deadline of 10m"),
+    };
+    scene.report(finding.help("shorten the waits, or lengthen `deadline`"));
+}
+
+fn check_limits(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str, inputs: &[Arc<Topic>]) {
+    let concurrency = spec.concurrency.as_ref().map_or(16, |number| number.value);
+    let records = spec.window_records.as_ref().map_or(10_000, |number| number.value);
+    let known = [&spec.concurrency, &spec.window_records]
+        .iter()
+        .all(|number| number.as_ref().is_none_or(|number| number.known));
+    if known && concurrency > records {
+        let finding = Diagnostic::new(
+            &codes::STAGE_LIMITS,
+            format!("{what} may work on {concurrency} records at one time, but hold only {records}"),
+        );
+        scene.report(match (&spec.window_records, &spec.concurrency) {
+            (Some(records), Some(work)) => finding.at(records.span, "holds").also(work.span, "works on"),
+            (Some(records), None) => finding.at(records.span, "less than the concurrency of 16"),
+            (None, work) => finding.at(
+                work.as_ref().map_or(spec.span, |work| work.span),
+                "more than the window of 10000 records",
+            ),
+        });
+    }
+    let window = spec.window_bytes.as_ref().filter(|size| size.known);
+    let largest = inputs.iter().filter_map(|topic| topic.max_message_bytes).max();
+    if let (Some(window), Some(largest)) = (window, largest)
+        && window.value < largest
+    {
+        scene.report(
+            Diagnostic::new(
+                &codes::STAGE_LIMITS,
+                format!("the window of {what} is smaller than its largest record, {largest}"),
+            )
+            .at(window.span, "one record may not fit"),
+        );
+    }
+}
+
+fn check_pointless(scene: &Scene<'_>, written: &WrittenStage<'_>, what: &str) {
+    let spec = &written.spec;
+    let Some(outputs) = &spec.outputs else { return };
+    let pointless = |span, message: String, label: &str| {
+        scene.report(Diagnostic::new(&codes::STAGE_POINTLESS, message).at(span, label));
+    };
+    if outputs.is_empty() {
+        if let Some(word) = &spec.match_all {
+            pointless(word.span, format!("`match` of {what} has no effect"), "there are no outputs");
+        }
+        if let Some(word) = &spec.unmatched {
+            pointless(word.span, format!("`unmatched` of {what} has no effect"), "there are no outputs");
+        }
+        if written.steps.is_empty() {
+            pointless(spec.span, format!("{what} does nothing"), "has neither steps nor outputs");
+        }
+    } else if let Some(word) =
+        spec.unmatched.as_ref().filter(|_| outputs.iter().any(|output| output.when.is_none()))
+    {
+        pointless(word.span, format!("`unmatched` of {what} has no effect"), "an output takes every record");
+    }
+}

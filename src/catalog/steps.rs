@@ -1,0 +1,185 @@
+//! The steps of a stage: groups written out, names told apart, each planned by its kind.
+
+use std::sync::Arc;
+
+use super::check::Scene;
+use crate::diag::{Diagnostic, Span, codes, nearest};
+use crate::spec::{Definition, Entry, STAGE_KEYS, Table, TableReader, read_steps};
+use crate::steps::{COMMON_KEYS, KINDS, StepPlan};
+
+/// Kinds that leave the value as it is.
+const PASSING: [&str; 4] = ["validate", "filter", "log", "fail"];
+
+/// A step as it stands in a file, after groups are written out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WrittenStep<'a> {
+    pub(super) table: &'a Table,
+    /// Where a group that holds it is used.
+    pub(super) used_at: Option<Span>,
+}
+
+/// Writes out `use = "GROUP"`.
+pub(super) fn expand<'a>(scene: &Scene<'a>, tables: &[&'a Table], what: &str) -> Vec<WrittenStep<'a>> {
+    let mut steps = Vec::with_capacity(tables.len());
+    let mut inside = Vec::new();
+    expand_into(scene, tables, what, None, &mut inside, &mut steps);
+    steps
+}
+
+fn expand_into<'a>(
+    scene: &Scene<'a>,
+    tables: &[&'a Table],
+    what: &str,
+    used_at: Option<Span>,
+    inside: &mut Vec<String>,
+    steps: &mut Vec<WrittenStep<'a>>,
+) {
+    for table in tables {
+        if table.get("use").is_none() {
+            steps.push(WrittenStep { table, used_at });
+            continue;
+        }
+        let mut reader = TableReader::new(table, format!("a step of {what}"), scene.read);
+        let name = reader.name("use");
+        reader.finish();
+        let Some(name) = name else { continue };
+        scene.used.borrow_mut().insert(("step_groups", name.value.clone()));
+        if inside.contains(&name.value) {
+            scene.report(
+                Diagnostic::new(&codes::STEP_GROUP_CYCLE, format!("step group `{}` uses itself", name.value))
+                    .at(name.span, "again here"),
+            );
+            continue;
+        }
+        let Some(group) = scene.sections.step_groups.get(name.value.as_str()) else {
+            let near = nearest(&name.value, scene.sections.step_groups.keys().copied());
+            scene.undefined(
+                Diagnostic::new(
+                    &codes::STEP_GROUP_UNDEFINED,
+                    format!("{what} uses undefined step group `{}`", name.value),
+                )
+                .at(name.span, "no such step group")
+                .maybe_help(near.map(|near| format!("a step group with a similar name exists: `{near}`"))),
+            );
+            continue;
+        };
+        let tables = group_steps(scene, &name.value, *group);
+        inside.push(name.value);
+        expand_into(scene, &tables, what, Some(used_at.unwrap_or(name.span)), inside, steps);
+        inside.pop();
+    }
+}
+
+/// Checks the keys of groups; their steps are checked where they are used.
+pub(super) fn group_steps<'a>(scene: &Scene<'a>, name: &str, group: Definition<'a>) -> Vec<&'a Table> {
+    let mut reader = TableReader::new(group.table, format!("step group `{name}`"), scene.read);
+    crate::spec::About::read(&mut reader);
+    let steps = reader.required("steps", |reader, _| Some(read_steps(reader))).unwrap_or_default();
+    reader.finish();
+    steps
+}
+
+/// Plans the steps of a place; `None` where one cannot be.
+pub(super) fn plan(scene: &Scene<'_>, steps: &[WrittenStep<'_>], what: &str) -> Option<Vec<StepPlan>> {
+    let mut plans = Vec::with_capacity(steps.len());
+    let mut earlier: Vec<Arc<str>> = Vec::new();
+    let mut names: Vec<(String, Span)> = Vec::new();
+    let mut complete = true;
+    for (index, step) in steps.iter().enumerate() {
+        let label = format!("step {} of {what}", index + 1);
+        let (table, strays) = without_strays(scene, step.table, &label);
+        check_name(scene, step, what, &mut names);
+        complete &= !strays;
+        let name = name_of(&table);
+        let mut reader = TableReader::new(&table, label, scene.read);
+        reader.what = name.as_ref().map_or(reader.what.clone(), |name| format!("step `{name}` of {what}"));
+        match scene.planning(&earlier, |context| crate::steps::plan(reader, context)) {
+            Some(plan) => {
+                earlier.push(Arc::clone(&plan.name));
+                plans.push(plan);
+            }
+            None => {
+                // Its result counts as there, so that what reads it is not blamed as well.
+                earlier.extend(name.map(Arc::from));
+                complete = false;
+            }
+        }
+    }
+    complete.then_some(plans)
+}
+
+/// The schema that the value satisfies behind the last step, where a `validate` says so.
+pub(super) fn schema_behind<'a>(steps: &[WrittenStep<'a>]) -> Option<(&'a str, Span)> {
+    for step in steps.iter().rev() {
+        if let Some(entry) = step.table.get("validate") {
+            let node = match entry.node.as_table() {
+                Some(table) => &table.get("schema")?.node,
+                None => &entry.node,
+            };
+            return match &node.value {
+                crate::spec::NodeValue::String(name) if step.table.get("when").is_none() => {
+                    Some((name, node.span))
+                }
+                _ => None,
+            };
+        }
+        if !step.table.entries.iter().any(|entry| PASSING.contains(&entry.key.as_str())) {
+            return None;
+        }
+    }
+    None
+}
+
+/// Reports keys of the stage that ended up in a step, and gives the table without them.
+fn without_strays(scene: &Scene<'_>, table: &Table, label: &str) -> (Table, bool) {
+    let known = |key: &str| KINDS.contains(&key) || COMMON_KEYS.contains(&key);
+    let typed = table.entries.iter().any(|entry| KINDS.contains(&entry.key.as_str()));
+    let stray = |entry: &Entry| {
+        typed && !known(&entry.key) && (STAGE_KEYS.contains(&entry.key.as_str()) || entry.key == "labels")
+    };
+    for entry in table.entries.iter().filter(|entry| stray(entry)) {
+        scene.report(
+            Diagnostic::new(
+                &codes::TOML_KEY_AFTER_STEPS,
+                format!("`{}` is a key of the stage, but stands in {label}", entry.key),
+            )
+            .at(entry.key_span, "belongs to the step above it")
+            .help("move it above the first `[[…steps]]` of the stage"),
+        );
+    }
+    let entries: Vec<_> = table.entries.iter().filter(|entry| !stray(entry)).cloned().collect();
+    let strays = entries.len() < table.entries.len();
+    (Table { span: table.span, entries }, strays)
+}
+
+fn name_of(table: &Table) -> Option<String> {
+    let given = table.get("name").and_then(|entry| entry.node.as_text()).map(|name| name.value);
+    given.or_else(|| {
+        let kind = table.entries.iter().find(|entry| KINDS.contains(&entry.key.as_str()));
+        kind.map(|entry| entry.key.clone())
+    })
+}
+
+fn check_name(scene: &Scene<'_>, step: &WrittenStep<'_>, what: &str, names: &mut Vec<(String, Span)>) {
+    let Some(name) = name_of(step.table) else { return };
+    let given = step.table.get("name");
+    let own =
+        given.map(|entry| entry.node.span).or_else(|| step.table.get(&name).map(|entry| entry.key_span));
+    let place = own.unwrap_or(step.table.span);
+    let Some((_, first)) = names.iter().find(|(known, _)| *known == name) else {
+        names.push((name, place));
+        return;
+    };
+    let finding =
+        Diagnostic::new(&codes::STEP_NAME_DUPLICATE, format!("two steps of {what} are named `{name}`"));
+    let finding = match step.used_at {
+        // The same group twice is one place in the file; where it is used tells them apart.
+        Some(used) if *first == place => finding.at(used, "used again here").also(place, "this step"),
+        _ => finding.at(place, "the second").also(*first, "the first"),
+    };
+    scene.report(if given.is_none() {
+        finding.help("a step is named after its type; give one of them a `name`")
+    } else {
+        finding.help("give one of them another name")
+    });
+}

@@ -1,0 +1,183 @@
+//! Topics and DLQs: names and settings as the broker takes them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::{Compression, Dlq, DlqHeaders, Topic};
+use crate::base::ByteSize;
+use crate::diag::{Diagnostic, Diagnostics, Span, codes};
+use crate::spec::{DlqSpec, Retention, Spanned, TopicSpec};
+
+/// What a broker takes at most where nothing is said (`message.max.bytes`).
+const BROKER_MAX_MESSAGE_BYTES: u64 = 1_048_588;
+
+/// What headers of a dead letter may add.
+const DEAD_LETTER_HEADERS: u64 = 64 << 10;
+
+/// The broker's settings that keys of their own set.
+const OWN_SETTINGS: [(&str, &str); 4] = [
+    ("retention.ms", "retention"),
+    ("cleanup.policy", "cleanup"),
+    ("max.message.bytes", "max_message_bytes"),
+    ("compression.type", "compression"),
+];
+
+/// The topic that a table says.
+pub(super) fn resolve(name: &str, what: &str, spec: &TopicSpec, diagnostics: &Diagnostics) -> Topic {
+    check_name(name, what, spec, diagnostics);
+    let settings = settings(what, spec, diagnostics);
+    let external = spec.external.as_ref().is_some_and(|external| external.value);
+    if external {
+        check_external(what, spec, diagnostics);
+    }
+    let count = |number: &Spanned<i64>| u32::try_from(number.value).ok();
+    Topic {
+        name: Arc::from(name),
+        physical: Arc::from(spec.topic.as_ref().map_or(name, |topic| topic.value.as_str())),
+        about: spec.about.clone(),
+        partitions: spec.partitions.as_ref().and_then(count),
+        replication: spec.replication.as_ref().and_then(|number| u16::try_from(number.value).ok()),
+        settings,
+        max_message_bytes: spec.max_message_bytes.as_ref().map(|size| size.value),
+        compression: spec.compression.as_ref().map_or(Compression::None, |word| word.value),
+        schema: spec.schema.as_ref().map(|schema| Arc::from(schema.value.as_str())),
+        external,
+    }
+}
+
+/// The DLQ that a table says; `largest` is the largest record of the stages that use it.
+pub(super) fn resolve_dlq(
+    name: &str,
+    spec: &DlqSpec,
+    largest: Option<ByteSize>,
+    diagnostics: &Diagnostics,
+) -> Dlq {
+    let what = format!("DLQ `{name}`");
+    let mut topic = resolve(name, &what, &spec.topic, diagnostics);
+    if spec.topic.topic.is_none() {
+        topic.physical = Arc::from(format!("{name}.dlq"));
+    }
+    if topic.max_message_bytes.is_none() {
+        let bytes = largest.map_or(BROKER_MAX_MESSAGE_BYTES, |size| size.0) + DEAD_LETTER_HEADERS;
+        topic.max_message_bytes = Some(ByteSize(bytes));
+        topic.settings.insert("max.message.bytes".to_owned(), bytes.to_string());
+    }
+    let mut headers = vec![DlqHeaders::Biplane];
+    for header in &spec.headers {
+        if !headers.contains(&header.value) {
+            headers.push(header.value);
+        }
+    }
+    Dlq { name: Arc::from(name), about: spec.topic.about.clone(), topic: Arc::new(topic), headers }
+}
+
+/// Reports two tables that mean one topic of the broker.
+pub(super) fn check_physical<'a>(
+    topics: impl Iterator<Item = (&'a Topic, Span, &'static str)>,
+    diagnostics: &Diagnostics,
+) {
+    let mut seen: HashMap<&str, (&Topic, Span, &str)> = HashMap::new();
+    for (topic, span, kind) in topics {
+        let Some((first, first_span, first_kind)) = seen.get(&*topic.physical) else {
+            seen.insert(&topic.physical, (topic, span, kind));
+            continue;
+        };
+        // A DLQ that is read as well is declared once more, as another's topic.
+        if *first_kind != kind && (first.external || topic.external) {
+            continue;
+        }
+        let message = format!(
+            "{first_kind} `{}` and {kind} `{}` are the same topic `{}` on the broker",
+            first.name, topic.name, topic.physical
+        );
+        let finding = Diagnostic::new(&codes::TOPIC_PHYSICAL_DUPLICATE, message)
+            .at(span, "the second")
+            .also(*first_span, "the first");
+        diagnostics.push(if *first_kind == kind {
+            finding
+        } else {
+            finding.help("to read what is dead-lettered, declare the topic with `external = true`")
+        });
+    }
+}
+
+fn check_name(name: &str, what: &str, spec: &TopicSpec, diagnostics: &Diagnostics) {
+    let Some(physical) = spec.topic.as_ref().filter(|topic| topic.known) else { return };
+    let text = &physical.value;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if text.is_empty() || text.len() > 249 || text == "." || text == ".." || !text.chars().all(plain) {
+        let help = format!("leave `topic` out to use `{name}`");
+        diagnostics.push(
+            Diagnostic::new(&codes::TOPIC_NAME, format!("{what} has a name that Kafka does not take"))
+                .at(physical.span, "letters, digits, `.`, `_` and `-`, at most 249")
+                .help(help),
+        );
+    }
+}
+
+fn settings(what: &str, spec: &TopicSpec, diagnostics: &Diagnostics) -> IndexMap<String, String> {
+    let mut settings = IndexMap::new();
+    if let Some(retention) = &spec.retention {
+        let millis = match retention.value {
+            Retention::For(duration) => duration.as_millis().to_string(),
+            Retention::Unlimited => "-1".to_owned(),
+        };
+        settings.insert("retention.ms".to_owned(), millis);
+    }
+    if let Some(cleanup) = &spec.cleanup {
+        settings.insert("cleanup.policy".to_owned(), cleanup.value.to_owned());
+    }
+    if let Some(size) = &spec.max_message_bytes {
+        settings.insert("max.message.bytes".to_owned(), size.value.0.to_string());
+    }
+    for (key, value) in &spec.settings {
+        let own = OWN_SETTINGS.iter().find(|(setting, _)| *setting == key.value);
+        if let Some((setting, own)) = own {
+            let finding = Diagnostic::new(
+                &codes::TOPIC_SETTING_CONFLICT,
+                format!("{what} sets `{setting}`, which has a key of its own"),
+            )
+            .at(key.span, "written as a broker setting")
+            .help(format!("write it as `{own}`"));
+            diagnostics.push(match own_span(spec, own) {
+                Some(span) => finding.also(span, "and here"),
+                None => finding,
+            });
+            continue;
+        }
+        settings.insert(key.value.clone(), value.clone());
+    }
+    settings
+}
+
+fn own_span(spec: &TopicSpec, key: &str) -> Option<Span> {
+    match key {
+        "retention" => spec.retention.as_ref().map(|value| value.span),
+        "cleanup" => spec.cleanup.as_ref().map(|value| value.span),
+        "max_message_bytes" => spec.max_message_bytes.as_ref().map(|value| value.span),
+        _ => spec.compression.as_ref().map(|value| value.span),
+    }
+}
+
+fn check_external(what: &str, spec: &TopicSpec, diagnostics: &Diagnostics) {
+    let spans = [
+        spec.partitions.as_ref().map(|value| value.span),
+        spec.replication.as_ref().map(|value| value.span),
+        spec.retention.as_ref().map(|value| value.span),
+        spec.cleanup.as_ref().map(|value| value.span),
+        spec.settings.first().map(|(key, _)| key.span),
+    ];
+    if let Some(span) = spans.into_iter().flatten().next() {
+        let external = spec.external.as_ref().map_or(spec.span, |external| external.span);
+        diagnostics.push(
+            Diagnostic::new(
+                &codes::TOPIC_EXTERNAL_SETTINGS,
+                format!("{what} is another system's, so its settings cannot be set here"),
+            )
+            .at(span, "would never be applied")
+            .also(external, "never created or changed"),
+        );
+    }
+}
