@@ -19,3 +19,6 @@ mod status;
 pub use delivery::Producers;
 pub use stage::{StageHandle, StageRuntime, StartError, start};
 pub use status::{PartitionStatus, StageStatus};
+
+#[cfg(test)]
+mod tests;
