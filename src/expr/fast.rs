@@ -118,16 +118,12 @@ impl Node {
             Self::Constant(value) => Seen::Json(value),
             Self::Path(path) => return path.eval(scope),
             Self::Compare(comparison, left, right) => {
-                let (Some(left), Some(right)) = (left.defined(scope)?, right.defined(scope)?) else {
-                    return Ok(None);
-                };
+                let Some((left, right)) = operands(left, right, scope)? else { return Ok(None) };
                 let Some(holds) = left.compare(&right, *comparison) else { return Ok(None) };
                 Seen::Bool(holds)
             }
             Self::In(item, container) => {
-                let (Some(item), Some(container)) = (item.defined(scope)?, container.defined(scope)?) else {
-                    return Ok(None);
-                };
+                let Some((item, container)) = operands(item, container, scope)? else { return Ok(None) };
                 let Some(holds) = container.contains(&item) else { return Ok(None) };
                 Seen::Bool(holds)
             }
@@ -157,11 +153,27 @@ impl Node {
 
     /// The value of an operand, which must be defined.
     fn defined<'s>(&'s self, scope: &'s dyn Scope) -> Result<Option<Seen<'s>>, Failure> {
-        match self.eval(scope)? {
-            Some(Seen::Undefined) => Err(undefined(&self.to_string())),
+        self.eval(scope)?.map(|seen| self.ensure(seen)).transpose()
+    }
+
+    fn ensure<'s>(&self, seen: Seen<'s>) -> Result<Seen<'s>, Failure> {
+        match seen {
+            Seen::Undefined => Err(undefined(&self.to_string())),
             seen => Ok(seen),
         }
     }
+}
+
+/// Both operands, in the interpreter's order: what evaluating either fails with comes before what is
+/// undefined.
+fn operands<'s>(
+    left: &'s Node,
+    right: &'s Node,
+    scope: &'s dyn Scope,
+) -> Result<Option<(Seen<'s>, Seen<'s>)>, Failure> {
+    let Some(first) = left.eval(scope)? else { return Ok(None) };
+    let Some(second) = right.eval(scope)? else { return Ok(None) };
+    Ok(Some((left.ensure(first)?, right.ensure(second)?)))
 }
 
 impl Path {

@@ -19,3 +19,6 @@ pub use error::{CompileError, Mistake};
 pub use expression::Expression;
 pub use scope::{EnvScope, Found, Root, RootSet, Scope};
 pub use template::{Template, TemplateTree};
+
+#[cfg(test)]
+mod tests;

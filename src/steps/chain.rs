@@ -204,3 +204,66 @@ fn open(plan: &StepPlan, ports: &Ports) -> Result<OpenStep, OpenError> {
         runnable,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::record::JsonCodec;
+    use crate::steps::testing::{Bench, raw};
+
+    #[test]
+    fn a_chain_of_steps_runs_in_order_over_every_part() {
+        let chain = Bench::chain_of(&[
+            "explode = \"value.items\"",
+            "filter = \"value > 1\"",
+            "map.n = \"{{ value * 10 }}\"",
+        ]);
+        assert!(!chain.waits());
+        let mut out = Vec::new();
+        chain.run_now(Item::new(raw(br#"{"items":[1,2,3]}"#), &JsonCodec, 1), &mut out).unwrap();
+        let values: Vec<_> = out.iter_mut().map(|item| item.value().unwrap().clone()).collect();
+        assert_eq!(values, [json!({"n": 20}), json!({"n": 30})]);
+    }
+
+    #[tokio::test]
+    async fn both_ways_to_run_give_the_same_and_a_failure_leaves_nothing() {
+        let chain = Bench::chain_of(&["explode = \"value\"", "map.n = \"{{ value.a }}\"", "set.m = 1"]);
+        for bytes in [&br#"[{"a":1},{"a":2}]"#[..], br#"[{"a":1},{}]"#, b"{", b"[]"] {
+            let (mut now, mut waited) = (Vec::new(), Vec::new());
+            let first = chain.run_now(Item::new(raw(bytes), &JsonCodec, 1), &mut now);
+            let second = chain.run(Item::new(raw(bytes), &JsonCodec, 1), &mut waited).await;
+            assert_eq!(first, second);
+            assert!(first.is_ok() || (now.is_empty() && waited.is_empty()));
+            let values = |items: &mut Vec<Item<'_>>| {
+                items.iter_mut().map(|item| item.value().unwrap().clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(values(&mut now), values(&mut waited));
+        }
+    }
+
+    #[test]
+    fn a_failure_carries_the_name_of_its_step_and_when_passes_over() {
+        let chain = Bench::chain_of(&[
+            "name = \"skipped\"\nwhen = \"value.x == 2\"\nfail = { code = \"a\", message = \"m\" }",
+            "name = \"hit\"\nfail = { code = \"b\", message = \"m\" }",
+        ]);
+        let failure =
+            chain.run_now(Item::new(raw(br#"{"x":1}"#), &JsonCodec, 1), &mut Vec::new()).unwrap_err();
+        assert_eq!((&*failure.code, failure.step.as_deref()), ("b", Some("hit")));
+    }
+
+    #[test]
+    fn a_step_with_retries_makes_the_chain_wait() {
+        assert!(Bench::chain_of(&["retry = \"quick\"\nfail = { code = \"a\", message = \"m\" }"]).waits());
+    }
+
+    #[test]
+    fn a_record_that_no_step_looks_at_is_not_decoded() {
+        let chain = Bench::chain_of(&["filter = \"key == 'k1'\"", "set.headers.a = \"{{ topic }}\""]);
+        let mut out = Vec::new();
+        chain.run_now(Item::new(raw(b"no json"), &JsonCodec, 1), &mut out).unwrap();
+        assert!(out[0].peek().is_none());
+    }
+}

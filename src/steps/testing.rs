@@ -38,6 +38,18 @@ impl Bench {
         Self { chain: Chain::open(&[plan], env, &Ports::default()).unwrap() }
     }
 
+    /// An open chain of several steps.
+    pub(super) fn chain_of(steps: &[&str]) -> Chain {
+        let plans: Vec<_> = steps
+            .iter()
+            .map(|step| {
+                let (plan, findings) = planned(step, &[], None);
+                plan.unwrap_or_else(|| panic!("{findings:?}"))
+            })
+            .collect();
+        Chain::open(&plans, Arc::new(json!({})), &Ports::default()).unwrap()
+    }
+
     /// The codes of what is reported about `step`.
     pub(super) fn findings(step: &str) -> Vec<&'static str> {
         Self::findings_with(step, &[])

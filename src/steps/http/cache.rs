@@ -139,3 +139,47 @@ impl Drop for Flight<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn put(cache: &Cache, key: &str) -> bool {
+        let mut fetched = false;
+        let fetch = async {
+            fetched = true;
+            Ok(Answer::null(200))
+        };
+        cache.get(key, fetch).await.unwrap();
+        fetched
+    }
+
+    #[tokio::test]
+    async fn bytes_stay_below_the_bound_and_the_oldest_goes_first() {
+        let cache = Cache::new(Duration::from_secs(60), 2_000);
+        for number in 0..500 {
+            assert!(put(&cache, &format!("key-{number}")).await);
+            assert!(cache.bytes() <= 2_000);
+        }
+        assert!(!put(&cache, "key-499").await);
+        assert!(put(&cache, "key-0").await);
+        let state = cache.state.lock();
+        assert!(state.flights.is_empty() && state.order.len() <= 2 * state.kept.len() + 17);
+    }
+
+    #[tokio::test]
+    async fn what_has_expired_is_asked_for_again() {
+        let cache = Cache::new(Duration::ZERO, 2_000);
+        assert!(put(&cache, "key").await && put(&cache, "key").await);
+        assert!(cache.bytes() > 0);
+    }
+
+    #[tokio::test]
+    async fn a_waiter_that_is_dropped_leaves_nothing_behind() {
+        let cache = Cache::new(Duration::from_secs(60), 2_000);
+        let endless = cache.get("key", std::future::pending());
+        assert!(tokio::time::timeout(Duration::from_millis(1), endless).await.is_err());
+        assert!(cache.state.lock().flights.is_empty());
+        assert!(put(&cache, "key").await);
+    }
+}

@@ -8,6 +8,8 @@ mod cache;
 mod client;
 mod read;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub use client::{HttpAuth, HttpClient, Pools};
 pub(super) use read::read;
