@@ -108,6 +108,20 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Run the engine: the stages and the HTTP server
+    Run,
+    /// Run everything in one process, with Kafka in memory unless brokers are named
+    Dev {
+        /// Feed the sample records and show what becomes of them
+        #[arg(long)]
+        sample: bool,
+    },
+    /// What the stages do: state, in-flight, lag in records and seconds, failures by code
+    #[command(subcommand)]
+    Stages(StagesCommand),
+    /// What lies in the DLQs, grouped by stage and code, and one record in full
+    #[command(subcommand)]
+    Dlqs(DlqsCommand),
     /// Print shell completions
     Completions {
         /// The shell
@@ -118,6 +132,50 @@ pub enum Command {
         /// Write `biplane.1`, `biplane-check.1`, … here
         #[arg(long, value_name = "DIR")]
         directory: Option<PathBuf>,
+    },
+}
+
+/// `biplane stages …`
+#[derive(Debug, Subcommand)]
+pub enum StagesCommand {
+    /// All stages, one a line
+    List {
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// One stage with its partitions
+    Show {
+        /// The stage
+        name: String,
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// `biplane dlqs …`
+#[derive(Debug, Subcommand)]
+pub enum DlqsCommand {
+    /// All dead letters, counted by DLQ, stage and code
+    List {
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// One dead letter in full: the newest, or the one at a partition and offset of the DLQ's topic
+    Show {
+        /// The DLQ
+        name: String,
+        /// The partition of the DLQ's topic
+        #[arg(long)]
+        partition: Option<i32>,
+        /// The offset in that partition
+        #[arg(long, requires = "partition")]
+        offset: Option<i64>,
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
 }
 

@@ -55,7 +55,7 @@ fn check_each(tree: &Tree, options: &Options<'_>) -> Checked {
     checked
 }
 
-fn print(checked: &Checked, format: Format) -> CliResult<()> {
+pub(super) fn print(checked: &Checked, format: Format) -> CliResult<()> {
     match format {
         Format::Text => {
             for finding in &checked.findings {

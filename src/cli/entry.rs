@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use super::arguments::{Arguments, Command};
+use super::arguments::{Arguments, Command, DlqsCommand, StagesCommand};
+use super::dlqs::{self, Which};
 use super::exit::{CliError, CliResult, Exit};
-use super::{check, completions, explain, man, output};
+use super::{check, completions, dev, explain, man, output, run, stages};
 
 /// Runs the command that `arguments` (the program's name first) ask for. Errors are written to
 /// standard error; a closed pipe ends quietly.
@@ -35,7 +36,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments) -> CliResult {
-    let global = arguments.global;
+    let global = &arguments.global;
     match arguments.command {
         Command::Check { all_environments, require_env, deny_warnings, format } => {
             check::run(&check::Options {
@@ -48,6 +49,14 @@ fn dispatch(arguments: Arguments) -> CliResult {
             })
         }
         Command::Explain { code, format } => explain::run(code.as_deref(), format),
+        Command::Run => run::run(global),
+        Command::Dev { sample } => dev::run(global, sample),
+        Command::Stages(StagesCommand::List { format }) => stages::list(global, format),
+        Command::Stages(StagesCommand::Show { name, format }) => stages::show(global, &name, format),
+        Command::Dlqs(DlqsCommand::List { format }) => dlqs::list(global, format),
+        Command::Dlqs(DlqsCommand::Show { name, partition, offset, format }) => {
+            dlqs::show(global, &Which { name: &name, partition, offset }, format)
+        }
         Command::Completions { shell } => completions::run(shell),
         Command::Man { directory } => man::run(directory.as_deref()),
     }

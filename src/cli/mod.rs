@@ -4,13 +4,25 @@
 //! calls the modules below and shows what they answer.
 
 mod arguments;
+mod asking;
 mod check;
 mod completions;
+mod connect;
+mod dev;
+mod dlqs;
 mod entry;
+mod example;
 mod exit;
 mod explain;
+mod live;
 mod man;
 mod output;
+mod root;
+mod run;
+mod samples;
+mod scan;
+mod serving;
+mod stages;
 
 pub use arguments::{Arguments, Command, Format, GlobalArguments};
 pub use entry::main;

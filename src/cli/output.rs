@@ -3,9 +3,10 @@
 //! Colors only where a terminal is and `NO_COLOR` is not; a closed pipe becomes
 //! [`CliError::ClosedPipe`] instead of a panic.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{Cell, ContentArrangement, Row, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::exit::{CliError, CliResult};
@@ -65,10 +66,14 @@ pub(super) fn print_table<R: Into<Row>>(header: &[&str], rows: Vec<R>, empty: &s
     line(&table(header, rows))
 }
 
-/// Asks on standard error and reads one line; anything but yes is no.
-pub(super) fn confirm(question: &str) -> CliResult<bool> {
-    write!(anstream::stderr(), "{question} [y/N] ")?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+/// A bar on standard error where that is a terminal and there is more than one step.
+pub(super) fn progress(steps: usize, what: &'static str) -> ProgressBar {
+    if steps < 2 || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(steps as u64).with_message(what);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}") {
+        bar.set_style(style);
+    }
+    bar
 }

@@ -1,0 +1,114 @@
+//! The table that moves while `dev --sample` runs: in place on a terminal, plain lines elsewhere.
+//!
+//! Shows what [`View::status`] says and nothing of its own.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::exit::CliResult;
+use super::output;
+use crate::engine::{TaskError, View};
+use crate::events::StageStatus;
+
+const EVERY: Duration = Duration::from_millis(250);
+
+const HEADER: [&str; 8] =
+    ["stage", "state", "in", "out", "filtered", "retried", "dead-lettered", "failures by code"];
+
+/// Whether the table can move in place.
+pub(super) fn in_place() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// Shows the stages until `cancel`, then once more for the record.
+pub(super) async fn show(view: Arc<dyn View>, cancel: CancellationToken) -> Result<(), TaskError> {
+    let mut screen = Screen::new();
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    while cancel.run_until_cancelled(ticks.tick()).await.is_some() {
+        // A reader that went away ends the table, not the engine.
+        if screen.update(&view.status().stages).is_err() {
+            return Ok(());
+        }
+    }
+    screen.finish();
+    Ok(())
+}
+
+enum Screen {
+    InPlace(ProgressBar),
+    Lines(HashMap<String, String>),
+}
+
+impl Screen {
+    fn new() -> Self {
+        if !in_place() {
+            return Self::Lines(HashMap::new());
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
+        if let Ok(style) = ProgressStyle::with_template("{msg}") {
+            bar.set_style(style);
+        }
+        Self::InPlace(bar)
+    }
+
+    fn update(&mut self, stages: &[StageStatus]) -> CliResult<()> {
+        match self {
+            Self::InPlace(bar) => {
+                bar.set_message(output::table(&HEADER, stages.iter().map(cells)));
+                bar.tick();
+            }
+            Self::Lines(shown) => {
+                for stage in stages {
+                    let text = plain(stage);
+                    if shown.get(&*stage.stage) != Some(&text) {
+                        output::line(&text)?;
+                        shown.insert(stage.stage.clone(), text);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&self) {
+        if let Self::InPlace(bar) = self {
+            bar.abandon();
+        }
+    }
+}
+
+fn cells(stage: &StageStatus) -> [String; 8] {
+    let counts = &stage.counts;
+    [
+        stage.stage.clone(),
+        stage.state.clone(),
+        counts.records_in.to_string(),
+        counts.records_out.to_string(),
+        counts.filtered.to_string(),
+        counts.retried.to_string(),
+        counts.dead_lettered.to_string(),
+        by_code(&stage.failures),
+    ]
+}
+
+fn plain(stage: &StageStatus) -> String {
+    let cells = cells(stage);
+    let pairs = HEADER.iter().zip(&cells).skip(2).take(5);
+    let counts: String = pairs.map(|(name, count)| format!(" {name}={count}")).collect();
+    let failures = if cells[7].is_empty() { String::new() } else { format!(" ({})", cells[7]) };
+    format!("{} {}{counts}{failures}", cells[0], cells[1])
+}
+
+/// `schema 2, json 1`, the most frequent first.
+pub(super) fn by_code(failures: &BTreeMap<String, u64>) -> String {
+    let mut codes: Vec<_> = failures.iter().collect();
+    codes.sort_by(|left, right| right.1.cmp(left.1).then(left.0.cmp(right.0)));
+    codes.iter().map(|(code, count)| format!("{code} {count}")).collect::<Vec<_>>().join(", ")
+}

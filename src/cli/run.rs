@@ -1,0 +1,24 @@
+//! `biplane run`: the engine, on the brokers that the environment names.
+
+use super::arguments::GlobalArguments;
+use super::exit::{CliError, CliResult, Exit};
+use super::serving::Serving;
+use super::{connect, root};
+use crate::engine::EngineSettings;
+use crate::telemetry::LogOptions;
+
+pub(super) fn run(global: &GlobalArguments) -> CliResult {
+    LogOptions::from_variables(|name| std::env::var(name).ok())
+        .and_then(|options| options.install(None))
+        .map_err(|error| CliError::usage(error.to_string()))?;
+    let client = connect::client(global)?;
+    let Some(catalog) = root::load(&global.config, global.environment())? else {
+        return Ok(Exit::Findings);
+    };
+    let settings = EngineSettings {
+        client,
+        namespace: global.namespace.clone(),
+        engine_id: global.engine_id().map(str::to_owned),
+    };
+    Serving { settings, catalog, listen: global.listen.clone(), drain: None }.run(|_| Ok(()))
+}

@@ -1,0 +1,291 @@
+//! `biplane stages list|show`: what the brokers know of each stage's group, merged with what a
+//! running engine says of itself.
+//!
+//! Lag comes from the brokers where they are named, so it covers every engine of the group; state,
+//! in-flight and failures come from the engine at `BIPLANE_LISTEN`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::arguments::{Format, GlobalArguments};
+use super::exit::{CliError, CliResult, Exit};
+use super::{asking, connect, live, output, root, scan};
+use crate::broker::{ClientSettings, Consumer, StartAt, TopicPartition};
+use crate::catalog::{Catalog, Stage};
+use crate::engine::EngineStatus;
+use crate::events::{PartitionStatus, StageStatus};
+use crate::telemetry::StageCounts;
+
+/// One stage as it is listed.
+#[derive(Debug, Serialize, PartialEq)]
+struct Listed {
+    stage: String,
+    /// `None` where no engine that runs it answers.
+    state: Option<String>,
+    reason: Option<String>,
+    in_flight: Option<usize>,
+    in_flight_bytes: Option<usize>,
+    lanes: Option<usize>,
+    waiting: Option<usize>,
+    lag_records: Option<i64>,
+    lag_seconds: Option<f64>,
+    failures: BTreeMap<String, u64>,
+    counts: Option<StageCounts>,
+    partitions: Vec<PartitionStatus>,
+}
+
+pub(super) fn list(global: &GlobalArguments, format: Format) -> CliResult {
+    let Some(stages) = gather(global, None)? else { return Ok(Exit::Findings) };
+    match format {
+        Format::Json => output::json(&stages)?,
+        Format::Text => {
+            let header = [
+                "stage",
+                "state",
+                "in-flight",
+                "lag",
+                "lag-seconds",
+                "in",
+                "out",
+                "dead-lettered",
+                "failures",
+            ];
+            output::print_table(&header, stages.iter().map(row).collect(), "no stages")?;
+        }
+    }
+    Ok(Exit::Clean)
+}
+
+pub(super) fn show(global: &GlobalArguments, name: &str, format: Format) -> CliResult {
+    let Some(stages) = gather(global, Some(name))? else { return Ok(Exit::Findings) };
+    let Some(stage) = stages.into_iter().find(|stage| stage.stage == name) else {
+        return Err(CliError::usage(format!("there is no stage `{name}`")));
+    };
+    match format {
+        Format::Json => output::json(&stage)?,
+        Format::Text => output::print(&details(&stage))?,
+    }
+    Ok(Exit::Clean)
+}
+
+/// All stages, or `only` one; `None` where the config does not check, which was shown.
+fn gather(global: &GlobalArguments, only: Option<&str>) -> CliResult<Option<Vec<Listed>>> {
+    let engine = asking::status(&global.listen)?.filter(|engine| engine.namespace == global.namespace);
+    if global.brokers().is_none() {
+        let Some(engine) = engine else {
+            return Err(CliError::usage(format!(
+                "no engine of the namespace `{}` answers at {} and no brokers are named: set \
+                 BIPLANE_KAFKA_BROKERS",
+                global.namespace, global.listen
+            )));
+        };
+        return Ok(Some(engine.stages.into_iter().map(|status| merge(None, Some(status))).collect()));
+    }
+    let Some(catalog) = root::load(&global.config, global.environment())? else { return Ok(None) };
+    if engine.is_none() {
+        output::note(&format!("no engine answers at {}: states are not known", global.listen));
+    }
+    from_brokers(&connect::client(global)?, &global.namespace, &catalog, engine, only).map(Some)
+}
+
+fn from_brokers(
+    client: &ClientSettings,
+    namespace: &str,
+    catalog: &Catalog,
+    engine: Option<EngineStatus>,
+    only: Option<&str>,
+) -> CliResult<Vec<Listed>> {
+    let mut running: BTreeMap<String, StageStatus> = engine
+        .into_iter()
+        .flat_map(|engine| engine.stages)
+        .map(|status| (status.stage.clone(), status))
+        .collect();
+    let stages = catalog.stages().values().filter(|stage| only.is_none_or(|only| *only == *stage.name));
+    let progress = output::progress(stages.clone().count(), "asking the brokers");
+    let mut listed = Vec::new();
+    for stage in stages {
+        let group = scan::looker(client, &format!("{namespace}.{}", stage.name))?;
+        let facts = of_group(&group, stage)?;
+        listed.push(merge(Some((stage, facts)), running.remove(&*stage.name)));
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    Ok(listed)
+}
+
+/// The group's offsets, the ends and the age of the oldest record that is not finished.
+fn of_group(group: &Consumer, stage: &Stage) -> CliResult<Vec<PartitionStatus>> {
+    let mut partitions = Vec::new();
+    for input in &stage.inputs {
+        partitions.extend(scan::partitions(group, &input.physical)?);
+    }
+    let committed = group.committed(&partitions, scan::ANSWER)?;
+    let mut facts = Vec::new();
+    for commit in committed {
+        let (low, end) = group.watermarks(&commit.partition, scan::ANSWER)?;
+        let from = commit.offset.unwrap_or(low).max(low);
+        facts.push((commit.partition, commit.offset, from, end));
+    }
+    let behind: Vec<_> = facts
+        .iter()
+        .filter(|(_, _, from, end)| from < end)
+        .map(|(partition, _, from, _)| (partition.clone(), StartAt::Offset(*from)))
+        .collect();
+    let oldest = scan::timestamps(group, &behind)?;
+    let age = |partition: &TopicPartition, lag: i64| match oldest.get(partition) {
+        Some(timestamp) => Some(((now_millis() - timestamp).max(0)) as f64 / 1_000.0),
+        None => (lag == 0).then_some(0.0),
+    };
+    Ok(facts
+        .into_iter()
+        .map(|(partition, committed, from, end)| PartitionStatus {
+            topic: partition.topic.to_string(),
+            partition: partition.partition,
+            position: None,
+            committed,
+            end: Some(end),
+            lag_records: Some((end - from).max(0)),
+            lag_seconds: age(&partition, (end - from).max(0)),
+        })
+        .collect())
+}
+
+/// The brokers' facts win where both say something: they cover the whole group.
+fn merge(group: Option<(&Arc<Stage>, Vec<PartitionStatus>)>, running: Option<StageStatus>) -> Listed {
+    let name = group.as_ref().map(|(stage, _)| stage.name.to_string());
+    let stage = name.or_else(|| running.as_ref().map(|status| status.stage.clone())).unwrap_or_default();
+    let running = running.unwrap_or_default();
+    let answered = !running.stage.is_empty();
+    let known = |count: usize| answered.then_some(count);
+    let mut partitions = match group {
+        Some((_, mut facts)) => {
+            for fact in &mut facts {
+                let same =
+                    |own: &&PartitionStatus| own.topic == fact.topic && own.partition == fact.partition;
+                fact.position = running.partitions.iter().find(same).and_then(|own| own.position);
+            }
+            facts
+        }
+        None => running.partitions,
+    };
+    partitions.sort_by(|left, right| {
+        (left.topic.as_str(), left.partition).cmp(&(right.topic.as_str(), right.partition))
+    });
+    let sum = |lags: Vec<Option<i64>>| lags.into_iter().sum::<Option<i64>>();
+    Listed {
+        stage,
+        state: answered.then_some(running.state),
+        reason: running.reason,
+        in_flight: known(running.in_flight),
+        in_flight_bytes: known(running.in_flight_bytes),
+        lanes: known(running.lanes),
+        waiting: known(running.waiting),
+        lag_records: sum(partitions.iter().map(|partition| partition.lag_records).collect()),
+        lag_seconds: partitions.iter().filter_map(|partition| partition.lag_seconds).reduce(f64::max),
+        failures: running.failures,
+        counts: answered.then_some(running.counts),
+        partitions,
+    }
+}
+
+fn row(stage: &Listed) -> [String; 9] {
+    let counted = |count: fn(&StageCounts) -> u64| shown(stage.counts.as_ref().map(count));
+    [
+        stage.stage.clone(),
+        shown(stage.state.as_ref()),
+        shown(stage.in_flight),
+        shown(stage.lag_records),
+        seconds(stage.lag_seconds),
+        counted(|counts| counts.records_in),
+        counted(|counts| counts.records_out),
+        counted(|counts| counts.dead_lettered),
+        live::by_code(&stage.failures),
+    ]
+}
+
+fn details(stage: &Listed) -> String {
+    let mut text = format!("stage        {}\nstate        {}\n", stage.stage, shown(stage.state.as_ref()));
+    if let Some(reason) = &stage.reason {
+        text.push_str(&format!("reason       {reason}\n"));
+    }
+    text.push_str(&format!(
+        "in flight    {} records, {} bytes\nlanes        {}, {} records waiting\nlag          {} records, {} s\n",
+        shown(stage.in_flight),
+        shown(stage.in_flight_bytes),
+        shown(stage.lanes),
+        shown(stage.waiting),
+        shown(stage.lag_records),
+        seconds(stage.lag_seconds),
+    ));
+    if let Some(counts) = &stage.counts {
+        text.push_str(&format!(
+            "counts       {} in, {} out, {} filtered, {} retried, {} dead-lettered, {} dropped\n",
+            counts.records_in,
+            counts.records_out,
+            counts.filtered,
+            counts.retried,
+            counts.dead_lettered,
+            counts.dropped
+        ));
+    }
+    if !stage.failures.is_empty() {
+        text.push_str(&format!("failures     {}\n", live::by_code(&stage.failures)));
+    }
+    let rows = stage.partitions.iter().map(|partition| {
+        [
+            partition.topic.clone(),
+            partition.partition.to_string(),
+            shown(partition.committed),
+            shown(partition.end),
+            shown(partition.lag_records),
+            seconds(partition.lag_seconds),
+        ]
+    });
+    let header = ["topic", "partition", "committed", "end", "lag", "lag-seconds"];
+    text.push_str(&format!("\n{}\n", output::table(&header, rows)));
+    text
+}
+
+fn shown(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+fn seconds(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1}"))
+}
+
+fn now_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_brokers_the_engine_alone_is_shown_and_unknown_lag_is_no_zero() {
+        let partition = |partition, lag| PartitionStatus {
+            topic: "t".to_owned(),
+            partition,
+            lag_records: lag,
+            lag_seconds: lag.map(|lag: i64| lag as f64),
+            ..PartitionStatus::default()
+        };
+        let status = StageStatus {
+            stage: "s".to_owned(),
+            state: "running".to_owned(),
+            partitions: vec![partition(1, Some(3)), partition(0, Some(4))],
+            ..StageStatus::default()
+        };
+        let listed = merge(None, Some(status.clone()));
+        assert_eq!((listed.lag_records, listed.lag_seconds), (Some(7), Some(4.0)));
+        assert_eq!(listed.partitions[0].partition, 0, "in order");
+        let unknown = StageStatus { partitions: vec![partition(0, None), partition(1, Some(1))], ..status };
+        assert_eq!(row(&merge(None, Some(unknown)))[3], "-");
+        assert_eq!(merge(None, None).state, None);
+    }
+}
