@@ -5,7 +5,7 @@
 //! (the group waits until it does). Offsets are committed only when asked for. Polling must go on
 //! while partitions are paused. It does not decide where to start or what to commit.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -134,7 +134,15 @@ impl StartAt {
 pub struct Consumer {
     client: Arc<BaseConsumer<Context>>,
     committer: Committer,
+    reading: Mutex<Reading>,
     session_timeout: Duration,
+}
+
+/// What the owner last said about the assigned partitions.
+#[derive(Default)]
+struct Reading {
+    starts: BTreeMap<TopicPartition, StartAt>,
+    paused: BTreeSet<TopicPartition>,
 }
 
 /// How long a seek may take to reach the client's own threads.
@@ -173,7 +181,8 @@ impl Consumer {
             },
             move || wake(),
         )?;
-        Ok(Self { client, committer, session_timeout: options.session_timeout })
+        let session_timeout = options.session_timeout;
+        Ok(Self { client, committer, reading: Mutex::default(), session_timeout })
     }
 
     /// Waits up to `wait` for whatever comes next. A zero wait takes what is there.
@@ -196,6 +205,10 @@ impl Consumer {
     /// # Errors
     /// Where the client refuses, as it does while closing.
     pub fn assign(&self, partitions: &[(TopicPartition, StartAt)]) -> Result<(), BrokerError> {
+        let mut reading = self.reading.lock();
+        reading.paused.clear();
+        reading.starts = partitions.iter().cloned().collect();
+        drop(reading);
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for (partition, start) in partitions {
             list.add_partition_offset(&partition.topic, partition.partition, start.to_client())
@@ -206,6 +219,7 @@ impl Consumer {
 
     /// Answers [`Rebalance::Revoked`].
     pub fn unassign(&self) {
+        *self.reading.lock() = Reading::default();
         // Refused only by a client that is closing or beyond repair, where nothing is assigned.
         let _ = self.client.unassign();
     }
@@ -338,29 +352,60 @@ impl Consumer {
     pub fn pause(&self, partitions: &[TopicPartition]) {
         // Fails only for partitions that are not assigned, which are as good as paused.
         let _ = self.client.pause(&list(partitions));
+        self.reading.lock().paused.extend(partitions.iter().cloned());
     }
 
     /// Fetches these partitions again, from where polling stood.
     pub fn resume(&self, partitions: &[TopicPartition]) {
         let _ = self.client.resume(&list(partitions));
+        self.reading.lock().paused.retain(|paused| !partitions.contains(paused));
     }
 
-    /// Reads an assigned partition on from `offset`.
+    /// Reads an assigned partition on from `offset`, also one that stands still since its offset was
+    /// lost.
     ///
     /// # Errors
-    /// Where the partition is not assigned, or its start is not settled yet.
+    /// Where the partition is not assigned, or the client is closing.
     pub fn seek(&self, partition: &TopicPartition, offset: i64) -> Result<(), BrokerError> {
         self.seek_to(partition, StartAt::Offset(offset))
     }
 
-    /// Reads an assigned partition on from `start`.
+    /// Reads an assigned partition on from `start`, also one that stands still since its offset was
+    /// lost.
     ///
     /// # Errors
     /// As [`Consumer::seek`].
     pub fn seek_to(&self, partition: &TopicPartition, start: StartAt) -> Result<(), BrokerError> {
-        self.client
-            .seek(&partition.topic, partition.partition, start.to_client(), SEEK_LIMIT)
-            .map_err(|error| BrokerError::from_client("seek", &error))
+        let failed = |error: KafkaError| BrokerError::from_client("seek", &error);
+        let sought = self.client.seek(&partition.topic, partition.partition, start.to_client(), SEEK_LIMIT);
+        let mut reading = self.reading.lock();
+        let Some(known) = reading.starts.get_mut(partition) else { return sought.map_err(failed) };
+        *known = start;
+        match sought {
+            Ok(()) => Ok(()),
+            Err(_) => self.restart(&reading, partition).map_err(failed),
+        }
+    }
+
+    /// The client cannot seek a partition that it has given up: it must be assigned again, and with
+    /// it all others, each from where polling stood.
+    fn restart(&self, reading: &Reading, restarted: &TopicPartition) -> Result<(), KafkaError> {
+        let positions = self.client.position()?;
+        let mut list = TopicPartitionList::with_capacity(reading.starts.len());
+        for (partition, start) in &reading.starts {
+            let polled = positions
+                .find_partition(&partition.topic, partition.partition)
+                .map(|element| element.offset())
+                .filter(|position| partition != restarted && matches!(position, Offset::Offset(_)));
+            let offset = polled.unwrap_or(start.to_client());
+            list.add_partition_offset(&partition.topic, partition.partition, offset)?;
+        }
+        self.client.assign(&list)?;
+        let paused: Vec<_> = reading.paused.iter().cloned().collect();
+        if !paused.is_empty() {
+            self.client.pause(&self::list(&paused))?;
+        }
+        Ok(())
     }
 
     /// Leaves the group (a static member only disconnects) without committing anything. Returns false

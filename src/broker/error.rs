@@ -89,8 +89,7 @@ impl BrokerError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConsumeError {
     /// The offset to read is gone from the broker or was never there. The partition stands still
-    /// until [`super::Consumer::assign`] starts it anew (a seek is refused);
-    /// [`super::Consumer::out_of_range`] says which one it is.
+    /// until it is sought or assigned again; [`super::Consumer::out_of_range`] says which one it is.
     #[error("the offset to read is not on the broker: {0}")]
     OffsetOutOfRange(String),
     /// A subscribed topic does not exist (any more); reading goes on when it does.

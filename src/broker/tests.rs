@@ -134,16 +134,26 @@ fn records_offsets_and_metadata_make_the_round_trip() {
 }
 
 #[test]
-fn a_lost_offset_is_an_error_and_reading_goes_on_where_the_owner_says() {
+fn a_lost_offset_is_an_error_and_only_its_partition_starts_where_the_owner_says() {
     let kafka = MockKafka::start(1).expect("started");
-    kafka.create_topic("t", 1).expect("created");
+    kafka.create_topic("good", 1).expect("created");
+    kafka.create_topic("lost", 1).expect("created");
     let settings = kafka.settings("test");
     let producer = Producer::open(&settings, ProducerOptions::default()).expect("opened");
-    send_all(&producer, "t", 5);
-    let consumer =
-        Consumer::open(&settings, ConsumerOptions::new("g", vec![Arc::from("t")]), || {}).expect("opened");
-    let partition = until(&consumer, assigned).remove(0);
-    consumer.assign(&[(partition.clone(), StartAt::Offset(4_000))]).expect("assigned");
+    send_all(&producer, "good", 5);
+    send_all(&producer, "lost", 5);
+    let options = ConsumerOptions::new("g", vec![Arc::from("good"), Arc::from("lost")]);
+    let consumer = Consumer::open(&settings, options, || {}).expect("opened");
+    let assigned = until(&consumer, assigned);
+    let (good, lost) = (assigned[0].clone(), assigned[1].clone());
+    consumer
+        .assign(&[(good.clone(), StartAt::Offset(1)), (lost.clone(), StartAt::Earliest)])
+        .expect("assigned");
+    consumer.pause(std::slice::from_ref(&lost));
+    assert_eq!((until(&consumer, value).0, until(&consumer, value).0), (1, 2));
+    consumer.seek(&lost, 4_000).expect("sought");
+    consumer.pause(std::slice::from_ref(&good));
+    consumer.resume(std::slice::from_ref(&lost));
 
     let error = until(&consumer, |polled| match polled {
         Polled::Error(error) => Some(error),
@@ -151,11 +161,14 @@ fn a_lost_offset_is_an_error_and_reading_goes_on_where_the_owner_says() {
         Polled::Rebalance(_) | Polled::Nothing => None,
     });
     assert!(matches!(error, ConsumeError::OffsetOutOfRange(_)), "{error:?}");
-    let gone = consumer.out_of_range(&[(partition.clone(), 4_000)], PATIENCE).expect("asked");
-    assert_eq!(gone, [(partition.clone(), 0, 5)]);
-    assert!(consumer.seek(&partition, 0).is_err(), "a partition that stands still cannot be sought");
-    consumer.assign(&[(partition, StartAt::Earliest)]).expect("assigned");
-    assert_eq!(until(&consumer, value).0, 0);
+    let gone = consumer.out_of_range(&[(good.clone(), 3), (lost.clone(), 4_000)], PATIENCE).expect("asked");
+    assert_eq!(gone, [(lost.clone(), 0, 5)]);
+    consumer.seek_to(&lost, StartAt::Earliest).expect("started anew");
+    for expected in 0..5 {
+        assert_eq!(until(&consumer, value).0, expected, "only of the lost one: the good one stays paused");
+    }
+    consumer.resume(&[good]);
+    assert_eq!(until(&consumer, value).0, 3, "the good one goes on where it stood");
     assert!(consumer.close(PATIENCE));
 }
 
