@@ -1,9 +1,10 @@
 //! Kafka: the only module that names the client library.
 //!
-//! [`Consumer`] and [`Producer`] serve the stages, [`MockKafka`] development and
-//! tests. Nothing here knows of stages, policies or catalogs:
+//! [`Consumer`] and [`Producer`] serve the stages, [`Admin`] the topics, [`MockKafka`]
+//! development and tests. Nothing here knows of stages, policies or catalogs:
 //! callers say what to fetch, send and commit, and get typed outcomes back.
 
+mod admin;
 mod commit;
 mod consumer;
 mod context;
@@ -16,6 +17,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use admin::{Admin, TopicRequest, TopicSetting, TopicSettings, TopicShape};
 pub use commit::{Commit, Committed};
 pub use consumer::{Consumer, ConsumerOptions, Polled, Rebalance, StartAt, TopicPartition};
 pub use error::{BrokerError, ConsumeError, SendError};

@@ -4,6 +4,7 @@ mod load;
 mod running;
 mod status;
 mod supervisor;
+pub mod topics;
 mod view;
 
 pub use load::{LoadError, Process, load_tree};
