@@ -78,6 +78,7 @@ impl Runner {
             self.halt(format!("the assignment was refused: {error}"));
         }
         self.shared.assigned(assigned.len());
+        self.next_report = self.now;
     }
 
     /// An assignment whose starts could not be looked up is tried again.
