@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -42,27 +42,31 @@ pub(super) async fn show(view: Arc<dyn View>, cancel: CancellationToken) -> Resu
 }
 
 enum Screen {
-    InPlace(ProgressBar),
+    /// One bar a line: each is cut to the terminal's width and drawn over its former self.
+    InPlace(MultiProgress, Vec<ProgressBar>),
     Lines(HashMap<String, String>),
 }
 
 impl Screen {
     fn new() -> Self {
-        if !in_place() {
-            return Self::Lines(HashMap::new());
+        if in_place() {
+            Self::InPlace(MultiProgress::with_draw_target(ProgressDrawTarget::stdout()), Vec::new())
+        } else {
+            Self::Lines(HashMap::new())
         }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
-        if let Ok(style) = ProgressStyle::with_template("{msg}") {
-            bar.set_style(style);
-        }
-        Self::InPlace(bar)
     }
 
     fn update(&mut self, stages: &[StageStatus]) -> CliResult<()> {
         match self {
-            Self::InPlace(bar) => {
-                bar.set_message(output::table(&HEADER, stages.iter().map(cells)));
-                bar.tick();
+            Self::InPlace(screen, bars) => {
+                let table = output::table(&HEADER, stages.iter().map(cells));
+                for (index, line) in table.lines().enumerate() {
+                    if index == bars.len() {
+                        bars.push(screen.add(bar()));
+                    }
+                    bars[index].set_message(line.to_owned());
+                    bars[index].tick();
+                }
             }
             Self::Lines(shown) => {
                 for stage in stages {
@@ -78,10 +82,15 @@ impl Screen {
     }
 
     fn finish(&self) {
-        if let Self::InPlace(bar) = self {
-            bar.abandon();
+        if let Self::InPlace(_, bars) = self {
+            bars.iter().for_each(ProgressBar::abandon);
         }
     }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    ProgressStyle::with_template("{wide_msg}").map_or(bar.clone(), |style| bar.with_style(style))
 }
 
 fn cells(stage: &StageStatus) -> [String; 8] {

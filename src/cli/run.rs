@@ -11,10 +11,10 @@ pub(super) fn run(global: &GlobalArguments) -> CliResult {
     LogOptions::from_variables(|name| std::env::var(name).ok())
         .and_then(|options| options.install(None))
         .map_err(|error| CliError::usage(error.to_string()))?;
-    let client = connect::client(global)?;
     let Some(catalog) = root::load(&global.config, global.environment())? else {
         return Ok(Exit::Findings);
     };
+    let client = connect::client(global)?;
     let settings = EngineSettings {
         client,
         namespace: global.namespace.clone(),

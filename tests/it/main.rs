@@ -5,4 +5,5 @@ mod support;
 
 mod architecture;
 mod cli;
+mod dev;
 mod harness;

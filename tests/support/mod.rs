@@ -9,7 +9,7 @@ mod kafka;
 mod private_kafka;
 mod wait;
 
-pub use engine::{ConfigRoot, Engine, Http};
+pub use engine::{ConfigRoot, Engine, Http, signal};
 pub use kafka::{Cluster, Message, brokers, unique};
 pub use private_kafka::PrivateKafka;
 pub use wait::{wait_for, wait_until};

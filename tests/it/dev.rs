@@ -1,0 +1,140 @@
+//! `biplane dev` on the cluster inside its process: no broker is needed, so nothing is skipped.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Engine, signal, wait_for, wait_until};
+
+/// A `dev` process and where it says it listens.
+struct Dev {
+    process: Child,
+    folder: tempfile::TempDir,
+    address: String,
+    brokers: String,
+}
+
+impl Dev {
+    fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_biplane"))
+            .current_dir(folder.path())
+            .arg("dev")
+            .args(arguments)
+            .args(["--listen", "127.0.0.1:0"])
+            .env_remove("BIPLANE_KAFKA_BROKERS")
+            .env_remove("BIPLANE_CONFIG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary runs");
+        let mut lines = BufReader::new(process.stdout.take().expect("its output")).lines();
+        let mut says = |name: &str| {
+            let mut line = || lines.next().expect("more lines").expect("text");
+            loop {
+                let line = line();
+                if let Some(rest) = line.strip_prefix(name) {
+                    break rest.split_whitespace().next().expect("a value").to_owned();
+                }
+            }
+        };
+        let brokers = says("kafka");
+        let status = says("status");
+        let address = status.trim_start_matches("http://").split('/').next().expect("an address").to_owned();
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, folder, address, brokers }
+    }
+
+    fn biplane(&self, arguments: &[&str]) -> serde_json::Value {
+        let example = self.folder.path().join(".biplane/example");
+        let variables = [("BIPLANE_LISTEN", &*self.address), ("BIPLANE_KAFKA_BROKERS", &*self.brokers)];
+        let output = Engine::command(&example, &[arguments, &["--format", "json"]].concat(), &variables);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    fn stage(&self, name: &str) -> serde_json::Value {
+        self.biplane(&["stages", "show", name])
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn the_samples_pass_fail_and_land_from_an_empty_folder_and_ctrl_c_leaves_only_the_data_folder() {
+    let mut dev = Dev::start(&["--sample"]);
+    wait_until("the samples are through", Duration::from_secs(60), || {
+        let normalize = dev.stage("normalize");
+        normalize["counts"]["in"] == 40 && normalize["lag_records"] == 0 && normalize["in_flight"] == 0
+    });
+    let normalize = dev.stage("normalize");
+    let counts = &normalize["counts"];
+    let sum: u64 =
+        ["filtered", "dead_lettered", "dropped"].iter().filter_map(|name| counts[name].as_u64()).sum();
+    let out = counts["out"].as_u64().expect("a count");
+    assert!(out > 0 && sum > 0, "some pass and some do not: {counts}");
+    assert!(counts["retried"].as_u64() > Some(0), "{counts}");
+
+    let groups = dev.biplane(&["dlqs", "list"]);
+    let groups = groups.as_array().expect("a list");
+    let of = |stage: &str| {
+        let counted = groups.iter().filter(|group| group["stage"] == stage);
+        counted.filter_map(|group| group["count"].as_u64()).sum::<u64>()
+    };
+    assert_eq!(Some(of("normalize")), counts["dead_lettered"].as_u64(), "what was counted lies there");
+    let poison = groups.iter().find(|group| group["code"] == "json").expect("malformed samples");
+    let letter = dev.biplane(&["dlqs", "show", poison["dlq"].as_str().expect("a name")]);
+    let headers = letter["headers"].as_array().expect("headers");
+    assert!(headers.iter().any(|header| header[0] == "biplane-error-code"), "{headers:?}");
+
+    let asked = Instant::now();
+    signal(dev.process.id(), "INT");
+    let status = wait_for("it ends", Duration::from_secs(10), || dev.process.try_wait().ok().flatten());
+    assert!(status.success(), "{status}");
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    let left: Vec<_> = std::fs::read_dir(dev.folder.path()).expect("the folder").flatten().collect();
+    assert_eq!(left.iter().map(|entry| entry.file_name()).collect::<Vec<_>>(), [".biplane"]);
+}
+
+#[test]
+fn a_config_that_does_not_check_never_starts() {
+    let root = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(root.path().join("pipelines")).expect("a folder");
+    let write = |text: &str| std::fs::write(root.path().join("pipelines/a.toml"), text).expect("a file");
+    write("[stages.a]\nfrom = \"nowhere\"\n");
+    let run =
+        |command: &str| Engine::command(root.path(), &[command], &[("BIPLANE_KAFKA_BROKERS", "127.0.0.1:1")]);
+    for command in ["run", "dev"] {
+        let output = run(command);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains("pipelines/a.toml:2") && shown.contains("nowhere"), "{command}: {shown}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_said_with_the_right_exit_code() {
+    let root = tempfile::tempdir().expect("a folder");
+    let code = |arguments: &[&str], root: &Path| {
+        let output = Engine::command(root, arguments, &[("BIPLANE_LISTEN", "127.0.0.1:1")]);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (exit, text) = code(&["run"], root.path());
+    assert_eq!(exit, Some(1), "no config root is a finding of its own: {text}");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (exit, text) = code(&["run"], shipped);
+    assert_eq!(exit, Some(2), "{text}");
+    assert!(text.contains("BIPLANE_KAFKA_BROKERS"), "{text}");
+    let (exit, text) = code(&["stages", "list"], root.path());
+    assert_eq!(exit, Some(2), "{text}");
+    assert!(text.contains("BIPLANE_KAFKA_BROKERS"), "{text}");
+    let (exit, text) = code(&["dlqs", "list"], shipped);
+    assert_eq!(exit, Some(2), "{text}");
+}
