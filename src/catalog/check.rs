@@ -83,7 +83,27 @@ pub fn check(tree: &Tree, options: &CheckOptions<'_>) -> Checked {
     let definitions = definitions(&sections);
     let (files, errors) = (parsed.files.len(), diagnostics.errors());
     let catalog = catalog.filter(|_| errors == 0);
-    Checked { catalog, findings: diagnostics.into_sorted(&sources), sources, files, definitions }
+    let mut findings = diagnostics.into_sorted(&sources);
+    if !parsed.whole {
+        drop_cascades(&mut findings);
+    }
+    Checked { catalog, findings, sources, files, definitions }
+}
+
+/// What a syntax error swallowed is not missing, and what it mangled is not wrong by itself.
+fn drop_cascades(findings: &mut Vec<Diagnostic>) {
+    let syntax = |finding: &Diagnostic| {
+        finding.code.severity == Severity::Error && finding.code.name.starts_with("toml::")
+    };
+    let place = |finding: &Diagnostic| finding.primary.as_ref().map(|label| label.span);
+    let broken: Vec<Span> = findings.iter().filter(|finding| syntax(finding)).filter_map(place).collect();
+    findings.retain(|finding| {
+        let missing = [&codes::KEY_MISSING, &codes::DLQ_MISSING, &codes::STAGE_POINTLESS];
+        let mangled = place(finding).is_some_and(|span| {
+            broken.iter().any(|at| at.file == span.file && at.start < span.end && span.start < at.end)
+        });
+        syntax(finding) || !(mangled || missing.contains(&finding.code))
+    });
 }
 
 struct Parsed {
@@ -237,6 +257,7 @@ fn reports_dots(scene: &Scene<'_>, name: &str, definition: Definition<'_>) -> bo
         entry.node.as_table().is_some() && !["labels", "settings"].contains(&entry.key.as_str())
     });
     let Some(inner) = inner else { return false };
+    scene.used.borrow_mut().insert(("topics", name.to_owned()));
     let mut dotted = format!("{name}.{}", inner.key);
     let mut table = inner.node.as_table();
     while let Some([entry]) = table.map(|table| table.entries.as_slice()) {
@@ -294,7 +315,17 @@ fn resolve_dlqs(scene: &mut Scene<'_>, stages: &[WrittenStage<'_>]) {
     let topics =
         scene.topics.values().map(|topic| (&**topic, spans(&scene.sections.topics, &topic.name), "topic"));
     let dlqs = scene.dlqs.values().map(|dlq| (&*dlq.topic, spans(&scene.sections.dlqs, &dlq.name), "DLQ"));
+    // A DLQ that its own stage reads gets a finding of its own.
+    let dlqs = dlqs.filter(|(topic, ..)| !feeds_itself(scene, topic, stages));
     topics::check_physical(topics.chain(dlqs), scene.read.diagnostics);
+}
+
+fn feeds_itself(scene: &Scene<'_>, dlq: &Topic, stages: &[WrittenStage<'_>]) -> bool {
+    let users =
+        stages.iter().filter(|stage| stage.spec.dlq.as_ref().is_some_and(|name| *name.value == *dlq.name));
+    users
+        .flat_map(|stage| stage.spec.from.iter().flatten())
+        .any(|from| scene.topics.get(from.value.as_str()).is_some_and(|topic| topic.physical == dlq.physical))
 }
 
 /// What is defined and named nowhere is most likely a slip at the place that should name it.

@@ -79,12 +79,12 @@ impl Environment {
             }
             fine = false;
             let help = match nearest(name, self.declared.keys().map(String::as_str)) {
-                Some(near) => format!("a value with a similar name exists: `{near}`"),
-                None => format!("declare it: [env] {name} = {{ var = \"{}\" }}", name.to_uppercase()),
+                Some(near) => format!("`env.{near}` exists"),
+                None => format!("define it: [env] {name} = {{ var = \"{}\" }}", name.to_uppercase()),
             };
             diagnostics.push(
-                Diagnostic::new(&codes::ENV_UNDEFINED, format!("`env.{name}` is not declared"))
-                    .at(text.part(at..at + 4 + name.len()), "no such value in `[env]`")
+                Diagnostic::new(&codes::ENV_UNDEFINED, format!("`env.{name}` is not defined"))
+                    .at(text.part(at..at + 4 + name.len()), "not in any `[env]`")
                     .help(help),
             );
         }

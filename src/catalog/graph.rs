@@ -1,11 +1,11 @@
 //! The graph of stages and topics: circles, schemas that disagree, inputs that nothing feeds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::check::Scene;
 use super::stages::WrittenStage;
 use super::steps::schema_behind;
-use crate::diag::{Diagnostic, Span, codes, nearest, words};
+use crate::diag::{Diagnostic, Span, codes, words};
 
 /// Judges the graph.
 pub(super) fn check(scene: &Scene<'_>, stages: &[WrittenStage<'_>]) {
@@ -116,12 +116,15 @@ fn check_schemas(scene: &Scene<'_>, stages: &[WrittenStage<'_>]) {
     }
 }
 
-/// An input that nothing writes is an entry, unless its name is nearly one that is written and read by
-/// nobody: then it is most likely a slip.
+/// An input that nothing writes is an entry, unless its name is one letter away from one that is written
+/// and read by nobody: then it is most likely a slip.
 fn check_unfed(scene: &Scene<'_>, stages: &[WrittenStage<'_>]) {
     let written: HashMap<&str, Span> = stages.iter().flat_map(writes).collect();
-    let read: Vec<&str> = stages.iter().flat_map(reads).map(|(topic, _)| topic).collect();
-    let loose: Vec<&str> = written.keys().copied().filter(|topic| !read.contains(topic)).collect();
+    let read: HashSet<&str> = stages.iter().flat_map(reads).map(|(topic, _)| topic).collect();
+    let mut loose: HashMap<String, &str> = HashMap::new();
+    for topic in written.keys().filter(|topic| !read.contains(*topic)) {
+        loose.extend(shortened(topic).map(|variant| (variant, *topic)));
+    }
     if loose.is_empty() {
         return;
     }
@@ -131,7 +134,8 @@ fn check_unfed(scene: &Scene<'_>, stages: &[WrittenStage<'_>]) {
             if external || written.contains_key(topic) {
                 continue;
             }
-            if let Some(near) = nearest(topic, loose.iter().copied()) {
+            let near = shortened(topic).find_map(|variant| loose.get(&variant).copied());
+            if let Some(near) = near.filter(|near| is_slip(topic, near)) {
                 let place = written.get(near).copied().unwrap_or(span);
                 scene.report(
                     Diagnostic::new(
@@ -145,4 +149,20 @@ fn check_unfed(scene: &Scene<'_>, stages: &[WrittenStage<'_>]) {
             }
         }
     }
+}
+
+/// The name and all that it can be with one letter left out: two names one letter apart share one, so
+/// that nobody compares every name with every other.
+fn shortened(name: &str) -> impl Iterator<Item = String> {
+    let without = name.char_indices().map(|(at, letter)| {
+        let (before, after) = name.split_at(at);
+        format!("{before}{}", &after[letter.len_utf8()..])
+    });
+    std::iter::once(name.to_owned()).chain(without)
+}
+
+/// One letter apart, and not by a number: `orders.v1` and `orders.v2` are two things.
+fn is_slip(one: &str, other: &str) -> bool {
+    let digits = |name: &str| name.chars().filter(char::is_ascii_digit).collect::<String>();
+    one.len() >= 4 && digits(one) == digits(other) && strsim::damerau_levenshtein(one, other) == 1
 }

@@ -12,7 +12,7 @@ use crate::steps::{HttpAuth, HttpClient};
 const MAX_CONNECTIONS: usize = 64;
 
 /// Names of headers whose values are credentials.
-const SENSITIVE: [&str; 7] = [
+pub(super) const SENSITIVE: [&str; 7] = [
     "authorization",
     "proxy-authorization",
     "cookie",

@@ -112,6 +112,8 @@ fn outputs(
                 .also(other, "the long form")
                 .help("write every destination as `[[….outputs]]`, or the only one as `to`"),
         );
+        let mut used = scene.used.borrow_mut();
+        used.extend(specs.iter().filter_map(|output| Some(("topics", output.to.as_ref()?.value.clone()))));
         return None;
     }
     let mut outputs = Vec::with_capacity(specs.len());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::check::Scene;
+use super::http_clients::SENSITIVE;
 use crate::diag::{Diagnostic, Span, codes, nearest};
 use crate::spec::{Definition, Entry, STAGE_KEYS, Table, TableReader, read_steps};
 use crate::steps::{COMMON_KEYS, KINDS, StepPlan};
@@ -89,6 +90,7 @@ pub(super) fn plan(scene: &Scene<'_>, steps: &[WrittenStep<'_>], what: &str) -> 
         let label = format!("step {} of {what}", index + 1);
         let (table, strays) = without_strays(scene, step.table, &label);
         check_name(scene, step, what, &mut names);
+        check_secrets(scene, step.table, &label);
         complete &= !strays;
         let name = name_of(&table);
         let mut reader = TableReader::new(&table, label, scene.read);
@@ -150,6 +152,21 @@ fn without_strays(scene: &Scene<'_>, table: &Table, label: &str) -> (Table, bool
     let entries: Vec<_> = table.entries.iter().filter(|entry| !stray(entry)).cloned().collect();
     let strays = entries.len() < table.entries.len();
     (Table { span: table.span, entries }, strays)
+}
+
+/// A header that bears a credential is never a literal.
+fn check_secrets(scene: &Scene<'_>, table: &Table, label: &str) {
+    let headers = table.get("http").and_then(|http| http.node.as_table()?.get("headers")?.node.as_table());
+    for entry in headers.into_iter().flat_map(|headers| &headers.entries) {
+        let literal = entry.node.as_text().is_some_and(|text| !text.value.contains("{{"));
+        if literal && SENSITIVE.contains(&entry.key.to_ascii_lowercase().as_str()) {
+            scene.report(
+                Diagnostic::new(&codes::SECRET_LITERAL, format!("{label} has a credential in the file"))
+                    .at(entry.node.span, "readable by all who read the file")
+                    .help("take it from `[env]`, where it is marked as secret"),
+            );
+        }
+    }
 }
 
 fn name_of(table: &Table) -> Option<String> {

@@ -391,7 +391,11 @@ impl<'a> TableReader<'a> {
                 None
             }
             Err(Mismatch::Other(code, why)) => {
-                let message = format!("`{key}` of {} is not {expected}", self.what);
+                let message = if *code == codes::VALUE_RANGE {
+                    format!("`{key}` of {} is out of range", self.what)
+                } else {
+                    format!("`{key}` of {} is not {expected}", self.what)
+                };
                 self.report(Diagnostic::new(code, message).at(node.span, why));
                 None
             }

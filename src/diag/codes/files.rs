@@ -12,7 +12,7 @@ codes! {
         "[[stages.enrich.steps]]\nhttp = { client = \"crm\" }\nhttp.path = \"/tenants\"" => "[[stages.enrich.steps]]\nhttp.client = \"crm\"\nhttp.path   = \"/tenants\"";
     TOML_BAD_ESCAPE: Error "toml::bad-escape", "A backslash in a double-quoted string is not an escape",
         "In \"…\" a backslash starts an escape such as \\n or \\\". Regular expressions and paths belong in single quotes, where a backslash is itself.",
-        "filter = \"value.id is matching('\\d+')\"" => "filter = 'value.id is matching(\"\\d+\")'";
+        "filter = \"value.id | regex_match('\\d+')\"" => "filter = 'value.id | regex_match(\"\\d+\")'";
     TOML_KEY_AFTER_STEPS: Error "toml::key-after-steps", "A stage's key is written after its first [[…steps]]",
         "In TOML a key belongs to the nearest header above it. Below [[stages.x.steps]] it belongs to that step, not to the stage.",
         "[stages.enrich]\nfrom = \"orders\"\n\n[[stages.enrich.steps]]\nfilter = \"value.ok\"\nto = \"shipped\"" => "[stages.enrich]\nfrom = \"orders\"\nto   = \"shipped\"\n\n[[stages.enrich.steps]]\nfilter = \"value.ok\"";

@@ -1,0 +1,157 @@
+//! What `check` says: every folder of `tests/configs/err` shows the findings in its `expected.txt`, every
+//! folder of `tests/configs/ok` has none, and no code is without a case.
+//!
+//! With `BIPLANE_UPDATE_EXPECTED=1` the files are written anew; read the difference before it is kept.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use biplane::catalog::{CheckOptions, Checked, Outside, check};
+use biplane::diag::{Style, codes, render, to_json};
+use biplane::engine::load_tree;
+
+/// The variables of a case: the lines `NAME=value` of its `variables.txt`.
+struct Variables(String);
+
+impl Outside for Variables {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.0.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+    }
+
+    fn mounted(&self, path: &str) -> Result<String, String> {
+        Err(format!("{path}: no such file"))
+    }
+}
+
+fn folders(kind: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs").join(kind);
+    let mut folders: Vec<_> = fs::read_dir(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    folders.sort();
+    folders
+}
+
+/// Checks a case; `options.txt` may hold `require-env` and `environment NAME`.
+fn checked(folder: &Path) -> Checked {
+    let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let options = text("options.txt");
+    let variables = Variables(text("variables.txt"));
+    check(
+        &load_tree(folder).unwrap(),
+        &CheckOptions {
+            environment: options.lines().find_map(|line| line.strip_prefix("environment ")),
+            require_env: options.lines().any(|line| line == "require-env"),
+            outside: &variables,
+        },
+    )
+}
+
+fn rendered(checked: &Checked) -> String {
+    checked
+        .findings
+        .iter()
+        .map(|finding| render(finding, &checked.sources, Style::Plain) + "\n")
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn code_of(folder: &Path) -> String {
+    folder.file_name().unwrap().to_str().unwrap().replace("__", "::")
+}
+
+#[test]
+fn every_mistake_is_shown_as_expected() {
+    let update = std::env::var_os("BIPLANE_UPDATE_EXPECTED").is_some();
+    let mut wrong = Vec::new();
+    for folder in folders("err") {
+        let text = rendered(&checked(&folder));
+        let expected = folder.join("expected.txt");
+        if update {
+            fs::write(&expected, &text).unwrap();
+        } else if fs::read_to_string(&expected).unwrap_or_default() != text {
+            wrong.push(format!("{}:\n{text}", folder.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_case_shows_its_own_code_and_no_error_beside_it() {
+    let mut wrong = Vec::new();
+    for folder in folders("err") {
+        let found: BTreeSet<_> =
+            checked(&folder).findings.iter().map(|finding| finding.code.name.to_owned()).collect();
+        if found != BTreeSet::from([code_of(&folder)]) {
+            wrong.push(format!("{}: {found:?}", code_of(&folder)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_code_has_a_case_and_every_case_a_code() {
+    let cases: BTreeSet<_> = folders("err").iter().map(|folder| code_of(folder)).collect();
+    let known: BTreeSet<_> = codes::all().map(|code| code.name.to_owned()).collect();
+    assert_eq!(known.difference(&cases).collect::<Vec<_>>(), Vec::<&String>::new(), "codes without a case");
+    assert_eq!(cases.difference(&known).collect::<Vec<_>>(), Vec::<&String>::new(), "cases without a code");
+}
+
+#[test]
+fn what_is_right_has_no_findings_and_gives_a_catalog() {
+    for folder in folders("ok") {
+        let checked = checked(&folder);
+        assert_eq!(rendered(&checked), "", "{}", folder.display());
+        assert!(checked.catalog.is_some(), "{}", folder.display());
+    }
+}
+
+#[test]
+fn a_finding_for_machines_has_every_field_and_points_where_the_text_does() {
+    let folder = folders("err").into_iter().find(|folder| code_of(folder) == "name::duplicate").unwrap();
+    let checked = checked(&folder);
+    let json = to_json(&checked.findings[0], &checked.sources);
+    for field in
+        ["code", "severity", "message", "file", "line", "column", "end_line", "end_column", "help", "spans"]
+    {
+        assert!(json.get(field).is_some(), "{field}");
+    }
+    let place = format!("{}:{}:{}", json["file"].as_str().unwrap(), json["line"], json["column"]);
+    assert!(rendered(&checked).contains(&place), "{place}");
+    assert!(json["spans"][0]["line"].is_u64());
+}
+
+#[test]
+fn the_shipped_example_checks_clean() {
+    let checked = checked(Path::new(env!("CARGO_MANIFEST_DIR")));
+    assert_eq!(rendered(&checked), "");
+}
+
+#[test]
+fn the_command_ends_with_0_when_clean_1_with_errors_and_3_without_a_root() {
+    let run = |root: &str, format: &str| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_biplane"))
+            .args(["check", "--format", format, "--config"])
+            .arg(root)
+            .env_remove("BIPLANE_ENVIRONMENT")
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = run("tests/configs/ok/smallest", "text");
+    assert_eq!((code, text.as_str()), (Some(0), "no findings in 1 file with 4 definitions\n"));
+    let (code, text) = run("tests/configs/err/topic__undefined", "text");
+    assert_eq!(code, Some(1));
+    assert!(text.contains("error[topic::undefined]") && !text.contains('\u{1b}'), "{text}");
+    assert!(text.lines().last().unwrap().starts_with("3 errors in 2 files"), "{text}");
+    let (code, text) = run("tests/configs/err/topic__undefined", "json");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, json["errors"].as_u64()), (Some(1), Some(3)));
+    assert_eq!(json["findings"][0]["code"], "topic::undefined");
+    assert_eq!(run("tests/configs/nowhere", "text").0, Some(3));
+    assert_eq!(run("tests/configs/err/retry__parked", "text").0, Some(0), "a warning does not stop a deploy");
+}
