@@ -5,6 +5,6 @@ mod support;
 
 mod architecture;
 mod cli;
-mod dev;
 mod config;
+mod dev;
 mod harness;
