@@ -13,8 +13,9 @@ use super::convert::{MAX_OUTPUT, context, to_json, too_large, write_text};
 use super::{CompileError, Root, RootSet, Scope, functions};
 use crate::base::Failure;
 
-/// What one evaluation may spend; a plain filter call costs a few units, an item of a loop a few more.
-const FUEL: u64 = 200_000;
+/// What one evaluation may spend: an instruction costs a unit, walking a text about one a byte. Enough
+/// for a few passes over a record of a mebibyte, and gone within a fraction of a second.
+const FUEL: u64 = 5_000_000;
 const RECURSION: usize = 64;
 const NAME: &str = "template";
 

@@ -159,6 +159,21 @@ fn every_registered_name_exists_in_the_interpreter() {
 }
 
 #[test]
+fn every_name_of_the_register_is_documented() {
+    let page = include_str!("../../docs/expressions.md");
+    let words = FILTERS.iter().chain(FUNCTIONS);
+    let missing: Vec<_> = words
+        .filter(|name| {
+            let ends = ["`", "(", " ", "`,"];
+            !ends.iter().any(|end| {
+                page.contains(&format!("`{name}{end}")) || page.contains(&format!("| {name}{end}"))
+            }) && !page.contains(&format!("\\| {name}"))
+        })
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn a_lone_expression_keeps_its_type_and_anything_else_is_text() {
     assert_eq!(render("{{ value.n }}"), Ok(json!(5)));
     assert_eq!(render("{{ value.deep.list }}"), Ok(json!([1, "two", {"x": null}])));
@@ -248,6 +263,22 @@ fn endless_work_and_huge_results_end_with_a_code() {
         Err("output-too-large".to_owned())
     );
     assert_eq!(code("{{ value.x }}"), Ok(()));
+}
+
+#[test]
+fn a_large_record_is_no_endless_work() {
+    let scope = Plain(json!({"value": {"x": " Some Words".repeat(80_000), "l": vec!["item"; 20_000]}}));
+    for source in [
+        "'zzz' in (value.x | lower | trim)",
+        "value.x | split(' ') | length",
+        "value.x | regex_find_all('zzz') | length",
+        "value.x | sha256",
+        "value.l | map('upper') | unique | join(',')",
+        "value.x | fold | length",
+    ] {
+        let expression = Expression::compile(source, RootSet::RECORD).unwrap();
+        assert!(expression.eval(&scope).is_ok(), "{source}: {:?}", expression.eval(&scope).err());
+    }
 }
 
 #[test]
