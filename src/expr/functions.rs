@@ -19,7 +19,7 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 use uuid::Uuid;
 
-use super::convert::{to_json, to_value};
+use super::convert::{MAX_OUTPUT, to_json, to_value};
 
 /// All filters by name.
 pub(super) const FILTERS: &[&str] = &[
@@ -310,13 +310,24 @@ fn captured(found: &regex::Captures<'_>) -> Value {
     }
 }
 
+/// Replaces all matches and stops where the result grows too large.
 fn regex_replace(text: &str, pattern: &str, with: &str) -> Result<String, Error> {
-    let replaced = regex(pattern)?.replace_all(text, with).into_owned();
-    if replaced.len() > super::convert::MAX_OUTPUT {
-        Err(invalid("the result is too large"))
-    } else {
-        Ok(replaced)
+    let mut replaced = String::with_capacity(text.len());
+    let references = with.matches('$').count();
+    let mut rest = 0;
+    for found in regex(pattern)?.captures_iter(text) {
+        let Some(whole) = found.get(0) else { continue };
+        replaced.push_str(&text[rest..whole.start()]);
+        // The most that the replacement can grow to, before it does.
+        let most = with.len().saturating_add(references.saturating_mul(whole.len()));
+        if replaced.len().saturating_add(most) > 4 * MAX_OUTPUT {
+            return Err(invalid("the replaced text is too large"));
+        }
+        found.expand(with, &mut replaced);
+        rest = whole.end();
     }
+    replaced.push_str(&text[rest..]);
+    Ok(replaced)
 }
 
 /// A compiled pattern; the last few hundred are kept.

@@ -460,3 +460,35 @@ proptest! {
         let _ = Template::compile_url(&source, RootSet::RECORD);
     }
 }
+
+#[test]
+fn bombs_in_one_call_are_refused_before_they_grow() {
+    let scope = Plain(json!({"value": {"x": "y".repeat(500_000), "l": vec![0; 20_000]}}));
+    for source in [
+        "'x' * 1000000000",
+        "[1] * 1000000000",
+        "range(1000000000) | list",
+        "value.x | indent(1000000000)",
+        "'%999999999d' | format(1)",
+        "value.x | replace('y', value.x)",
+        "value.x | replace('', value.x)",
+        "value.l | join(value.x)",
+        "value.x | regex_replace('y', value.x)",
+        "value.x | regex_replace('(y+)', '$1$1$1$1$1$1$1$1$1')",
+        "value.x | regex_replace('y+', '$0' * 100000)",
+        "[1] | batch(1000000000, 0) | list",
+        "[1] | slice(1000000000, 0) | list",
+        "2 ** 1000000000",
+        "value.x ~ value.x ~ value.x",
+    ] {
+        let expression = Expression::compile(source, RootSet::RECORD).unwrap();
+        let code = expression
+            .eval(&scope)
+            .map(|value| value.to_string().len())
+            .map_err(|failure| failure.code.into_owned());
+        assert!(
+            matches!(code.as_ref().map_err(String::as_str), Err("fuel" | "output-too-large" | "expression")),
+            "{source}: {code:?}"
+        );
+    }
+}
