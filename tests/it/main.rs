@@ -7,4 +7,7 @@ mod architecture;
 mod cli;
 mod config;
 mod dev;
+mod example;
 mod harness;
+mod kills;
+mod poison;

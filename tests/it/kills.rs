@@ -1,0 +1,195 @@
+//! Kills and clean ends: nothing is lost, the order of a key holds, repeats stay within what was unfinished.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Cluster, ConfigRoot, Engine, Message, PrivateKafka, unique, wait_until};
+
+const DEADLINE: Duration = Duration::from_secs(90);
+const KEYS: usize = 50;
+
+const PIPELINE: &str = r#"
+[topics.input]
+topic      = "PREFIX.input"
+partitions = 3
+
+[topics.output]
+topic      = "PREFIX.output"
+partitions = 3
+
+[dlqs.dead]
+topic = "PREFIX.dlq"
+
+[stages.relay]
+from            = "input"
+to              = "output"
+dlq             = "dead"
+commit_interval = "200ms"
+
+[[stages.relay.steps]]
+name         = "doomed"
+when         = "value.number % 97 == 13"
+fail.code    = "doomed"
+fail.message = "{{ value.number }}"
+
+[[stages.relay.steps]]
+map.number = "{{ value.number }}"
+"#;
+
+struct Relay {
+    prefix: String,
+    root: ConfigRoot,
+}
+
+impl Relay {
+    fn new(cluster: &Cluster) -> Self {
+        let prefix = unique("relay");
+        let root = ConfigRoot::new(&[("pipelines/relay.toml", &PIPELINE.replace("PREFIX", &prefix))]);
+        let relay = Self { prefix, root };
+        let applied = Engine::command(
+            relay.root.path(),
+            &["topics", "apply", "--yes"],
+            &[("BIPLANE_KAFKA_BROKERS", cluster.brokers())],
+        );
+        assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+        relay
+    }
+
+    fn topic(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    fn start(&self, cluster: &Cluster) -> Engine {
+        // A name of its own spares the wait for a killed member's session.
+        let variables = [("BIPLANE_NAMESPACE", self.prefix.as_str()), ("BIPLANE_ENGINE_ID", "one")];
+        Engine::start(&self.root, cluster.brokers(), &variables)
+    }
+
+    fn produce(&self, cluster: &Cluster, numbers: std::ops::Range<usize>) {
+        let records: Vec<_> =
+            numbers.map(|number| Message::json(key_of(number), &json!({"number": number}))).collect();
+        cluster.produce(&self.topic("input"), &records);
+    }
+
+    fn wait_until_finished(&self, cluster: &Cluster) {
+        let (group, input) = (format!("{}.relay", self.prefix), self.topic("input"));
+        wait_until("all is committed", DEADLINE, || {
+            let committed = cluster.committed(&group, &input);
+            committed.values().map(|(offset, _)| offset).sum::<i64>() >= cluster.count(&input)
+        });
+    }
+
+    /// Fails unless each of the numbers came out at least once, first occurrences in order by key.
+    /// Returns how many came again.
+    fn verify(&self, cluster: &Cluster, count: usize) -> usize {
+        let passed = numbers(&cluster.read_all(&self.topic("output")));
+        let dead = numbers(&cluster.read_all(&self.topic("dlq")));
+        let doomed = |number: &usize| number % 97 == 13;
+        let seen: BTreeSet<_> = passed.iter().chain(&dead).copied().collect();
+        let missing: Vec<_> = (0..count).filter(|number| !seen.contains(number)).collect();
+        assert!(missing.is_empty(), "{} are lost: {:?}…", missing.len(), &missing[..missing.len().min(10)]);
+        assert!(dead.iter().all(doomed) && !passed.iter().any(doomed));
+        let mut newest: BTreeMap<String, usize> = BTreeMap::new();
+        let mut known = BTreeSet::new();
+        for number in passed.iter().copied().filter(|number| known.insert(*number)) {
+            let before = newest.insert(key_of(number), number);
+            assert!(before.is_none_or(|before| before < number), "{number} came after {before:?}");
+        }
+        passed.len() + dead.len() - seen.len()
+    }
+}
+
+fn key_of(number: usize) -> String {
+    format!("key-{}", number % KEYS)
+}
+
+fn numbers(messages: &[Message]) -> Vec<usize> {
+    messages
+        .iter()
+        .map(|message| message.value_json()["number"].as_u64().expect("a number") as usize)
+        .collect()
+}
+
+#[test]
+fn an_engine_killed_again_and_again_loses_nothing_and_keeps_each_keys_order() {
+    let cluster = Cluster::shared();
+    let relay = Relay::new(&cluster);
+    const EACH: usize = 4_000;
+    const ROUNDS: usize = 5;
+    for round in 0..ROUNDS {
+        let mut engine = relay.start(&cluster);
+        relay.produce(&cluster, round * EACH..(round + 1) * EACH);
+        wait_until("something of this round is out", DEADLINE, || {
+            cluster.count(&relay.topic("output")) as usize > round * EACH / 2
+        });
+        engine.kill();
+    }
+    let _engine = relay.start(&cluster);
+    relay.wait_until_finished(&cluster);
+    let repeats = relay.verify(&cluster, ROUNDS * EACH);
+    // A kill repeats at most what the round had finished or in flight.
+    assert!(repeats <= ROUNDS * EACH, "{repeats} repeats");
+}
+
+#[test]
+fn after_sigterm_all_that_was_written_is_committed_and_nothing_repeats() {
+    let cluster = Cluster::shared();
+    let relay = Relay::new(&cluster);
+    const COUNT: usize = 20_000;
+    relay.produce(&cluster, 0..COUNT);
+    for _ in 0..3 {
+        let before = cluster.count(&relay.topic("output"));
+        let mut engine = relay.start(&cluster);
+        wait_until("more is out", DEADLINE, || {
+            cluster.count(&relay.topic("output")) > before || before as usize > COUNT * 9 / 10
+        });
+        let ended = engine.terminate(Duration::from_secs(20));
+        assert!(ended.success(), "{ended}: {}", engine.log());
+    }
+    let _engine = relay.start(&cluster);
+    relay.wait_until_finished(&cluster);
+    assert_eq!(relay.verify(&cluster, COUNT), 0);
+}
+
+#[test]
+fn a_killed_broker_comes_back_and_the_same_engine_goes_on_without_loss() {
+    let mut broker = PrivateKafka::start();
+    let cluster = broker.cluster();
+    let relay = Relay::new(&cluster);
+    let mut engine = relay.start(&cluster);
+    const EACH: usize = 3_000;
+    for round in 0..2 {
+        relay.produce(&cluster, round * EACH..(round + 1) * EACH);
+        broker.kill();
+        broker.restart();
+    }
+    relay.produce(&cluster, 2 * EACH..3 * EACH);
+    relay.wait_until_finished(&cluster);
+    relay.verify(&cluster, 3 * EACH);
+    assert!(engine.runs(), "{}", engine.log());
+    engine.wait_ready();
+    assert!(engine.terminate(Duration::from_secs(20)).success(), "{}", engine.log());
+}
+
+#[test]
+fn a_frozen_broker_makes_the_engine_unready_but_alive_until_it_thaws() {
+    let broker = PrivateKafka::start();
+    let cluster = broker.cluster();
+    let relay = Relay::new(&cluster);
+    relay.produce(&cluster, 0..500);
+    let mut engine = relay.start(&cluster);
+    relay.wait_until_finished(&cluster);
+    broker.freeze();
+    wait_until("the engine is not ready", DEADLINE, || {
+        engine.get("/ready").is_some_and(|answer| answer.status == 503)
+    });
+    assert_eq!(engine.get("/live").map(|answer| answer.status), Some(200));
+    broker.thaw();
+    engine.wait_ready();
+    relay.produce(&cluster, 500..1_000);
+    relay.wait_until_finished(&cluster);
+    relay.verify(&cluster, 1_000);
+    assert!(engine.runs(), "{}", engine.log());
+}
