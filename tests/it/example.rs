@@ -42,14 +42,13 @@ fn count_by<'a, K: Ord>(messages: &'a [Message], key: impl Fn(&'a Message) -> K)
 fn every_sample_lands_as_graph_changes_or_with_a_reason() {
     let (cluster, prefix) = (Cluster::shared(), unique("example"));
     let root = ConfigRoot::example(&prefix);
-    let variables = [("BIPLANE_KAFKA_BROKERS", cluster.brokers()), ("BIPLANE_NAMESPACE", &prefix)];
-    let applied = Engine::command(root.path(), &["topics", "apply", "--yes"], &variables);
-    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    let variables = [("BIPLANE_NAMESPACE", prefix.as_str())];
+    cluster.create_example_topics(&prefix);
 
     let topic = |name: &str| format!("{prefix}.{name}");
     let samples = samples();
     cluster.produce(&topic("raw.connector.events"), &samples);
-    let mut engine = Engine::start(&root, cluster.brokers(), &variables[1..]);
+    let mut engine = Engine::start(&root, cluster.brokers(), &variables);
     for (stage, input) in [
         ("normalize", "raw.connector.events"),
         ("enrich", "normalized.records"),
@@ -110,11 +109,10 @@ fn headers_and_the_order_of_a_thread_travel_through_a_stage() {
     assert!(sent.len() > 1 && sent.iter().all(|sample| !sample.headers.is_empty()));
     let (cluster, prefix) = (Cluster::shared(), unique("thread"));
     let root = ConfigRoot::example(&prefix);
-    let variables = [("BIPLANE_KAFKA_BROKERS", cluster.brokers()), ("BIPLANE_NAMESPACE", &prefix)];
-    let applied = Engine::command(root.path(), &["topics", "apply", "--yes"], &variables);
-    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    let variables = [("BIPLANE_NAMESPACE", prefix.as_str())];
+    cluster.create_example_topics(&prefix);
     cluster.produce(&format!("{prefix}.raw.connector.events"), &sent);
-    let _engine = Engine::start(&root, cluster.brokers(), &variables[1..]);
+    let _engine = Engine::start(&root, cluster.brokers(), &variables);
     let read = cluster.wait_for_records(&format!("{prefix}.normalized.records"), sent.len(), DEADLINE);
     assert_eq!(read.len(), sent.len());
     for (read, sent) in read.iter().zip(&sent) {

@@ -48,12 +48,9 @@ impl Relay {
         let prefix = unique("relay");
         let root = ConfigRoot::new(&[("pipelines/relay.toml", &PIPELINE.replace("PREFIX", &prefix))]);
         let relay = Self { prefix, root };
-        let applied = Engine::command(
-            relay.root.path(),
-            &["topics", "apply", "--yes"],
-            &[("BIPLANE_KAFKA_BROKERS", cluster.brokers())],
-        );
-        assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+        for (name, partitions) in [("input", 3), ("output", 3), ("dlq", 1)] {
+            cluster.create_topic(&relay.topic(name), partitions, &[]);
+        }
         relay
     }
 

@@ -55,9 +55,10 @@ fn poisons() -> Vec<(&'static str, Message)> {
 fn poison_reaches_the_dlq_byte_for_byte_and_the_partition_goes_on() {
     let (cluster, prefix) = (Cluster::shared(), unique("poison"));
     let root = ConfigRoot::new(&[("pipelines/relay.toml", &PIPELINE.replace("PREFIX", &prefix))]);
-    let variables = [("BIPLANE_KAFKA_BROKERS", cluster.brokers()), ("BIPLANE_NAMESPACE", &prefix)];
-    let applied = Engine::command(root.path(), &["topics", "apply", "--yes"], &variables);
-    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    let variables = [("BIPLANE_NAMESPACE", prefix.as_str())];
+    for (topic, bytes) in [("input", "1048576"), ("output", "1048576"), ("dlq", "1114112")] {
+        cluster.create_topic(&format!("{prefix}.{topic}"), 1, &[("max.message.bytes", bytes)]);
+    }
 
     let poisons = poisons();
     let mut records: Vec<_> = poisons.iter().map(|(_, record)| record.clone()).collect();
@@ -65,7 +66,7 @@ fn poison_reaches_the_dlq_byte_for_byte_and_the_partition_goes_on() {
     records.push(Message::new("twice", "{\"id\": 1, \"id\": 2}"));
     records.push(Message::json("good", &json!({"id": "last"})).header("trace", "t1"));
     cluster.produce(&format!("{prefix}.input"), &records);
-    let mut engine = Engine::start(&root, cluster.brokers(), &variables[1..]);
+    let mut engine = Engine::start(&root, cluster.brokers(), &variables);
 
     let wait = Duration::from_secs(40);
     let passed = cluster.wait_for_records(&format!("{prefix}.output"), 2, wait);

@@ -36,13 +36,12 @@ fn main() -> ExitCode {
 
     let (cluster, prefix) = (Cluster::shared(), unique("real-input"));
     let root = ConfigRoot::example(&prefix);
-    let variables = [("BIPLANE_KAFKA_BROKERS", cluster.brokers()), ("BIPLANE_NAMESPACE", &prefix)];
-    let applied = Engine::command(root.path(), &["topics", "apply", "--yes"], &variables);
-    assert!(applied.status.success(), "topics apply: {}", String::from_utf8_lossy(&applied.stderr));
+    let variables = [("BIPLANE_NAMESPACE", prefix.as_str())];
+    cluster.create_example_topics(&prefix);
 
     let topic = |name: &str| format!("{prefix}.{name}");
     cluster.produce(&topic("raw.connector.events"), &events);
-    let mut engine = Engine::start(&root, cluster.brokers(), &variables[1..]);
+    let mut engine = Engine::start(&root, cluster.brokers(), &variables);
     for (stage, input) in [
         ("normalize", "raw.connector.events"),
         ("enrich", "normalized.records"),

@@ -151,6 +151,18 @@ impl Cluster {
         });
     }
 
+    /// Creates the topics of the shipped example under `prefix`.
+    pub fn create_example_topics(&self, prefix: &str) {
+        for name in
+            ["raw.connector.events", "normalized.records", "intelligence.pipeline.input", "graph.changes"]
+        {
+            self.create_topic(&format!("{prefix}.{name}"), 6, &[]);
+        }
+        for name in ["ingest.dlq", "intelligence.dlq"] {
+            self.create_topic(&format!("{prefix}.{name}"), 1, &[("max.message.bytes", "1114112")]);
+        }
+    }
+
     /// Writes the records in this order and waits until all are acknowledged.
     pub fn produce(&self, topic: &str, messages: &[Message]) {
         let producer: BaseProducer = self
