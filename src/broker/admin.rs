@@ -1,22 +1,23 @@
 //! Topics as the broker has them, and changing them.
 //!
 //! Every call waits for its answer and takes a limit: call it from a thread that may wait, never from
-//! an async task. Listing never creates a topic. Changing one setting leaves the others as they are.
-//! It decides nothing: what should be created or changed is the caller's to say.
+//! an async task. Listing never creates a topic. Changing one setting leaves the others as they are,
+//! and a change returns only once the brokers show it, so that the next look sees it. It decides
+//! nothing: what should be created or changed is the caller's to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, ConfigEntry, ConfigResource, ConfigSource, NewPartitions,
-    NewTopic, ResourceSpecifier, TopicReplication, TopicResult,
+    AdminClient, AdminOptions, AlterConfig, ConfigEntry, ConfigSource, NewPartitions, NewTopic,
+    OwnedResourceSpecifier, ResourceSpecifier, TopicReplication, TopicResult,
 };
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -105,16 +106,30 @@ impl Admin {
     /// The settings of these topics, in the order of `names`.
     ///
     /// # Errors
-    /// Where the brokers do not answer within `limit`, refuse, or one of the topics does not exist.
+    /// Where the brokers do not answer within `limit` or refuse;
+    /// [`BrokerError::UnknownTopic`] where one of the topics does not exist.
     pub fn settings(&self, names: &[&str], limit: Duration) -> Result<Vec<TopicSettings>, BrokerError> {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let resources = self.describe(names, limit)?;
-        Ok(resources
-            .into_iter()
-            .map(|resource| resource.entries.into_iter().map(setting).collect())
-            .collect())
+        let specifiers: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        // The client refuses an operation time-out for this request.
+        let options = AdminOptions::new().request_timeout(Some(limit));
+        let results = wait(self.client.describe_configs(&specifiers, &options))
+            .map_err(|error| BrokerError::from_client("settings of topics", &error))?;
+        let mut found: HashMap<String, TopicSettings> = HashMap::new();
+        for result in results {
+            let resource = result.map_err(|code| BrokerError::from_code("settings of topics", code))?;
+            if let OwnedResourceSpecifier::Topic(name) = resource.specifier {
+                found.insert(name, resource.entries.into_iter().map(setting).collect());
+            }
+        }
+        // A topic that does not exist is answered without any settings.
+        let mut settings = |name: &str| found.remove(name).filter(|settings| !settings.is_empty());
+        names
+            .iter()
+            .map(|name| settings(name).ok_or_else(|| BrokerError::UnknownTopic((*name).to_owned())))
+            .collect()
     }
 
     /// Makes a topic. One that exists already is an error.
@@ -129,7 +144,12 @@ impl Admin {
             topic = topic.set(name, value);
         }
         let results = wait(self.client.create_topics([&topic], &options(limit)));
-        one(&format!("create topic `{}`", request.name), results)
+        one(&format!("create topic `{}`", request.name), results)?;
+        self.until_shown(limit, || {
+            let shown = self.topics(limit)?.contains_key(&request.name);
+            let settings = self.settings(&[&request.name], limit);
+            Ok(shown && settings.is_ok_and(|settings| request.is_shown(&settings[0])))
+        })
     }
 
     /// Grows a topic to `partitions`.
@@ -140,7 +160,10 @@ impl Admin {
         let count = usize::try_from(partitions).unwrap_or(usize::MAX);
         let request = NewPartitions::new(name, count);
         let results = wait(self.client.create_partitions([&request], &options(limit)));
-        one(&format!("grow topic `{name}`"), results)
+        one(&format!("grow topic `{name}`"), results)?;
+        self.until_shown(limit, || {
+            Ok(self.topics(limit)?.get(name).is_some_and(|shape| shape.partitions >= partitions))
+        })
     }
 
     /// Changes settings of a topic and keeps all others that are set on it. The request replaces the
@@ -155,16 +178,8 @@ impl Admin {
         limit: Duration,
     ) -> Result<(), BrokerError> {
         let doing = format!("change settings of topic `{name}`");
-        let mut wanted: BTreeMap<String, String> = BTreeMap::new();
-        for entry in self.describe(&[name], limit)?.into_iter().flat_map(|resource| resource.entries) {
-            let changed = changes.iter().any(|(changed, _)| *changed == entry.name);
-            if changed || entry.source != ConfigSource::DynamicTopic {
-                continue;
-            }
-            let value = entry.value.ok_or_else(|| BrokerError::Denied(format!("{doing}: hidden values")))?;
-            wanted.insert(entry.name, value);
-        }
-        wanted.extend(changes.iter().cloned());
+        let before = self.settings(&[name], limit)?.remove(0);
+        let wanted = merged(&doing, &before, changes)?;
         let request =
             wanted.iter().fold(AlterConfig::new(ResourceSpecifier::Topic(name)), |request, (name, value)| {
                 request.set(name, value)
@@ -173,7 +188,10 @@ impl Admin {
             .map_err(|error| BrokerError::from_client(&doing, &error))?;
         match results.into_iter().next() {
             Some(Err((_, code))) => Err(BrokerError::from_code(&doing, code)),
-            Some(Ok(_)) => Ok(()),
+            Some(Ok(_)) => self.until_shown(limit, || {
+                let now = self.settings(&[name], limit)?.remove(0);
+                Ok(changes.iter().all(|change| is_shown(change, &before, &now)))
+            }),
             None => Err(no_answer(&doing)),
         }
     }
@@ -184,20 +202,61 @@ impl Admin {
     /// Where the brokers do not answer within `limit` or refuse.
     pub fn delete(&self, name: &str, limit: Duration) -> Result<(), BrokerError> {
         let results = wait(self.client.delete_topics(&[name], &options(limit)));
-        one(&format!("delete topic `{name}`"), results)
+        one(&format!("delete topic `{name}`"), results)?;
+        self.until_shown(limit, || {
+            let gone = matches!(self.settings(&[name], limit), Err(BrokerError::UnknownTopic(_)));
+            Ok(gone && !self.topics(limit)?.contains_key(name))
+        })
     }
 
-    fn describe(&self, names: &[&str], limit: Duration) -> Result<Vec<ConfigResource>, BrokerError> {
-        let specifiers: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-        // The broker lookup of this request does not take the longer limits of the others.
-        let options = AdminOptions::new().request_timeout(Some(limit));
-        let results = wait(self.client.describe_configs(&specifiers, &options))
-            .map_err(|error| BrokerError::from_client("settings of topics", &error))?;
-        results
-            .into_iter()
-            .map(|result| result.map_err(|code| BrokerError::from_code("settings of topics", code)))
-            .collect()
+    /// The controller answers before every broker shows the change.
+    fn until_shown(
+        &self,
+        limit: Duration,
+        mut shown: impl FnMut() -> Result<bool, BrokerError>,
+    ) -> Result<(), BrokerError> {
+        let deadline = Instant::now() + limit;
+        while !shown()? {
+            if Instant::now() >= deadline {
+                return Err(BrokerError::Unreachable(format!("the change is not shown after {limit:?}")));
+            }
+            thread::park_timeout(LOOK_AGAIN);
+        }
+        Ok(())
     }
+}
+
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+impl TopicRequest {
+    fn is_shown(&self, settings: &TopicSettings) -> bool {
+        self.settings.iter().all(|(name, _)| settings.get(name).is_some_and(|setting| setting.own))
+    }
+}
+
+/// All that shall be set on the topic: what is, with the changes.
+fn merged(
+    doing: &str,
+    before: &TopicSettings,
+    changes: &[(String, String)],
+) -> Result<BTreeMap<String, String>, BrokerError> {
+    let mut wanted = BTreeMap::new();
+    for (name, setting) in before.iter().filter(|(_, setting)| setting.own) {
+        if changes.iter().all(|(changed, _)| changed != name) {
+            let value = setting.value.clone();
+            let value = value.ok_or_else(|| BrokerError::Denied(format!("{doing}: `{name}` is hidden")))?;
+            wanted.insert(name.clone(), value);
+        }
+    }
+    wanted.extend(changes.iter().cloned());
+    Ok(wanted)
+}
+
+/// The broker may write a value in another way than it was given.
+fn is_shown((name, wanted): &(String, String), before: &TopicSettings, now: &TopicSettings) -> bool {
+    now.get(name).is_some_and(|setting| {
+        setting.own && (setting.value.as_ref() == Some(wanted) || before.get(name) != Some(setting))
+    })
 }
 
 impl fmt::Debug for Admin {

@@ -4,6 +4,7 @@
 mod support;
 
 mod architecture;
+mod broker;
 mod cli;
 mod config;
 mod dev;
