@@ -200,8 +200,7 @@ fn uuid5(text: &str, namespace: &str) -> Result<String, Error> {
         "dns" => Uuid::NAMESPACE_DNS,
         "url" => Uuid::NAMESPACE_URL,
         "oid" => Uuid::NAMESPACE_OID,
-        other => Uuid::parse_str(other)
-            .map_err(|_| invalid(format!("`{other}` is no namespace: dns, url, oid or a UUID")))?,
+        other => Uuid::parse_str(other).map_err(|_| invalid("a namespace is dns, url, oid or a UUID"))?,
     };
     Ok(Uuid::new_v5(&namespace, text.as_bytes()).to_string())
 }

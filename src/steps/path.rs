@@ -39,6 +39,11 @@ impl FieldPath {
         Some(Self(names))
     }
 
+    /// Whether it is a field of the value itself, which an object takes in any case.
+    pub(super) fn is_top(&self) -> bool {
+        self.0.len() == 1
+    }
+
     /// What stands there.
     pub(super) fn get<'v>(&self, value: &'v Json) -> Option<&'v Json> {
         self.0.iter().try_fold(value, |value, name| value.as_object()?.get(name))

@@ -106,13 +106,21 @@ pub fn plan(mut table: TableReader<'_>, context: &PlanContext<'_>) -> Option<Ste
     let retry = retry.map(|name| (context.retry)(&name));
     table.finish_with(&KINDS);
     // Everything was read and reported before the first way out.
+    let body = body?;
+    if let Some(timeout) = timeout.as_ref().filter(|_| !body.waits()) {
+        context.diagnostics.push(
+            Diagnostic::new(&codes::STAGE_POINTLESS, format!("`timeout` has no effect on a `{kind}` step"))
+                .at(timeout.span, "this step never waits")
+                .help("remove it; expressions are bounded in work by themselves"),
+        );
+    }
     Some(StepPlan {
         name: Arc::from(name.map_or_else(|| (*kind).to_owned(), |name| name.value)),
         kind,
         when: when.map_or(Some(None), |compiled| compiled.map(Some))?,
         timeout: timeout.map(|timeout| timeout.value),
         retry: retry.map_or(Some(None), |policy| policy.map(Some))?,
-        body: body?,
+        body,
     })
 }
 

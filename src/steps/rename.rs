@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value as Json;
+
 use super::path::FieldPath;
 use super::{Flow, OpenError, PlanContext, Ports, ReadyStep, Runnable, StepBody, StepContext};
 use crate::base::Failure;
@@ -68,18 +70,24 @@ impl StepBody for Rename {
 
 impl ReadyStep for Rename {
     fn run<'r>(&self, item: &mut Item<'r>, _: &StepContext<'_>) -> Result<Flow<'r>, Failure> {
-        // A move can fail half way, where a new place is no object; so it is made on a copy.
-        let mut value = item.value()?.clone();
-        let moved: Vec<_> =
-            self.0.iter().filter_map(|(from, to)| Some((to, from.remove(&mut value)?))).collect();
-        if !moved.is_empty() {
-            for (to, field) in moved {
-                to.set(&mut value, field)?;
-            }
-            item.set_value(value);
+        let value = item.value()?;
+        if self.0.iter().all(|(from, _)| from.get(value).is_none()) {
+            return Ok(Flow::Next);
         }
+        if self.0.iter().all(|(_, to)| to.is_top()) {
+            return move_fields(&self.0, item.value_mut()?).map(|()| Flow::Next);
+        }
+        // A move can fail half way, where something on the way is no object; so it is made on a copy.
+        let mut copy = value.clone();
+        move_fields(&self.0, &mut copy)?;
+        item.set_value(copy);
         Ok(Flow::Next)
     }
+}
+
+fn move_fields(moves: &[(FieldPath, FieldPath)], value: &mut Json) -> Result<(), Failure> {
+    let taken: Vec<_> = moves.iter().filter_map(|(from, to)| Some((to, from.remove(value)?))).collect();
+    taken.into_iter().try_for_each(|(to, field)| to.set(value, field))
 }
 
 #[cfg(test)]
@@ -95,5 +103,14 @@ mod tests {
             bench.run(json!({"a": 1, "b": 2, "c": {"d": 3}})).unwrap(),
             [json!({"a": 2, "b": 1, "c": {}, "e": {"f": 3}})]
         );
+        let bench = Bench::new("rename.a = \"b\"\nrename.b = \"a\"");
+        assert_eq!(bench.run(json!({"a": 1, "b": 2})).unwrap(), [json!({"a": 2, "b": 1})]);
+        assert_eq!(bench.run_bytes(b"{ \"c\":1}").unwrap(), [b"{ \"c\":1}".to_vec()]);
+    }
+
+    #[test]
+    fn a_move_that_cannot_be_made_is_a_failure() {
+        let bench = Bench::new("rename.a = \"b.c\"");
+        assert_eq!(bench.run(json!({"a": 1, "b": 2})).unwrap_err().code, "not-an-object");
     }
 }

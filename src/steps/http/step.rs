@@ -10,7 +10,7 @@ use serde_json::json;
 use super::answer::{Answer, status_failure, transport};
 use super::cache::Cache;
 use super::client::{HttpClient, Pool};
-use crate::base::Failure;
+use crate::base::{Class, Failure};
 use crate::expr::{Expression, Root, RootSet, Scope, Template, TemplateTree};
 use crate::record::Item;
 use crate::steps::path::FieldPath;
@@ -176,7 +176,12 @@ impl OpenHttp {
             OnStatus::Accept => Answer::read(response, self.plan.response, self.plan.max_bytes).await,
             // `put` tells what a record with such an answer comes to.
             OnStatus::Null | OnStatus::Drop => Ok(Answer::null(status)),
-            OnStatus::DeadLetter => Err(status_failure(status, response.headers())),
+            OnStatus::DeadLetter => {
+                let failure = status_failure(status, response.headers());
+                // A status that the step itself gives up on is not worth another try by its class.
+                let class = if self.plan.rule(status).is_some() { Class::Permanent } else { failure.class };
+                Err(Failure { class, ..failure })
+            }
         }
     }
 }
@@ -184,12 +189,15 @@ impl OpenHttp {
 impl Http {
     /// What a status means: a rule of the step, else success is accepted and anything else fails.
     fn action(&self, status: u16) -> OnStatus {
-        let rule = self.on_status.iter().find(|rule| (rule.first..=rule.last).contains(&status));
-        match rule {
+        match self.rule(status) {
             Some(rule) => rule.action,
             None if (200..300).contains(&status) => OnStatus::Accept,
             None => OnStatus::DeadLetter,
         }
+    }
+
+    fn rule(&self, status: u16) -> Option<&StatusRule> {
+        self.on_status.iter().find(|rule| (rule.first..=rule.last).contains(&status))
     }
 
     fn put<'r>(&self, item: &mut Item<'r>, name: &Arc<str>, answer: &Answer) -> Result<Flow<'r>, Failure> {

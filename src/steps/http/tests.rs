@@ -102,6 +102,7 @@ async fn each_failure_has_its_class_and_code() {
         ("/text", "", "response-json", Class::Permanent),
         ("/endless", "timeout = \"50ms\"", "timeout", Class::Transient),
         ("/missing", "http.on_status.4xx = \"dead-letter\"", "http-404", Class::Permanent),
+        ("/busy", "http.on_status.429 = \"dead-letter\"", "http-429", Class::Permanent),
     ] {
         let (code, found, _, message) = code_of(path, more).await;
         assert_eq!((&*code, found), (expected, class), "{path}");
