@@ -1,6 +1,7 @@
 //! The resolved types that the planes run from: names are looked up, units are read, templates over
 //! `env` are filled in. Nothing here can be wrong in a way that `check` finds.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,7 +95,6 @@ pub struct Bound {
 }
 
 /// A consumer of topics that applies steps and writes outputs.
-#[derive(Debug)]
 pub struct Stage {
     /// Its identity; the consumer group is `<namespace>.<name>`.
     pub name: Arc<str>,
@@ -142,6 +142,18 @@ pub struct Stage {
     pub delivery: Guarantee,
     /// What expressions see as `env`.
     pub env: Arc<serde_json::Value>,
+}
+
+impl fmt::Debug for Stage {
+    /// Never shows `env`, which holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stage")
+            .field("name", &self.name)
+            .field("inputs", &self.inputs)
+            .field("steps", &self.steps)
+            .field("outputs", &self.outputs)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One destination of a stage.

@@ -6,10 +6,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use biplane::catalog::{CheckOptions, Checked, Outside, check};
+use biplane::catalog::{CheckOptions, Checked, DlqHeaders, Outside, Tree, check};
 use biplane::diag::{Style, codes, render, to_json};
 use biplane::engine::load_tree;
+use proptest::prelude::*;
 
 /// The variables of a case: the lines `NAME=value` of its `variables.txt`.
 struct Variables(String);
@@ -154,4 +156,140 @@ fn the_command_ends_with_0_when_clean_1_with_errors_and_3_without_a_root() {
     assert_eq!(json["findings"][0]["code"], "topic::undefined");
     assert_eq!(run("tests/configs/nowhere", "text").0, Some(3));
     assert_eq!(run("tests/configs/err/retry__parked", "text").0, Some(0), "a warning does not stop a deploy");
+}
+
+/// A root with one file, and what a process with `variables` makes of it.
+fn check_text(text: &str, extra: &[(&str, &str)], variables: &str, environment: Option<&str>) -> Checked {
+    let mut tree = Tree::default();
+    tree.insert("pipelines/case.toml", text.as_bytes());
+    for (path, text) in extra {
+        tree.insert(*path, text.as_bytes());
+    }
+    let outside = Variables(variables.to_owned());
+    check(&tree, &CheckOptions { environment, require_env: true, outside: &outside })
+}
+
+const STAGE: &str = r#"
+[env]
+slots = { var = "SLOTS", type = "integer", default = 1 }
+
+[topics.raw]
+max_message_bytes = "2MiB"
+
+[topics.orders]
+topic     = "orders.v1"
+retention = "7d"
+
+[dlqs.failed]
+headers = ["connect"]
+
+[defaults.stages]
+dlq         = "failed"
+concurrency = 4
+drain       = "3s"
+
+[stages.import]
+from        = "raw"
+to          = "orders"
+concurrency = "{{ env.slots }}"
+"#;
+
+#[test]
+fn a_setting_comes_from_its_key_then_the_defaults_then_what_is_built_in() {
+    let catalog = check_text(STAGE, &[], "", None).catalog.unwrap();
+    let stage = &catalog.stages()["import"];
+    assert_eq!(stage.concurrency, 1, "the key wins over the defaults");
+    assert_eq!(stage.drain, Duration::from_secs(3), "the defaults win over what is built in");
+    assert_eq!((stage.deadline, stage.window.records), (Duration::from_secs(600), 10_000));
+    assert_eq!((&*stage.retry.name, stage.retry.max_attempts), ("built-in", 3));
+}
+
+#[test]
+fn an_env_value_comes_from_the_process_then_the_environment_then_its_default() {
+    let production = [("environments/production.toml", "slots = 2\n")];
+    let slots = |variables, environment| {
+        let checked = check_text(STAGE, &production, variables, environment);
+        checked.catalog.unwrap().stages()["import"].concurrency
+    };
+    assert_eq!(slots("SLOTS=3", Some("production")), 3);
+    assert_eq!(slots("", Some("production")), 2);
+    assert_eq!(slots("", None), 1);
+}
+
+#[test]
+fn topics_carry_the_settings_that_the_files_name_and_no_others() {
+    let catalog = check_text(STAGE, &[], "", None).catalog.unwrap();
+    let orders = &catalog.topics()["orders"];
+    assert_eq!(&*orders.physical, "orders.v1");
+    assert_eq!(
+        orders.settings.iter().collect::<Vec<_>>(),
+        [(&"retention.ms".to_owned(), &"604800000".to_owned())]
+    );
+    let dlq = &catalog.dlqs()["failed"];
+    assert_eq!(&*dlq.topic.physical, "failed.dlq");
+    let room = (2 << 20) + (64 << 10);
+    assert_eq!(dlq.topic.settings["max.message.bytes"], room.to_string(), "its inputs' plus 64 KiB");
+    assert_eq!(dlq.headers, [DlqHeaders::Biplane, DlqHeaders::Connect]);
+}
+
+#[test]
+fn the_digest_follows_the_files_and_the_values_but_not_the_order_of_reading() {
+    let digest = |text: &str, variables: &str| {
+        check_text(text, &[], variables, None).catalog.unwrap().digest().to_owned()
+    };
+    assert_eq!(digest(STAGE, ""), digest(STAGE, ""));
+    assert_ne!(digest(STAGE, ""), digest(STAGE, "SLOTS=9"));
+    assert_ne!(digest(STAGE, ""), digest(&format!("{STAGE}owner = \"us\"\n"), ""));
+}
+
+#[test]
+fn a_secret_stands_in_no_finding_and_in_no_catalog_that_is_printed() {
+    let text = r#"
+[env]
+token = { var = "TOKEN", secret = true }
+port  = { var = "PORT", type = "integer", secret = true }
+
+[topics.raw]
+[topics.orders]
+[dlqs.failed]
+
+[http_clients.crm]
+base_url = "http://crm"
+bearer   = "{{ env.token }}"
+
+[stages.import]
+from = "raw"
+to   = "orders"
+dlq  = "failed"
+
+[[stages.import.steps]]
+http.client = "crm"
+http.path   = "/"
+"#;
+    let checked = check_text(text, &[], "TOKEN=c4n4ry\nPORT=c4n4ry", None);
+    assert!(checked.errors() > 0);
+    assert!(!format!("{:?}{}", checked.findings, rendered(&checked)).contains("c4n4ry"));
+    let checked = check_text(text, &[], "TOKEN=c4n4ry\nPORT=1", None);
+    let catalog = checked.catalog.unwrap();
+    assert!(!format!("{catalog:?}").contains("c4n4ry"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever an editor leaves half-written: findings, never a panic, and a catalog only without errors.
+    #[test]
+    fn no_damage_to_a_file_panics(start in 0usize..3_000, length in 0usize..40, insert in "[\\[\\]{}=\"'.a-z\\\\\n]{0,6}") {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs/ok/language-tour");
+        let mut tree = load_tree(&path).unwrap();
+        let mut bytes = tree.get("pipelines/ingest.toml").unwrap().to_vec();
+        let start = start.min(bytes.len());
+        let end = (start + length).min(bytes.len());
+        bytes.splice(start..end, insert.into_bytes());
+        tree.insert("pipelines/ingest.toml", bytes);
+        let outside = Variables(String::new());
+        let checked = check(&tree, &CheckOptions { environment: None, require_env: false, outside: &outside });
+        prop_assert_eq!(checked.catalog.is_none(), checked.errors() > 0);
+        rendered(&checked);
+    }
 }
