@@ -116,6 +116,9 @@ pub enum Command {
         #[arg(long)]
         sample: bool,
     },
+    /// What the files want of topics against what the broker has
+    #[command(subcommand)]
+    Topics(TopicsCommand),
     /// What the stages do: state, in-flight, lag in records and seconds, failures by code
     #[command(subcommand)]
     Stages(StagesCommand),
@@ -132,6 +135,29 @@ pub enum Command {
         /// Write `biplane.1`, `biplane-check.1`, … here
         #[arg(long, value_name = "DIR")]
         directory: Option<PathBuf>,
+    },
+}
+
+/// `biplane topics …`
+#[derive(Debug, Subcommand)]
+pub enum TopicsCommand {
+    /// Show what would be created, grown and configured; changes nothing
+    Plan {
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Create, grow and configure topics; never deletes or shrinks one
+    Apply {
+        /// Show the changes and their counts, make none
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+        /// How to write the changes
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
 }
 

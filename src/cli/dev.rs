@@ -15,7 +15,7 @@ use super::arguments::GlobalArguments;
 use super::exit::{CliError, CliResult, Exit};
 use super::samples::{self, Sample};
 use super::serving::{Serving, Started};
-use super::{connect, example, live, output, root};
+use super::{connect, example, live, output, root, topics};
 use crate::broker::{ClientSettings, DeliverySink, MockKafka, OutHeaders, Outgoing, Producer, SendError};
 use crate::catalog::Catalog;
 use crate::engine::{EngineSettings, OnError, TaskError, View};
@@ -94,10 +94,12 @@ fn config_root(named: &Path, sample: bool) -> CliResult<PathBuf> {
     Ok(folder)
 }
 
-/// The brokers that are named, or a cluster in memory with every topic of the files.
+/// The brokers that are named, with their topics brought up to the files, or a cluster in memory.
 fn brokers(global: &GlobalArguments, catalog: &Catalog) -> CliResult<(ClientSettings, Option<MockKafka>)> {
     if global.brokers().is_some() {
-        return Ok((connect::client(global)?, None));
+        let client = connect::client(global)?;
+        topics::bring_up(&client, catalog)?;
+        return Ok((client, None));
     }
     let mock = MockKafka::start(1)?;
     let dlqs = catalog.dlqs().values().map(|dlq| &dlq.topic);

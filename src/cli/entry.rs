@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use super::arguments::{Arguments, Command, DlqsCommand, StagesCommand};
+use super::arguments::{Arguments, Command, DlqsCommand, StagesCommand, TopicsCommand};
 use super::dlqs::{self, Which};
 use super::exit::{CliError, CliResult, Exit};
+use super::topics::{self, Consent};
 use super::{check, completions, dev, explain, man, output, run, stages};
 
 /// Runs the command that `arguments` (the program's name first) ask for. Errors are written to
@@ -51,6 +52,10 @@ fn dispatch(arguments: Arguments) -> CliResult {
         Command::Explain { code, format } => explain::run(code.as_deref(), format),
         Command::Run => run::run(global),
         Command::Dev { sample } => dev::run(global, sample),
+        Command::Topics(TopicsCommand::Plan { format }) => topics::plan(global, format),
+        Command::Topics(TopicsCommand::Apply { dry_run, yes, format }) => {
+            topics::apply(global, &Consent { dry_run, yes, format })
+        }
         Command::Stages(StagesCommand::List { format }) => stages::list(global, format),
         Command::Stages(StagesCommand::Show { name, format }) => stages::show(global, &name, format),
         Command::Dlqs(DlqsCommand::List { format }) => dlqs::list(global, format),

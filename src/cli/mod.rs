@@ -23,6 +23,7 @@ mod samples;
 mod scan;
 mod serving;
 mod stages;
+mod topics;
 
 pub use arguments::{Arguments, Command, Format, GlobalArguments};
 pub use entry::main;

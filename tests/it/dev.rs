@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Engine, signal, wait_for, wait_until};
+use crate::support::{ConfigRoot, Engine, signal, wait_for, wait_until};
 
 /// A `dev` process and where it says it listens.
 struct Dev {
@@ -137,4 +137,27 @@ fn what_is_missing_is_said_with_the_right_exit_code() {
     assert!(text.contains("BIPLANE_KAFKA_BROKERS"), "{text}");
     let (exit, text) = code(&["dlqs", "list"], shipped);
     assert_eq!(exit, Some(2), "{text}");
+}
+
+#[test]
+fn with_brokers_away_the_engine_lives_is_not_ready_and_ends_in_time_on_sigterm() {
+    let root = ConfigRoot::example("away.");
+    let mut engine = Engine::launch(&root, "127.0.0.1:1", &[("BIPLANE_LOG_FORMAT", "json")]);
+    wait_until("it says that the brokers are away", Duration::from_secs(30), || {
+        engine.get("/ready").is_some_and(|ready| ready.status == 503 && ready.body.contains("brokers"))
+            && engine.get("/v1/status").is_some_and(|status| status.body.contains("unreachable"))
+    });
+    assert_eq!(engine.get("/live").map(|live| live.status), Some(200));
+    let metrics = engine.get("/metrics").map(|metrics| metrics.body).unwrap_or_default();
+    assert!(metrics.contains("biplane_stage_records_in_total{stage=\"normalize\"} 0"), "{metrics}");
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+
+    let asked = Instant::now();
+    let status = engine.terminate(Duration::from_secs(20));
+    assert!(status.success(), "{status}");
+    assert!(asked.elapsed() < Duration::from_secs(12), "within the stages' drain: {:?}", asked.elapsed());
+    let log = engine.log();
+    let event = log.lines().find(|line| line.contains("listening")).expect("an event");
+    let event: serde_json::Value = serde_json::from_str(event).expect("one JSON object a line");
+    assert_eq!(event["level"], "INFO", "{event}");
 }

@@ -12,3 +12,4 @@ mod example;
 mod harness;
 mod kills;
 mod poison;
+mod topics;

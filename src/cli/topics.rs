@@ -1,0 +1,136 @@
+//! `biplane topics plan|apply`: what the files want of topics against what the broker has.
+//!
+//! `plan` only reads. `apply` shows the plan, asks unless `--yes`, and leaves what is refused to
+//! people. Nothing here deletes or shrinks a topic.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::arguments::{Format, GlobalArguments};
+use super::exit::{CliError, CliResult, Exit};
+use super::{connect, output, root};
+use crate::broker::{Admin, ClientSettings};
+use crate::catalog::Catalog;
+use crate::engine::topics::{self, TopicChange};
+
+/// How long the brokers may take to answer one request.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Shows the differences; they are findings.
+pub(super) fn plan(global: &GlobalArguments, format: Format) -> CliResult {
+    let Some(catalog) = root::load(&global.config, global.environment())? else {
+        return Ok(Exit::Findings);
+    };
+    let admin = Admin::open(&connect::client(global)?)?;
+    let changes = topics::plan(&catalog, &admin, ANSWER)?;
+    show(&changes, format)?;
+    Ok(if changes.is_empty() { Exit::Clean } else { Exit::Findings })
+}
+
+/// How `apply` goes about it.
+pub(super) struct Consent {
+    pub(super) dry_run: bool,
+    pub(super) yes: bool,
+    pub(super) format: Format,
+}
+
+/// Makes the changes; those that are refused are findings.
+pub(super) fn apply(global: &GlobalArguments, consent: &Consent) -> CliResult {
+    let Some(catalog) = root::load(&global.config, global.environment())? else {
+        return Ok(Exit::Findings);
+    };
+    let admin = Admin::open(&connect::client(global)?)?;
+    let changes = topics::plan(&catalog, &admin, ANSWER)?;
+    show(&changes, consent.format)?;
+    let open = changes.iter().filter(|change| !change.is_refused()).count();
+    if open > 0 && !consent.dry_run {
+        if !consent.yes && !agreed(open)? {
+            return Err(CliError::failed("nothing was changed"));
+        }
+        make(&changes, open, &admin)?;
+    }
+    Ok(if open < changes.len() { Exit::Findings } else { Exit::Clean })
+}
+
+/// Brings the topics up to the files without asking, as `dev` does; what is refused is an error.
+pub(super) fn bring_up(client: &ClientSettings, catalog: &Catalog) -> CliResult<()> {
+    let admin = Admin::open(client)?;
+    let changes = topics::plan(catalog, &admin, ANSWER)?;
+    if let Some(refused) = changes.iter().find(|change| change.is_refused()) {
+        return Err(CliError::failed(refused.to_string()));
+    }
+    make(&changes, changes.len(), &admin)
+}
+
+fn make(changes: &[TopicChange], open: usize, admin: &Admin) -> CliResult<()> {
+    let progress = output::progress(open, "changing topics");
+    let plain = progress.is_hidden();
+    let end = topics::apply(changes, admin, ANSWER, |change| {
+        progress.inc(1);
+        if plain {
+            output::note(&format!("done: {change}"));
+        }
+    });
+    progress.finish_and_clear();
+    Ok(end?)
+}
+
+fn agreed(open: usize) -> CliResult<bool> {
+    if !io::stdin().is_terminal() {
+        return Err(CliError::usage("nobody to ask: say --yes to make the changes, --dry-run to see them"));
+    }
+    write!(anstream::stderr(), "make {open} change{}? [y/N] ", if open == 1 { "" } else { "s" })?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+fn show(changes: &[TopicChange], format: Format) -> CliResult<()> {
+    let counts = Counts::of(changes);
+    match format {
+        Format::Json => output::json(&json!({
+            "changes": changes,
+            "counts": {
+                "create": counts.create,
+                "grow": counts.grow,
+                "configure": counts.configure,
+                "refused": counts.refused,
+            },
+        })),
+        Format::Text if changes.is_empty() => output::line("the topics are as the files want them"),
+        Format::Text => {
+            for change in changes {
+                output::line(&change.to_string())?;
+            }
+            output::line(&format!(
+                "{} to create, {} to grow, {} settings to change, {} refused",
+                counts.create, counts.grow, counts.configure, counts.refused
+            ))
+        }
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    create: usize,
+    grow: usize,
+    configure: usize,
+    refused: usize,
+}
+
+impl Counts {
+    fn of(changes: &[TopicChange]) -> Self {
+        let mut counts = Self::default();
+        for change in changes {
+            *match change {
+                TopicChange::Create { .. } => &mut counts.create,
+                TopicChange::Grow { .. } => &mut counts.grow,
+                TopicChange::Configure { .. } => &mut counts.configure,
+                TopicChange::Refused { .. } => &mut counts.refused,
+            } += 1;
+        }
+        counts
+    }
+}

@@ -1,0 +1,58 @@
+//! `biplane topics plan|apply` on a real Kafka.
+
+use std::process::Output;
+
+use crate::support::{Cluster, ConfigRoot, Engine, brokers, unique};
+
+fn config(name: &str, partitions: u32, retention: &str) -> String {
+    format!(
+        "[topics.t]\ntopic = \"{name}\"\npartitions = {partitions}\nretention = \"{retention}\"\n\
+         [stages.s]\nfrom = \"t\"\nretry = \"built-in\"\ndlq = \"d\"\n\
+         [[stages.s.steps]]\nfilter = \"value.ok\"\n\
+         [dlqs.d]\ntopic = \"{name}.dlq\"\n"
+    )
+}
+
+fn topics(root: &ConfigRoot, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
+    let all = [&["topics"], arguments, &["--format", "json"]].concat();
+    let output: Output = Engine::command(root.path(), &all, &[("BIPLANE_KAFKA_BROKERS", &brokers())]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let json = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{errors}"));
+    (output.status.code(), json)
+}
+
+#[test]
+fn a_plan_shows_what_apply_does_and_then_there_is_nothing_left() {
+    let name = unique("topics");
+    let root = ConfigRoot::new(&[("pipelines/a.toml", &config(&name, 2, "1d"))]);
+    let (code, plan) = topics(&root, &["plan"]);
+    assert_eq!((code, &plan["counts"]["create"]), (Some(1), &2.into()), "{plan}");
+    let (code, dry) = topics(&root, &["apply", "--dry-run"]);
+    assert_eq!((code, &dry), (Some(0), &plan), "a dry run makes nothing and shows the same");
+    assert_eq!(topics(&root, &["plan"]).1, plan);
+
+    assert_eq!(topics(&root, &["apply", "--yes"]).0, Some(0));
+    assert_eq!(topics(&root, &["plan"]).0, Some(0), "nothing is left");
+
+    root.write("pipelines/a.toml", &config(&name, 3, "2d"));
+    let (_, plan) = topics(&root, &["apply", "--yes"]);
+    assert_eq!((&plan["counts"]["grow"], &plan["counts"]["configure"]), (&1.into(), &1.into()), "{plan}");
+    let (code, left) = topics(&root, &["plan"]);
+    assert_eq!(code, Some(0), "{left}");
+
+    root.write("pipelines/a.toml", &config(&name, 1, "2d"));
+    let (code, plan) = topics(&root, &["apply", "--yes"]);
+    assert_eq!((code, &plan["counts"]["refused"]), (Some(1), &1.into()), "a topic never shrinks: {plan}");
+    assert_eq!(Cluster::shared().count(&name), 0);
+}
+
+#[test]
+fn nothing_is_changed_where_nobody_can_be_asked() {
+    let name = unique("asked");
+    let root = ConfigRoot::new(&[("pipelines/a.toml", &config(&name, 1, "1d"))]);
+    let output = Engine::command(root.path(), &["topics", "apply"], &[("BIPLANE_KAFKA_BROKERS", &brokers())]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--yes"));
+    assert_eq!(topics(&root, &["plan"]).1["counts"]["create"], 2);
+}
