@@ -119,3 +119,82 @@ impl ItemScope<'_> {
         names
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::expr::Expression;
+    use crate::record::{HeaderSource, JsonCodec, RawRecord};
+
+    struct Headers(&'static [(&'static str, Option<&'static [u8]>)]);
+
+    impl HeaderSource for Headers {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn get(&self, index: usize) -> (&str, Option<&[u8]>) {
+            self.0[index]
+        }
+    }
+
+    static HEADERS: Headers = Headers(&[
+        ("a", Some(b"1")),
+        ("a", Some(b"2")),
+        ("null", None),
+        ("bytes", Some(b"\xff")),
+        ("gone", Some(b"x")),
+    ]);
+
+    fn item() -> Item<'static> {
+        let raw = RawRecord {
+            topic: "orders",
+            partition: 3,
+            offset: 9,
+            timestamp: Some(1_767_225_600_123),
+            key: Some(b"\xff\xfe"),
+            value: Some(b"{\"a\": 1}"),
+            headers: &HEADERS,
+        };
+        let mut item = Item::new(raw, &JsonCodec, 1);
+        item.change_header(HeaderChange::Set("new".into(), Some(b"n".to_vec())));
+        item.change_header(HeaderChange::Remove("gone".into()));
+        item
+    }
+
+    fn eval(source: &str) -> Result<Json, String> {
+        let expression = Expression::compile(source, RootSet::RECORD).unwrap();
+        let mut item = item();
+        decode_for(&mut item, expression.reads()).unwrap();
+        let env = json!({"e": 1});
+        let scope = ItemScope::new(&item, &env);
+        expression.eval(&scope).map(|value| value.into_owned()).map_err(|failure| failure.code.into_owned())
+    }
+
+    #[test]
+    fn each_root_is_what_the_documentation_says() {
+        for (source, expected) in [
+            ("value.a", json!(1)),
+            ("topic ~ '/' ~ partition ~ '/' ~ offset", json!("orders/3/9")),
+            ("timestamp", json!("2026-01-01T00:00:00.123Z")),
+            ("env.e", json!(1)),
+            ("headers.a", json!("2")),
+            ("headers.null", json!(null)),
+            ("headers.new", json!("n")),
+            ("headers.gone is defined", json!(false)),
+        ] {
+            assert_eq!(eval(source), Ok(expected), "{source}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_fail_only_what_touches_them() {
+        assert_eq!(eval("key"), Err("key-not-text".to_owned()));
+        assert_eq!(eval("key | default('x')"), Err("key-not-text".to_owned()));
+        assert_eq!(eval("headers.bytes"), Err("header-not-text".to_owned()));
+        assert_eq!(eval("headers.bytes is defined"), Err("header-not-text".to_owned()));
+        assert_eq!(eval("headers.a == '2'"), Ok(json!(true)));
+    }
+}
