@@ -12,4 +12,5 @@ mod example;
 mod harness;
 mod kills;
 mod poison;
+mod stages;
 mod topics;
