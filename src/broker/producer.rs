@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, OnceLock, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, BaseRecord, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
 use super::context::ClientLog;
 use super::error::{BrokerError, SendError};
@@ -327,12 +327,14 @@ impl Lane {
         key: LaneKey,
         shared: &Arc<Shared>,
     ) -> Result<Arc<Self>, BrokerError> {
-        let context = Context { log: ClientLog::new("producer"), shared: Arc::clone(shared) };
+        let context =
+            Context { log: ClientLog::new("producer"), shared: Arc::clone(shared), client: OnceLock::new() };
         let client: BaseProducer<Context> = options
             .config(settings, key)
             .create_with_context(context)
             .map_err(|error| BrokerError::from_client("open a producer", &error))?;
         let client = Arc::new(client);
+        let _ = client.context().client.set(Arc::downgrade(&client));
         let stop = Arc::new(AtomicBool::new(false));
         let (done, ended) = mpsc::sync_channel(1);
         let (polled, told) = (Arc::clone(&client), Arc::clone(&stop));
@@ -445,6 +447,17 @@ fn unpack(opaque: usize) -> (SinkId, u64) {
 struct Context {
     log: ClientLog,
     shared: Arc<Shared>,
+    client: OnceLock<Weak<BaseProducer<Self>>>,
+}
+
+impl Context {
+    /// The answer to a send can come before the report of the fatal error that caused it.
+    fn look_for_fatal(&self) {
+        let client = self.client.get().and_then(Weak::upgrade);
+        if let Some((_, reason)) = client.and_then(|client| client.client().fatal_error()) {
+            let _ = self.shared.fatal.set(reason);
+        }
+    }
 }
 
 impl ClientContext for Context {
@@ -466,7 +479,12 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         let result = match result {
             Ok(_) => Ok(()),
-            Err((error, _)) => Err(self.shared.explain(error)),
+            Err((error, _)) => {
+                if self.shared.fatal.get().is_none() {
+                    self.look_for_fatal();
+                }
+                Err(self.shared.explain(error))
+            }
         };
         self.shared.delivered(opaque, result);
     }

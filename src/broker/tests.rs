@@ -276,3 +276,20 @@ fn routes_of_other_compression_are_lanes_that_answer_alike() {
     }
     assert!(producer.close(PATIENCE));
 }
+
+#[test]
+fn a_producer_beyond_repair_says_so_and_answers_what_was_under_way() {
+    let kafka = MockKafka::start(1).expect("started");
+    kafka.create_topic("t", 1).expect("created");
+    let producer = Producer::open(&kafka.settings("test"), ProducerOptions::default()).expect("opened");
+    send_all(&producer, "t", 3);
+    kafka.fail_next(MockRequest::Produce, MockError::OutOfOrderSequence, 1).expect("injected");
+    let (id, answers) = sink(&producer);
+    producer.send(out("t", b"x"), id, 1).expect("there is room");
+    let (token, end) = answers.recv_timeout(PATIENCE).expect("answered");
+    assert!(token == 1 && matches!(end, Err(SendError::Fatal(_))), "{end:?}");
+    assert!(producer.fatal().is_some());
+    let refused = producer.send(out("t", b"x"), id, 2).expect_err("beyond repair").0;
+    assert!(matches!(refused, SendError::Fatal(_)), "{refused:?}");
+    assert!(producer.close(PATIENCE), "nothing is left under way");
+}
