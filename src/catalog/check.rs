@@ -14,13 +14,13 @@ use super::environment::{Environment, Sources};
 use super::stages::{self, WrittenStage};
 use super::{Catalog, Dlq, Outside, Topic, Tree, graph, http_clients, retries, steps, topics};
 use crate::base::{ByteSize, RetryPolicy};
-use crate::diag::{Diagnostic, Diagnostics, Severity, SourceMap, Span, codes, nearest};
+use crate::diag::{Diagnostic, Diagnostics, FileId, Severity, SourceMap, Span, codes, nearest};
 use crate::expr::RootSet;
 use crate::spec::{
     Definition, DlqSpec, HttpClientSpec, ReadContext, RetrySpec, Sections, Spanned, StageSpec, Table,
     TableReader, TopicSpec, parse,
 };
-use crate::steps::{HttpClient, PlanContext, Schemas, Tables};
+use crate::steps::{ConfigFiles, HttpClient, PlanContext, Schemas, Tables};
 
 /// How a config root is checked.
 pub struct CheckOptions<'a> {
@@ -79,7 +79,8 @@ pub fn check(tree: &Tree, options: &CheckOptions<'_>) -> Checked {
         },
         &diagnostics,
     );
-    let catalog = resolve(tree, &sections, &environment, parsed.whole, &diagnostics);
+    let shown = Shown { tree, files: add_schemas(tree, &mut sources) };
+    let catalog = resolve(&shown, &sections, &environment, parsed.whole, &diagnostics);
     let definitions = definitions(&sections);
     let (files, errors) = (parsed.files.len(), diagnostics.errors());
     let catalog = catalog.filter(|_| errors == 0);
@@ -104,6 +105,32 @@ fn drop_cascades(findings: &mut Vec<Diagnostic>) {
         });
         syntax(finding) || !(mangled || missing.contains(&finding.code))
     });
+}
+
+/// The files of a root, of which findings may point into the schemas.
+struct Shown<'a> {
+    tree: &'a Tree,
+    files: HashMap<String, FileId>,
+}
+
+impl ConfigFiles for Shown<'_> {
+    fn file(&self, path: &str) -> Option<&[u8]> {
+        self.tree.file(path)
+    }
+
+    fn under(&self, folder: &str) -> Vec<&str> {
+        self.tree.under(folder)
+    }
+
+    fn source(&self, path: &str) -> Option<FileId> {
+        self.files.get(path).copied()
+    }
+}
+
+fn add_schemas(tree: &Tree, sources: &mut SourceMap) -> HashMap<String, FileId> {
+    let schemas = tree.iter().filter(|(path, _)| path.starts_with("schemas/"));
+    let texts = schemas.filter_map(|(path, bytes)| Some((path, std::str::from_utf8(bytes).ok()?)));
+    texts.map(|(path, text)| (path.to_string(), sources.add(Arc::clone(path), text))).collect()
 }
 
 struct Parsed {
@@ -168,14 +195,14 @@ pub(super) struct Scene<'a> {
     retries: IndexMap<String, Option<Arc<RetryPolicy>>>,
     http_clients: IndexMap<String, Option<Arc<HttpClient>>>,
     env_names: Vec<String>,
-    tree: &'a Tree,
+    files: &'a Shown<'a>,
     schemas: &'a Schemas,
     tables: &'a Tables,
     whole: bool,
 }
 
 fn resolve(
-    tree: &Tree,
+    shown: &Shown<'_>,
     sections: &Sections<'_>,
     environment: &Environment,
     whole: bool,
@@ -194,7 +221,7 @@ fn resolve(
         retries: IndexMap::new(),
         http_clients: IndexMap::new(),
         env_names: sections.env.keys().map(|name| (*name).to_owned()).collect(),
-        tree,
+        files: shown,
         schemas: &schemas,
         tables: &tables,
         whole,
@@ -211,7 +238,7 @@ fn resolve(
     }
     let stages = resolved.into_iter().collect::<Option<Vec<_>>>()?;
     Some(Catalog {
-        digest: digest(tree, environment),
+        digest: digest(shown.tree, environment),
         stages: stages.into_iter().map(|stage| (Arc::clone(&stage.name), Arc::new(stage))).collect(),
         topics: scene.topics,
         dlqs: scene.dlqs,
@@ -243,7 +270,7 @@ fn resolve_topics(scene: &mut Scene<'_>) {
         let spec = TopicSpec::read(scene.reader("topics", what.clone(), definition));
         let topic = topics::resolve(name, &what, &spec, scene.read.diagnostics);
         if let Some(schema) = &spec.schema
-            && scene.schemas.find(scene.tree, schema, false, scene.read.diagnostics).is_some()
+            && scene.schemas.find(scene.files, schema, false, scene.read.diagnostics).is_some()
         {
             scene.topic_schemas.insert((*name).to_owned(), (schema.value.clone(), schema.span));
         }
@@ -393,7 +420,7 @@ impl<'a> Scene<'a> {
             roots: RootSet::RECORD,
             env: &self.env_names,
             earlier,
-            files: self.tree,
+            files: self.files,
             schemas: self.schemas,
             tables: self.tables,
             retry: &|name| self.retry(name, "a step"),

@@ -5,7 +5,7 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let limit = (name.chars().count() / 3).max(1);
     candidates
         .into_iter()
-        .filter(|candidate| *candidate != name)
+        .filter(|candidate| *candidate != name && candidate.len().abs_diff(name.len()) <= limit * 4)
         .filter_map(|candidate| {
             let distance = strsim::damerau_levenshtein(&folded(name), &folded(candidate));
             (distance <= limit).then_some((distance, candidate))

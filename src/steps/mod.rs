@@ -7,6 +7,7 @@ mod explode;
 mod fail;
 mod filter;
 mod http;
+mod locate;
 mod log;
 mod lookup;
 mod map;

@@ -11,7 +11,7 @@ use super::lookup::{self, Tables};
 use super::validate::{self, Schemas};
 use super::{StepBody, StepPlan, drop, explode, fail, filter, log, map, rename, set};
 use crate::base::RetryPolicy;
-use crate::diag::{Diagnostic, Diagnostics, codes, nearest, words};
+use crate::diag::{Diagnostic, Diagnostics, FileId, codes, nearest, words};
 use crate::expr::{CompileError, Expression, Mistake, Root, RootSet, Template, TemplateTree};
 use crate::spec::{Node, NodeValue, Spanned, TableReader};
 
@@ -53,6 +53,11 @@ pub trait ConfigFiles {
 
     /// The paths of all files below `folder`, relative to it.
     fn under(&self, folder: &str) -> Vec<&str>;
+
+    /// How findings point into the file at `path`, where they can.
+    fn source(&self, _path: &str) -> Option<FileId> {
+        None
+    }
 }
 
 impl ConfigFiles for BTreeMap<String, Vec<u8>> {

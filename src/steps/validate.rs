@@ -6,15 +6,17 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use jsonschema::{PatternOptions, Retrieve, Uri, Validator};
 use serde_json::Value as Json;
 
+use super::locate::{locate, offset};
 use super::plan::ConfigFiles;
 use super::{Flow, OpenError, PlanContext, Ports, ReadyStep, Runnable, StepBody, StepContext};
 use crate::base::Failure;
-use crate::diag::{Diagnostic, Diagnostics, codes, nearest};
+use crate::diag::{Diagnostic, Diagnostics, Span, codes, nearest};
 use crate::expr::{Root, RootSet};
 use crate::record::Item;
 use crate::spec::{NodeValue, Spanned, TableReader};
@@ -93,9 +95,9 @@ pub enum SchemaError {
     /// The file does not exist.
     #[error("there is no file schemas/{0}")]
     Missing(String),
-    /// The file is no JSON Schema.
+    /// The file is no JSON Schema: why, and which bytes of it.
     #[error("{0}")]
-    Invalid(String),
+    Invalid(String, Range<usize>),
 }
 
 impl Schemas {
@@ -138,9 +140,13 @@ impl Schemas {
                     .at(name.span, format!("no file {FOLDER}/{}", name.value))
                     .maybe_help(near)
             }
-            SchemaError::Invalid(why) => {
-                Diagnostic::new(&codes::SCHEMA_INVALID, format!("{FOLDER}/{} is no JSON Schema", name.value))
-                    .at(name.span, why)
+            SchemaError::Invalid(why, place) => {
+                let path = format!("{FOLDER}/{}", name.value);
+                let finding = Diagnostic::new(&codes::SCHEMA_INVALID, format!("{path} is no JSON Schema"));
+                match files.source(&path) {
+                    Some(file) => finding.at(Span::new(file, place), why).also(name.span, "used here"),
+                    None => finding.at(name.span, why),
+                }
             }
         });
         None
@@ -149,8 +155,11 @@ impl Schemas {
     fn compile(&self, files: &dyn ConfigFiles, file: &str, formats: bool) -> Result<Schema, SchemaError> {
         let bytes =
             files.file(&format!("{FOLDER}/{file}")).ok_or_else(|| SchemaError::Missing(file.to_owned()))?;
-        let document: Json = serde_json::from_slice(bytes)
-            .map_err(|error| SchemaError::Invalid(format!("not JSON: {error}")))?;
+        let text = std::str::from_utf8(bytes).unwrap_or_default();
+        let document: Json = serde_json::from_slice(bytes).map_err(|error| {
+            let at = offset(text, error.line(), error.column());
+            SchemaError::Invalid(format!("not JSON: {error}"), at..at + 1)
+        })?;
         let documents = Arc::clone(self.documents.get_or_init(|| Arc::new(Documents::new(files))));
         let validator = jsonschema::options()
             .with_base_uri(format!("{BASE}{file}"))
@@ -158,7 +167,10 @@ impl Schemas {
             .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(BACKTRACKS))
             .should_validate_formats(formats)
             .build(&document)
-            .map_err(|error| SchemaError::Invalid(invalid(&error)))?;
+            .map_err(|error| {
+                let place = locate(text, error.instance_path().as_str()).unwrap_or_default();
+                SchemaError::Invalid(invalid(&error), place)
+            })?;
         Ok(Schema { file: Arc::from(file), validator })
     }
 }
