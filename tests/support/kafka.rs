@@ -248,7 +248,10 @@ impl Cluster {
         for partition in self.ends(&consumer, topic).keys() {
             asked.add_partition(topic, *partition);
         }
-        let found = consumer.committed_offsets(asked, TIMEOUT).expect("committed offsets");
+        // A coordinator that has just come back may refuse for a while.
+        let found = super::wait_for("committed offsets", TIMEOUT, || {
+            consumer.committed_offsets(asked.clone(), TIMEOUT).ok()
+        });
         found
             .elements()
             .iter()
