@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{Cluster, ConfigRoot, Engine, Message, PrivateKafka, unique, wait_until};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(120);
 const KEYS: usize = 50;
 
 const PIPELINE: &str = r#"
