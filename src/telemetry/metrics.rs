@@ -397,4 +397,24 @@ mod tests {
         assert!(text.contains("biplane_build_info{version="), "{text}");
         assert!(text.ends_with("# EOF\n"));
     }
+
+    #[test]
+    fn every_metric_has_its_line_in_the_documentation() {
+        let telemetry = Telemetry::new();
+        let stage = telemetry.stage("s");
+        stage.set_state("running");
+        stage.set_lag("t", 0, 1, 1.0);
+        [StageMetrics::dropped, StageMetrics::retried, StageMetrics::dead_lettered]
+            .iter()
+            .for_each(|count| count(&stage, "code", 1));
+        let page = include_str!("../../docs/operating.md");
+        let text = telemetry.render();
+        let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
+        assert!(names.len() > 20, "{text}");
+        for name in names.iter().filter_map(|line| line.split(' ').next()) {
+            let written =
+                page.contains(&format!("| `{name}` |")) || page.contains(&format!("| `{name}_total` |"));
+            assert!(written, "{name} is not in docs/operating.md");
+        }
+    }
 }
