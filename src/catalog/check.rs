@@ -4,23 +4,23 @@
 //! defined is not reported as missing. Pure: the files are in memory, the process is behind [`Outside`].
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use sha2::{Digest as _, Sha256};
 
 use super::environment::{Environment, Sources};
+use super::scene::{Scene, Shown};
 use super::stages::{self, WrittenStage};
-use super::{Catalog, Dlq, Outside, Topic, Tree, graph, http_clients, retries, steps, topics};
-use crate::base::{ByteSize, RetryPolicy};
-use crate::diag::{Diagnostic, Diagnostics, FileId, Severity, SourceMap, Span, codes, nearest};
-use crate::expr::RootSet;
+use super::{Catalog, Outside, Topic, Tree, graph, http_clients, retries, steps, topics};
+use crate::base::ByteSize;
+use crate::diag::{Diagnostic, Diagnostics, FileId, Severity, SourceMap, Span, codes};
 use crate::spec::{
-    Definition, DlqSpec, HttpClientSpec, ReadContext, RetrySpec, Sections, Spanned, StageSpec, Table,
-    TableReader, TopicSpec, parse,
+    Definition, DlqSpec, HttpClientSpec, ReadContext, RetrySpec, Sections, StageSpec, Table, TableReader,
+    TopicSpec, parse,
 };
-use crate::steps::{ConfigFiles, HttpClient, PlanContext, Schemas, Tables};
+use crate::steps::{Schemas, Tables};
 
 /// How a config root is checked.
 pub struct CheckOptions<'a> {
@@ -107,26 +107,6 @@ fn drop_cascades(findings: &mut Vec<Diagnostic>) {
     });
 }
 
-/// The files of a root, of which findings may point into the schemas.
-struct Shown<'a> {
-    tree: &'a Tree,
-    files: HashMap<String, FileId>,
-}
-
-impl ConfigFiles for Shown<'_> {
-    fn file(&self, path: &str) -> Option<&[u8]> {
-        self.tree.file(path)
-    }
-
-    fn under(&self, folder: &str) -> Vec<&str> {
-        self.tree.under(folder)
-    }
-
-    fn source(&self, path: &str) -> Option<FileId> {
-        self.files.get(path).copied()
-    }
-}
-
 fn add_schemas(tree: &Tree, sources: &mut SourceMap) -> HashMap<String, FileId> {
     let schemas = tree.iter().filter(|(path, _)| path.starts_with("schemas/"));
     let texts = schemas.filter_map(|(path, bytes)| Some((path, std::str::from_utf8(bytes).ok()?)));
@@ -179,26 +159,6 @@ fn definitions(sections: &Sections<'_>) -> usize {
     let Sections { env, topics, dlqs, retries, http_clients, stages, step_groups, .. } = sections;
     let named = [topics, dlqs, retries, http_clients, stages, step_groups];
     env.len() + named.iter().map(|section| section.len()).sum::<usize>()
-}
-
-/// All that definitions are resolved against.
-pub(super) struct Scene<'a> {
-    pub(super) read: ReadContext<'a>,
-    pub(super) sections: &'a Sections<'a>,
-    pub(super) environment: &'a Environment,
-    pub(super) topics: IndexMap<Arc<str>, Arc<Topic>>,
-    /// The schema of each topic that names one, and where.
-    pub(super) topic_schemas: HashMap<String, (String, Span)>,
-    pub(super) dlqs: IndexMap<Arc<str>, Arc<Dlq>>,
-    /// What is named somewhere, by section.
-    pub(super) used: RefCell<HashSet<(&'static str, String)>>,
-    retries: IndexMap<String, Option<Arc<RetryPolicy>>>,
-    http_clients: IndexMap<String, Option<Arc<HttpClient>>>,
-    env_names: Vec<String>,
-    files: &'a Shown<'a>,
-    schemas: &'a Schemas,
-    tables: &'a Tables,
-    whole: bool,
 }
 
 fn resolve(
@@ -393,107 +353,4 @@ fn digest(tree: &Tree, environment: &Environment) -> String {
         add(value.to_string().as_bytes());
     }
     hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
-}
-
-impl<'a> Scene<'a> {
-    /// Adds a finding.
-    pub(super) fn report(&self, finding: Diagnostic) {
-        self.read.diagnostics.push(finding);
-    }
-
-    /// Adds a finding about something undefined, unless a broken file may define it.
-    pub(super) fn undefined(&self, finding: Diagnostic) {
-        if self.whole {
-            self.report(finding);
-        }
-    }
-
-    fn reader(&self, section: &str, what: String, definition: &Definition<'a>) -> TableReader<'a> {
-        let defaults = self.sections.defaults.get(section).map(|defaults| defaults.table);
-        TableReader::new(definition.table, what, self.read).with_defaults(defaults)
-    }
-
-    /// Runs `plan` with what steps and outputs are compiled against, behind the steps `earlier`.
-    pub(super) fn planning<T>(&self, earlier: &[Arc<str>], plan: impl FnOnce(&PlanContext<'_>) -> T) -> T {
-        plan(&PlanContext {
-            diagnostics: self.read.diagnostics,
-            roots: RootSet::RECORD,
-            env: &self.env_names,
-            earlier,
-            files: self.files,
-            schemas: self.schemas,
-            tables: self.tables,
-            retry: &|name| self.retry(name, "a step"),
-            http_client: &|name| self.http_client(name),
-        })
-    }
-
-    /// The topic of that name; `who` reads or writes it.
-    pub(super) fn topic(&self, name: &Spanned<String>, who: &str) -> Option<Arc<Topic>> {
-        self.used.borrow_mut().insert(("topics", name.value.clone()));
-        if let Some(topic) = self.topics.get(name.value.as_str()) {
-            return Some(Arc::clone(topic));
-        }
-        // A name whose table is broken is defined all the same.
-        let dotted =
-            name.value.split('.').next().is_some_and(|first| self.sections.topics.contains_key(first));
-        if !dotted {
-            let near = nearest(&name.value, self.topics.keys().map(|name| &**name));
-            self.undefined(
-                Diagnostic::new(&codes::TOPIC_UNDEFINED, format!("{who} undefined topic `{}`", name.value))
-                    .at(name.span, "no such topic")
-                    .help(match near {
-                        Some(near) => format!("a topic with a similar name exists: `{near}`"),
-                        None => format!("define it: [topics.\"{}\"]", name.value),
-                    }),
-            );
-        }
-        None
-    }
-
-    /// The retry policy of that name.
-    pub(super) fn retry(&self, name: &Spanned<String>, what: &str) -> Option<Arc<RetryPolicy>> {
-        self.used.borrow_mut().insert(("retries", name.value.clone()));
-        match self.retries.get(&name.value) {
-            Some(policy) => policy.clone(),
-            None if name.value == retries::BUILT_IN => Some(self.built_in()),
-            None => {
-                let known = self.retries.keys().map(String::as_str).chain([retries::BUILT_IN]);
-                let near = nearest(&name.value, known);
-                self.undefined(
-                    Diagnostic::new(
-                        &codes::RETRY_UNDEFINED,
-                        format!("{what} names undefined retry policy `{}`", name.value),
-                    )
-                    .at(name.span, "no such retry policy")
-                    .maybe_help(
-                        near.map(|near| format!("a retry policy with a similar name exists: `{near}`")),
-                    ),
-                );
-                None
-            }
-        }
-    }
-
-    /// The policy that is always there.
-    pub(super) fn built_in(&self) -> Arc<RetryPolicy> {
-        Arc::new(retries::built_in())
-    }
-
-    fn http_client(&self, name: &Spanned<String>) -> Option<Arc<HttpClient>> {
-        self.used.borrow_mut().insert(("http_clients", name.value.clone()));
-        if let Some(client) = self.http_clients.get(&name.value) {
-            return client.clone();
-        }
-        let near = nearest(&name.value, self.http_clients.keys().map(String::as_str));
-        self.undefined(
-            Diagnostic::new(
-                &codes::HTTP_CLIENT_UNDEFINED,
-                format!("there is no HTTP client `{}`", name.value),
-            )
-            .at(name.span, "no such HTTP client")
-            .maybe_help(near.map(|near| format!("an HTTP client with a similar name exists: `{near}`"))),
-        );
-        None
-    }
 }

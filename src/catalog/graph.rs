@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::check::Scene;
+use super::scene::Scene;
 use super::stages::WrittenStage;
 use super::steps::schema_behind;
 use crate::diag::{Diagnostic, Span, codes, words};

@@ -9,6 +9,7 @@ mod graph;
 mod http_clients;
 mod model;
 mod retries;
+mod scene;
 mod stages;
 mod steps;
 mod topics;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::check::Scene;
+use super::scene::Scene;
 use super::steps::{self, WrittenStep};
 use super::{Bound, Guarantee, OnLost, Order, Output, Stage, Start, Tombstones, Topic, Unmatched};
 use crate::base::{ByteSize, Exhausted, RetryPolicy, format_duration};

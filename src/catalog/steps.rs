@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::check::Scene;
 use super::http_clients::SENSITIVE;
+use super::scene::Scene;
 use crate::diag::{Diagnostic, Span, codes, nearest};
 use crate::spec::{Definition, Entry, STAGE_KEYS, Table, TableReader, read_steps};
 use crate::steps::{COMMON_KEYS, KINDS, StepPlan};
