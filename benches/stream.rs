@@ -119,6 +119,7 @@ fn measure(brokers: &str, records: u64, output: &str, start: impl FnOnce(&str) -
         if count >= records {
             break;
         }
+        assert!(matches!(child.try_wait(), Ok(None)), "the measured process ended early");
         assert!(Instant::now() < limit, "only {count} of {records} records came out");
         std::thread::park_timeout(Duration::from_millis(10));
     }
@@ -309,9 +310,6 @@ external = true
 
 [topics."{output}"]
 external = true
-
-[topics."{output}.dlq"]
-partitions = 1
 
 [dlqs.bench]
 topic = "{output}.dlq"
