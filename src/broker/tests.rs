@@ -158,7 +158,7 @@ fn a_lost_offset_is_an_error_and_only_its_partition_starts_where_the_owner_says(
 
     let error = until(&consumer, |polled| match polled {
         Polled::Error(error) => Some(error),
-        Polled::Record(record) => panic!("a silent jump to {record:?}"),
+        Polled::Record(record) => panic!("a silent jump to {}[{}]", record.raw().topic, record.offset()),
         Polled::Rebalance(_) | Polled::Nothing => None,
     });
     assert!(matches!(error, ConsumeError::OffsetOutOfRange(_)), "{error:?}");

@@ -13,6 +13,8 @@ use crate::broker::{ConsumeError, Rebalance, StartAt, TopicPartition};
 use crate::catalog::OnLost;
 
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// How often a record that is awaited after a rewind is sought again before it is taken for gone.
+const MAX_SOUGHT: u8 = 3;
 
 impl Runner {
     pub(super) fn rebalance(&mut self, rebalance: Rebalance) {
@@ -144,11 +146,13 @@ impl Runner {
         let Some(partition) = self.partitions.get(slot) else { return };
         let beyond = partition.beyond(self.in_flight.attempts(slot));
         let Some(position) = partition.position() else { return };
+        let unfinished = partition.tracker.as_ref().is_some_and(|tracker| tracker.span() > 0);
         let repeated = self.clear(slot);
         self.shared.repeated(repeated);
         let Some(partition) = self.partitions.get_mut(slot) else { return };
         partition.beyond = beyond;
         partition.tracker = Some(OffsetTracker::new(position));
+        partition.awaited = unfinished.then_some((position, 0));
         partition.held_until = hold.or(partition.held_until);
         if partition.suspended {
             return;
@@ -160,6 +164,27 @@ impl Runner {
             self.shared.trouble(&format!("{name}: {error}"));
             self.restart_assignment();
         }
+    }
+
+    /// Whether a record read after a rewind is where the rewind went. A later one that was fetched
+    /// before it must not pass for it, or what lies between would never be read: the record that is
+    /// awaited is sought again, and only taken for gone when it still does not come.
+    pub(super) fn is_expected(&mut self, slot: u32, offset: i64) -> bool {
+        let Some(partition) = self.partitions.get_mut(slot) else { return false };
+        let Some((awaited, sought)) = partition.awaited else { return true };
+        if offset < awaited {
+            return false;
+        }
+        if offset == awaited || sought == MAX_SOUGHT {
+            partition.awaited = None;
+            return true;
+        }
+        partition.awaited = Some((awaited, sought + 1));
+        let name = partition.name.clone();
+        if self.consumer.seek(&name, awaited).is_err() {
+            self.restart_assignment();
+        }
+        false
     }
 
     /// Abandons all partitions and asks for them anew, from their commits.

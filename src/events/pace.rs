@@ -114,12 +114,16 @@ impl Runner {
     /// A failed commit loses nothing: what it said is said again with the next one.
     fn commit_failed(&mut self, error: &BrokerError) {
         self.shared.trouble(&error.to_string());
+        self.mark_dirty();
+        self.next_commit = self.now + self.program.stage.commit_interval;
+    }
+
+    fn mark_dirty(&mut self) {
         for slot in self.partitions.slots() {
             if let Some(partition) = self.partitions.get_mut(slot) {
                 partition.dirty = true;
             }
         }
-        self.next_commit = self.now + self.program.stage.commit_interval;
     }
 
     /// Sends a commit unless one is under way; there is never more than one.
@@ -139,8 +143,12 @@ impl Runner {
         }
     }
 
-    /// Commits what is finished and waits for the answer.
+    /// Commits what is finished and waits for the answer. What a commit under way says is said again,
+    /// since its answer may never be seen.
     pub(super) fn commit_now(&mut self) {
+        if self.commit_sent.take().is_some() {
+            self.mark_dirty();
+        }
         let commits = self.commits();
         if commits.is_empty() {
             return;

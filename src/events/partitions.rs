@@ -42,6 +42,8 @@ pub(super) struct Partition {
     pub(super) span_full: bool,
     /// Not to be read before that moment, after a send failed.
     pub(super) held_until: Option<Instant>,
+    /// The unfinished record that must come first after a rewind, and how often it was sought again.
+    pub(super) awaited: Option<(i64, u8)>,
     /// Whether the consumer was told to pause it.
     pub(super) paused: bool,
     /// The timestamp of the newest record started.
@@ -60,6 +62,7 @@ impl Partition {
             suspended: false,
             span_full: false,
             held_until: None,
+            awaited: None,
             paused: false,
             last_timestamp: None,
         }

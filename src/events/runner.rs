@@ -209,9 +209,10 @@ impl Runner {
     fn accept(&mut self, raw: RawRecord<'_>) {
         let Some(slot) = self.partitions.find(raw.topic, raw.partition) else { return };
         let Some(partition) = self.partitions.get_mut(slot) else { return };
-        if partition.suspended {
+        if partition.suspended || partition.awaited.is_some() && !self.is_expected(slot, raw.offset) {
             return;
         }
+        let Some(partition) = self.partitions.get_mut(slot) else { return };
         let tracker = partition.tracker.get_or_insert_with(|| OffsetTracker::new(raw.offset));
         let Some(sequence) = tracker.start(raw.offset) else { return };
         partition.last_timestamp = raw.timestamp;
