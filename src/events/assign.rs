@@ -4,6 +4,7 @@
 //! assignment that follows says which partitions came back; these go on where they stood, the others
 //! are abandoned before anything of the new assignment is read. After a loss nothing is committed.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::offsets::OffsetTracker;
@@ -15,6 +16,12 @@ use crate::catalog::OnLost;
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// How often a record that is awaited after a rewind is sought again before it is taken for gone.
 const MAX_SOUGHT: u8 = 3;
+/// How long after the loss of a consumer the next one is opened; doubles with each one lost lately.
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+/// How long a lost consumer counts as lately.
+const REOPEN_MEMORY: Duration = Duration::from_secs(120);
+/// So many consumers may be lost lately; with one more the stage halts.
+const MAX_REOPENED: usize = 4;
 
 impl Runner {
     pub(super) fn rebalance(&mut self, rebalance: Rebalance) {
@@ -215,8 +222,54 @@ impl Runner {
     pub(super) fn consume_error(&mut self, error: &ConsumeError) {
         match error {
             ConsumeError::OffsetOutOfRange(_) => self.offset_lost(),
-            ConsumeError::Fatal(reason) => self.halt(format!("the consumer cannot go on: {reason}")),
+            ConsumeError::Fatal(reason) => self.consumer_lost(reason),
             _ => self.shared.trouble(&error.to_string()),
+        }
+    }
+
+    /// The consumer is beyond repair: its partitions are given up and another one is opened. One that
+    /// is lost again and again shares its static id with another engine, which only people can mend.
+    fn consumer_lost(&mut self, reason: &str) {
+        for slot in self.partitions.slots() {
+            self.abandon(slot);
+        }
+        self.commit_sent = None;
+        self.retry_assignment = None;
+        let now = self.now;
+        self.reopened.retain(|at| now.duration_since(*at) < REOPEN_MEMORY);
+        if self.reopened.len() >= MAX_REOPENED {
+            return self.halt(format!(
+                "the consumer cannot go on: {reason}; is another engine running under the same BIPLANE_ENGINE_ID?"
+            ));
+        }
+        self.shared.trouble(&format!("the consumer cannot go on and is replaced: {reason}"));
+        self.reopen_at = Some(now + REOPEN_PAUSE * 2u32.pow(self.reopened.len() as u32));
+    }
+
+    /// Replaces a consumer that was lost, once its pause is over.
+    pub(super) fn reopen_consumer(&mut self) {
+        if self.reopen_at.is_none_or(|at| at > self.now) {
+            return;
+        }
+        self.reopened.push(self.now);
+        match (self.reopen)() {
+            Ok(consumer) => {
+                self.reopen_at = None;
+                self.paused_all = false;
+                let consumer = Arc::new(consumer);
+                self.delivery.rejoin(Arc::clone(&consumer));
+                let old = std::mem::replace(&mut self.consumer, consumer);
+                // Closing may take a while, and the new one must be polled meanwhile.
+                let close = move || Arc::into_inner(old).is_some_and(|old| old.close(REQUEST_LIMIT));
+                let closer = std::thread::Builder::new().name("stage-rejoin".to_owned()).spawn(close);
+                if let Err(error) = closer {
+                    self.shared.trouble(&error.to_string());
+                }
+            }
+            Err(error) => {
+                self.shared.trouble(&error.to_string());
+                self.reopen_at = Some(self.now + REOPEN_PAUSE);
+            }
         }
     }
 

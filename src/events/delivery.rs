@@ -51,6 +51,9 @@ pub(super) trait Delivery: Send {
     /// Answers to [`Delivery::close_later`] since the last call.
     fn take_closed(&mut self) -> Vec<Result<(), BrokerError>>;
 
+    /// Goes on with another consumer of the same group. Nothing of the old one's partitions is open.
+    fn rejoin(&mut self, consumer: Arc<Consumer>);
+
     /// Gives the epoch up. Nothing sent in it will be acknowledged any more; the runner rewinds its
     /// partitions to their last closed offsets and clears their lanes.
     ///
@@ -231,6 +234,10 @@ impl Delivery for AtLeastOnce {
 
     fn take_closed(&mut self) -> Vec<Result<(), BrokerError>> {
         self.consumer.take_commit_results().into_iter().map(|result| result.map(|_| ())).collect()
+    }
+
+    fn rejoin(&mut self, consumer: Arc<Consumer>) {
+        self.consumer = consumer;
     }
 
     fn abort(&mut self) -> Result<(), BrokerError> {

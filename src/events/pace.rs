@@ -19,6 +19,9 @@ impl Runner {
     /// Whether the consumer may be polled now: a full window stops that for a moment, and for longer
     /// only once the partitions are paused, since a member must go on polling.
     pub(super) fn may_poll(&mut self) -> bool {
+        if self.reopen_at.is_some() {
+            return false;
+        }
         if self.paused_all || !matches!(self.phase, Phase::Running) {
             return self.paused_all;
         }
@@ -47,6 +50,7 @@ impl Runner {
     /// Everything that follows the clock.
     pub(super) fn keep_pace(&mut self) {
         self.abort_epoch();
+        self.reopen_consumer();
         self.assign_again();
         self.pause_and_resume();
         self.read_commit_answers();

@@ -23,7 +23,7 @@ use super::partitions::Partitions;
 use super::program::{Batch, Prepared, Program, Verdict};
 use super::status::{Counts, Shared};
 use crate::base::Failure;
-use crate::broker::{Consumer, Polled, TopicPartition};
+use crate::broker::{BrokerError, Consumer, Polled, TopicPartition};
 use crate::catalog::Order;
 use crate::record::{OwnedRecord, RawRecord};
 
@@ -57,10 +57,18 @@ pub(super) struct Blocked {
     pub(super) next: usize,
 }
 
+/// Opens another consumer of the same stage.
+pub(super) type Reopen = Box<dyn Fn() -> Result<Consumer, BrokerError> + Send>;
+
 /// See the module's documentation.
 pub(super) struct Runner {
     pub(super) program: Arc<Program>,
     pub(super) consumer: Arc<Consumer>,
+    pub(super) reopen: Reopen,
+    /// When a consumer that is beyond repair is replaced.
+    pub(super) reopen_at: Option<Instant>,
+    /// When consumers were replaced lately.
+    pub(super) reopened: Vec<Instant>,
     pub(super) delivery: Box<dyn Delivery>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) shared: Arc<Shared>,
@@ -102,6 +110,7 @@ impl Runner {
     pub(super) fn new(
         program: Arc<Program>,
         consumer: Arc<Consumer>,
+        reopen: Reopen,
         delivery: Box<dyn Delivery>,
         inbox: Arc<Inbox>,
         shared: Arc<Shared>,
@@ -113,6 +122,9 @@ impl Runner {
             next_report: now,
             program,
             consumer,
+            reopen,
+            reopen_at: None,
+            reopened: Vec::new(),
             delivery,
             inbox,
             shared,

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::delivery::{AtLeastOnce, Delivery, Producers};
 use super::inbox::{Command, Inbox};
 use super::program::Program;
-use super::runner::Runner;
+use super::runner::{Reopen, Runner};
 use super::status::{Shared, StageStatus};
 use crate::broker::{BrokerError, ClientSettings, Consumer, ConsumerOptions, DeliverySink};
 use crate::catalog::Stage;
@@ -83,8 +83,8 @@ pub(super) fn start_with(
     let inputs = stage.inputs.iter().map(|topic| Arc::clone(&topic.physical)).collect();
     let mut options = ConsumerOptions::new(group, inputs);
     options.instance_id = runtime.engine_id.clone();
-    let waker = Arc::clone(&inbox);
-    let consumer = Arc::new(Consumer::open(&runtime.client, options, move || waker.wake())?);
+    let reopen = reopening(runtime.client.clone(), options, Arc::clone(&inbox));
+    let consumer = Arc::new(reopen()?);
     runtime.producers.route(&stage)?;
     let sink: Arc<dyn DeliverySink> = Arc::clone(&inbox) as _;
     let delivery =
@@ -92,6 +92,7 @@ pub(super) fn start_with(
     let runner = Runner::new(
         Arc::clone(&program),
         consumer,
+        reopen,
         delivery,
         Arc::clone(&inbox),
         Arc::clone(&shared),
@@ -105,6 +106,14 @@ pub(super) fn start_with(
         }
     })?;
     Ok(StageHandle { name: Arc::clone(&stage.name), program: Mutex::new(program), inbox, shared })
+}
+
+/// What opens a consumer of the stage, the first and each later one.
+fn reopening(client: ClientSettings, options: ConsumerOptions, inbox: Arc<Inbox>) -> Reopen {
+    Box::new(move || {
+        let waker = Arc::clone(&inbox);
+        Consumer::open(&client, options.clone(), move || waker.wake())
+    })
 }
 
 impl StageHandle {

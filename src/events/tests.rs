@@ -386,6 +386,10 @@ impl Delivery for Aborting {
         self.inner.take_closed()
     }
 
+    fn rejoin(&mut self, consumer: Arc<Consumer>) {
+        self.inner.rejoin(consumer);
+    }
+
     fn abort(&mut self) -> Result<(), BrokerError> {
         self.aborts.fetch_add(1, Ordering::AcqRel);
         self.inner.abort()

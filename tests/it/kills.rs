@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::json;
 
 use crate::support::{Cluster, ConfigRoot, Engine, Message, PrivateKafka, unique, wait_until};
@@ -193,4 +194,26 @@ fn a_frozen_broker_makes_the_engine_unready_but_alive_until_it_thaws() {
     relay.wait_until_finished(&cluster);
     relay.verify(&cluster, 1_000);
     assert!(engine.runs(), "{}", engine.log());
+}
+
+/// The guard is the replaced consumer: without it the stage halts at the first fence.
+#[test]
+fn an_engine_whose_static_name_was_taken_for_a_moment_goes_on() {
+    let cluster = Cluster::shared();
+    let relay = Relay::new(&cluster);
+    let engine = relay.start_named(&cluster);
+    relay.produce(&cluster, 0..2_000);
+    wait_until("something is out", DEADLINE, || cluster.count(&relay.topic("output")) > 0);
+    let mut thief = cluster.config();
+    thief.set("group.id", format!("{}.relay", relay.prefix)).set("group.instance.id", "one");
+    let thief: BaseConsumer = thief.create().expect("a consumer");
+    thief.subscribe(&[&relay.topic("input")]).expect("subscribed");
+    wait_until("the engine's member is fenced", DEADLINE, || {
+        let _ = thief.poll(Duration::from_millis(10));
+        engine.log().contains("is replaced")
+    });
+    drop(thief);
+    relay.produce(&cluster, 2_000..4_000);
+    relay.wait_until_finished(&cluster);
+    relay.verify(&cluster, 4_000);
 }
