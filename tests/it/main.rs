@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod dev;
 mod example;
+mod faults;
 mod harness;
 mod kills;
 mod poison;

@@ -7,6 +7,7 @@
 mod engine;
 mod kafka;
 mod private_kafka;
+pub mod stub;
 mod wait;
 
 pub use engine::{ConfigRoot, Engine, Http, signal};
