@@ -40,7 +40,7 @@ impl Runner {
             }
         } else {
             self.read_acknowledgements();
-            self.commit_now();
+            self.commit_now(self.program.stage.drain);
             for slot in slots {
                 if let Some(partition) = self.partitions.get_mut(slot) {
                     partition.suspended = true;

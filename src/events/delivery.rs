@@ -45,8 +45,8 @@ pub(super) trait Delivery: Send {
     /// [`Delivery::take_closed`].
     fn close_later(&mut self, commits: &[Commit]) -> Result<(), BrokerError>;
 
-    /// Closes the epoch with these offsets and waits for the answer.
-    fn close_now(&mut self, commits: &[Commit]) -> Result<(), BrokerError>;
+    /// Closes the epoch with these offsets and waits for the answer, at most `limit`.
+    fn close_now(&mut self, commits: &[Commit], limit: Duration) -> Result<(), BrokerError>;
 
     /// Answers to [`Delivery::close_later`] since the last call.
     fn take_closed(&mut self) -> Vec<Result<(), BrokerError>>;
@@ -228,8 +228,8 @@ impl Delivery for AtLeastOnce {
         self.consumer.commit_later(commits)
     }
 
-    fn close_now(&mut self, commits: &[Commit]) -> Result<(), BrokerError> {
-        self.consumer.commit_now(commits)
+    fn close_now(&mut self, commits: &[Commit], limit: Duration) -> Result<(), BrokerError> {
+        self.consumer.commit_within(commits, limit)
     }
 
     fn take_closed(&mut self) -> Vec<Result<(), BrokerError>> {

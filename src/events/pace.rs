@@ -12,8 +12,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A commit without an answer for so long is taken for lost and sent again.
 const COMMIT_LIMIT: Duration = Duration::from_secs(15);
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long leaving the group may take.
-const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// How long the last commit and leaving the group may take, each, where no broker answers.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
 impl Runner {
     /// Whether the consumer may be polled now: a full window stops that for a moment, and for longer
@@ -149,7 +149,7 @@ impl Runner {
 
     /// Commits what is finished and waits for the answer. What a commit under way says is said again,
     /// since its answer may never be seen.
-    pub(super) fn commit_now(&mut self) {
+    pub(super) fn commit_now(&mut self, limit: Duration) {
         if self.commit_sent.take().is_some() {
             self.mark_dirty();
         }
@@ -157,7 +157,7 @@ impl Runner {
         if commits.is_empty() {
             return;
         }
-        if let Err(error) = self.delivery.close_now(&commits) {
+        if let Err(error) = self.delivery.close_now(&commits, limit) {
             self.commit_failed(&error);
         }
     }
@@ -220,7 +220,7 @@ impl Runner {
     /// Commits what is finished, gives the rest up and leaves the group.
     pub(super) fn leave(mut self) {
         self.read_acknowledgements();
-        self.commit_now();
+        self.commit_now(LEAVE_LIMIT);
         for slot in self.partitions.slots() {
             self.in_flight.abandon(slot);
         }
@@ -228,7 +228,7 @@ impl Runner {
         let Self { delivery, consumer, shared, .. } = self;
         drop(delivery);
         if let Some(consumer) = std::sync::Arc::into_inner(consumer)
-            && !consumer.close(CLOSE_LIMIT)
+            && !consumer.close(LEAVE_LIMIT)
         {
             shared.trouble("leaving the group took too long; the broker will notice by its session timeout");
         }

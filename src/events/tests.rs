@@ -11,8 +11,8 @@ use super::delivery::{AtLeastOnce, Begin, Delivery, Producers};
 use super::stage::{StageHandle, StageRuntime, start, start_with};
 use crate::base::{Backoff, ByteSize, Class, CodePattern, Exhausted, Failure, RetryPolicy};
 use crate::broker::{
-    BrokerError, Commit, Consumer, ConsumerOptions, DeliverySink, MockKafka, OutHeaders, Outgoing, Polled,
-    ProducerOptions, Rebalance, SendError, StartAt, TopicPartition,
+    BrokerError, Commit, Consumer, ConsumerOptions, DeliverySink, MockError, MockKafka, MockRequest,
+    OutHeaders, Outgoing, Polled, ProducerOptions, Rebalance, SendError, StartAt, TopicPartition,
 };
 use crate::catalog::{
     About, Bound, Compression, Dlq, DlqHeaders, Guarantee, OnLost, Order, Output, Stage, Start, Tombstones,
@@ -378,8 +378,8 @@ impl Delivery for Aborting {
         self.inner.close_later(commits)
     }
 
-    fn close_now(&mut self, commits: &[Commit]) -> Result<(), BrokerError> {
-        self.inner.close_now(commits)
+    fn close_now(&mut self, commits: &[Commit], limit: Duration) -> Result<(), BrokerError> {
+        self.inner.close_now(commits, limit)
     }
 
     fn take_closed(&mut self) -> Vec<Result<(), BrokerError>> {
@@ -417,4 +417,27 @@ fn an_aborted_epoch_is_rewound_and_nothing_is_lost_or_out_of_order() {
             sent.iter().filter(|(sent, _)| *sent == key).map(|(_, value)| value.clone()).collect();
         assert_eq!(values, expected, "key {key}");
     }
+}
+
+/// Fault 2. The guard is that what a failed commit said is said again: without it the second run
+/// starts at the last commit that went through and repeats what came after.
+#[test]
+fn refused_commits_are_said_again_and_a_restart_repeats_nothing() {
+    let world = World::new(|_, _| Ok(()));
+    let handle = world.start();
+    for round in 0..4 {
+        let refused = [MockError::NotCoordinator, MockError::RequestTimedOut][round % 2];
+        world.kafka.fail_next(MockRequest::OffsetCommit, refused, 3).unwrap();
+        let sent: Vec<_> =
+            words(50, 5).into_iter().map(|(key, word)| (key, format!("\"{round}{}", &word[1..]))).collect();
+        world.produce(&borrowed(&sent));
+        world.read("out", (round + 1) * 50);
+    }
+    stop(&handle);
+    let handle = world.start();
+    world.produce(&[("k0", "\"last\"".to_owned())]);
+    world.read_until("out", |got| got.iter().any(|record| record.value == b"\"last\""));
+    stop(&handle);
+    let calls = world.step.calls.lock();
+    assert_eq!((calls.len(), calls.values().copied().max()), (201, Some(1)));
 }

@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
 
 use crate::support::stub::{Stub, reply};
-use crate::support::{Cluster, ConfigRoot, Engine, Message, unique, wait_until};
+use crate::support::{Cluster, ConfigRoot, Engine, Message, PrivateKafka, unique, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 
@@ -255,4 +257,82 @@ fn members_that_join_and_leave_all_the_time_lose_nothing_and_keep_the_order() {
         }
     }
     assert_eq!(seen.len() as i64, COUNT, "{}", steady.log());
+}
+
+/// Fault 6. Work hangs in a step while the group changes. What goes to the other engine is abandoned here
+/// and done there; what comes back in the same rebalance goes on where it stood and is asked for once.
+#[test]
+fn a_rebalance_abandons_what_is_lost_and_neither_loses_nor_repeats_what_comes_back() {
+    static RELEASED: AtomicBool = AtomicBool::new(false);
+    static ASKED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+    fn answer(path: &str, stream: &mut TcpStream) {
+        *ASKED.lock().expect("counts").entry(path.to_owned()).or_default() += 1;
+        let (_keep, wait) = std::sync::mpsc::channel::<()>();
+        while !RELEASED.load(Ordering::Acquire) {
+            let _ = wait.recv_timeout(Duration::from_millis(20));
+        }
+        reply(stream, "200 OK", "{}");
+    }
+    const PARTITIONS: i32 = 4;
+    let cluster = Cluster::shared();
+    let stub = Stub::start(answer);
+    let stage = format!(
+        "[http_clients.stub]\nbase_url = \"{}\"\ntimeout = \"80s\"\n\n[STAGE]\nfrom = \"input\"\nto = \"output\"\n\
+         dlq = \"dead\"\n\n[[STAGE.steps]]\nhttp.client = \"stub\"\nhttp.path = \"/{{{{ value.partition }}}}\"\n",
+        stub.url()
+    );
+    let bed = Bed::new(&cluster, PARTITIONS, &stage);
+    let records: Vec<_> = (0..PARTITIONS)
+        .map(|partition| Message::json("k", &json!({"partition": partition})).at(partition))
+        .collect();
+    cluster.produce(&bed.topic("input"), &records);
+    let first = bed.start(&cluster);
+    wait_until("each record hangs in its step", DEADLINE, || stub.asked() == PARTITIONS as usize);
+    let second = bed.start(&cluster);
+    // `range` leaves two of the four with the first; the second asks anew for the two it was given.
+    wait_until("the second engine has taken over its share", DEADLINE, || {
+        stub.asked() == PARTITIONS as usize + 2
+    });
+    RELEASED.store(true, Ordering::Release);
+    let out = cluster.wait_for_records(&bed.topic("output"), PARTITIONS as usize, DEADLINE);
+    wait_until("all is committed", DEADLINE, || bed.committed(&cluster) == i64::from(PARTITIONS));
+    let partitions: BTreeSet<_> =
+        out.iter().map(|record| record.value_json()["partition"].to_string()).collect();
+    assert_eq!(partitions.len(), PARTITIONS as usize);
+    assert_eq!(cluster.count(&bed.topic("output")), i64::from(PARTITIONS), "{}{}", first.log(), second.log());
+    let mut asked: Vec<_> = ASKED.lock().expect("counts").values().copied().collect();
+    asked.sort_unstable();
+    assert_eq!(asked, [1, 1, 2, 2]);
+}
+
+/// Faults 10 and 11. Sends hang while records keep coming: memory stays within the window, a stop ends in
+/// time, and what was given up is sent by the next engine.
+#[test]
+fn sends_that_hang_are_bounded_and_given_up_at_a_stop_without_loss() {
+    const COUNT: i64 = 30_000;
+    let broker = PrivateKafka::start();
+    let cluster = broker.cluster();
+    let stage = "[STAGE]\nfrom = \"input\"\nto = \"output\"\ndlq = \"dead\"\ndrain = \"1s\"\n\
+        window = { records = 2000, bytes = \"4MiB\" }\n";
+    let bed = Bed::new(&cluster, 2, stage);
+    let pad = "x".repeat(2_000);
+    let records: Vec<_> = (0..COUNT)
+        .map(|number| Message::json(format!("key-{}", number % 20), &json!({"number": number, "pad": pad})))
+        .collect();
+    cluster.produce(&bed.topic("input"), &records);
+    let mut engine = bed.start(&cluster);
+    wait_until("some are out", DEADLINE, || cluster.count(&bed.topic("output")) > 0);
+    broker.freeze();
+    let ended = engine.terminate(Duration::from_secs(15));
+    assert!(ended.success(), "{ended}: {}", engine.log());
+    broker.thaw();
+    let engine = bed.start(&cluster);
+    wait_until("all is committed", DEADLINE, || bed.committed(&cluster) >= COUNT);
+    let seen: BTreeSet<_> = cluster
+        .read_all(&bed.topic("output"))
+        .iter()
+        .map(|record| record.value_json()["number"].as_i64().expect("a number"))
+        .collect();
+    assert_eq!(seen.len() as i64, COUNT);
+    assert!(engine.resident_bytes() < 150 << 20, "{} bytes", engine.resident_bytes());
 }
