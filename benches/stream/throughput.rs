@@ -1,0 +1,92 @@
+//! Records a second, CPU and memory of the loop and the engine, in turns.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::engine::Engine;
+use crate::kafka::Cluster;
+use crate::process::{Measured, median};
+
+struct Figures {
+    rate: f64,
+    /// A million records.
+    cpu_seconds: f64,
+    peak_megabytes: f64,
+}
+
+pub(crate) fn run(cluster: &Cluster, case: &str, records: u64, rounds: usize) {
+    let run = format!("bench-{}-{case}", std::process::id());
+    let input = format!("{run}-in");
+    cluster.create(&input, &[]);
+    cluster.fill(&input, records);
+    println!("{case}: {records} records, {rounds} rounds");
+    println!("{:<8} {:>12} {:>8} {:>8}", "", "records/s", "CPU s/M", "peak MB");
+    let (mut floor, mut engine) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let output = format!("{run}-loop-{round}");
+        floor.push(measure(cluster, records, &output, || start_loop(case, &input, &output)));
+        let output = format!("{run}-engine-{round}");
+        engine.push(measure(cluster, records, &output, || {
+            Engine::start(cluster, case, &input, &output).process
+        }));
+    }
+    cluster.delete(&[&input]);
+    let (floor, engine) = (middle(&floor), middle(&engine));
+    print("loop", &floor);
+    print("engine", &engine);
+    println!(
+        "{:<8} {:>12.2} {:>8.2}\n",
+        "ratio",
+        engine.rate / floor.rate,
+        engine.cpu_seconds / floor.cpu_seconds
+    );
+}
+
+/// Starts a bare loop of this case.
+pub(crate) fn start_loop(case: &str, input: &str, output: &str) -> Measured {
+    let this = std::env::current_exe().expect("the bench's own path");
+    Measured::start(Command::new(this).args(["loop", case, input, output]))
+}
+
+fn print(what: &str, figures: &Figures) {
+    println!("{what:<8} {:>12.0} {:>8.2} {:>8.0}", figures.rate, figures.cpu_seconds, figures.peak_megabytes);
+}
+
+fn middle(all: &[Figures]) -> Figures {
+    let of = |part: fn(&Figures) -> f64| median(all.iter().map(part).collect());
+    Figures {
+        rate: of(|figures| figures.rate),
+        cpu_seconds: of(|figures| figures.cpu_seconds),
+        peak_megabytes: of(|figures| figures.peak_megabytes),
+    }
+}
+
+/// Starts a process that fills `output` and waits until it has.
+fn measure(cluster: &Cluster, records: u64, output: &str, start: impl FnOnce() -> Measured) -> Figures {
+    cluster.create(output, &[]);
+    let mut process = start();
+    let mut began = None;
+    let limit = Instant::now() + Duration::from_secs(600);
+    loop {
+        let count = cluster.written(output);
+        if count > 0 {
+            began.get_or_insert((Instant::now(), count));
+        }
+        if count >= records {
+            break;
+        }
+        assert!(process.runs(), "the measured process ended early");
+        assert!(Instant::now() < limit, "only {count} of {records} records came out");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let (since, first) = began.expect("records came out");
+    let seconds = since.elapsed().as_secs_f64();
+    let figures = Figures {
+        rate: (records - first) as f64 / seconds,
+        cpu_seconds: process.cpu_seconds() * 1_000_000.0 / records as f64,
+        peak_megabytes: process.peak_megabytes(),
+    };
+    drop(process);
+    cluster.delete(&[output]);
+    figures
+}
