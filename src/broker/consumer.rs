@@ -69,7 +69,7 @@ pub struct ConsumerOptions {
 }
 
 impl ConsumerOptions {
-    /// The defaults: sessions of 10 s, polls at least every 5 minutes, 8 MiB fetched ahead.
+    /// The defaults: sessions of 10 s, polls at least every 5 minutes, 2 MiB fetched ahead.
     pub fn new(group: impl Into<String>, topics: Vec<Arc<str>>) -> Self {
         Self {
             group: group.into(),
@@ -77,7 +77,7 @@ impl ConsumerOptions {
             instance_id: None,
             session_timeout: Duration::from_secs(10),
             max_poll_interval: Duration::from_secs(300),
-            queued_kbytes: 8 * 1024,
+            queued_kbytes: 2 * 1024,
         }
     }
 }
@@ -145,6 +145,9 @@ struct Reading {
     paused: BTreeSet<TopicPartition>,
 }
 
+/// The most of one answer to a fetch, unless set otherwise. The client's default of 50 MiB would hold
+/// that much a broker before anything is read; a larger record still comes, alone.
+const FETCH_MAX_BYTES: &str = "1048576";
 /// How long a seek may take to reach the client's own threads.
 const SEEK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -490,6 +493,9 @@ fn config(settings: &ClientSettings, options: &ConsumerOptions) -> ClientConfig 
     let session = options.session_timeout.as_millis().max(1);
     if config.get("heartbeat.interval.ms").is_none() {
         config.set("heartbeat.interval.ms", (session / 3).clamp(1, 3_000).to_string());
+    }
+    if config.get("fetch.max.bytes").is_none() {
+        config.set("fetch.max.bytes", FETCH_MAX_BYTES);
     }
     config
         .set("group.id", &options.group)
