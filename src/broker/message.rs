@@ -9,25 +9,29 @@ use crate::record::{HeaderSource, RawRecord};
 
 /// A record in the consumer's buffer; it lives as long as the consumer is borrowed.
 #[derive(Debug)]
-pub struct Fetched<'c>(BorrowedMessage<'c>);
+pub struct Fetched<'c> {
+    message: BorrowedMessage<'c>,
+    /// The client parses anew at each look at a message without headers.
+    has_headers: bool,
+}
 
 impl<'c> Fetched<'c> {
     pub(super) fn new(message: BorrowedMessage<'c>) -> Self {
         // The client parses headers on first use, which must not happen on two threads at once.
-        let _ = message.headers();
-        Self(message)
+        let has_headers = message.headers().is_some();
+        Self { message, has_headers }
     }
 
     /// The record, borrowed.
     pub fn raw(&self) -> RawRecord<'_> {
         RawRecord {
-            topic: self.0.topic(),
-            partition: self.0.partition(),
-            offset: self.0.offset(),
-            timestamp: self.0.timestamp().to_millis(),
-            key: self.0.key(),
-            value: self.0.payload(),
-            headers: match self.0.headers() {
+            topic: self.message.topic(),
+            partition: self.message.partition(),
+            offset: self.message.offset(),
+            timestamp: self.message.timestamp().to_millis(),
+            key: self.message.key(),
+            value: self.message.payload(),
+            headers: match self.has_headers.then(|| self.message.headers()).flatten() {
                 Some(headers) => headers,
                 None => &(),
             },
@@ -36,12 +40,12 @@ impl<'c> Fetched<'c> {
 
     /// The partition it was read from, without looking at anything else.
     pub fn partition(&self) -> i32 {
-        self.0.partition()
+        self.message.partition()
     }
 
     /// Its offset, without looking at anything else.
     pub fn offset(&self) -> i64 {
-        self.0.offset()
+        self.message.offset()
     }
 }
 

@@ -23,6 +23,6 @@ pub use consumer::{Consumer, ConsumerOptions, Polled, Rebalance, StartAt, TopicP
 pub use error::{BrokerError, ConsumeError, SendError};
 pub use message::{Fetched, OutHeaders, Outgoing};
 pub use mock::{MOCK_PARTITION_BYTES, MockError, MockKafka, MockRequest};
-pub use producer::{Compression, DeliverySink, Producer, ProducerOptions, SinkId, TOKEN_LIMIT, TopicRoute};
+pub use producer::{Compression, DeliverySink, Producer, ProducerOptions, Sink, TOKEN_LIMIT, TopicRoute};
 pub use properties::{PROPERTIES, Property, Role};
 pub use settings::ClientSettings;

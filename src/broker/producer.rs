@@ -106,9 +106,35 @@ pub trait DeliverySink: Send + Sync {
     fn delivered(&self, token: u64, result: Result<(), SendError>);
 }
 
-/// A registered sink.
+/// A registered sink, to send with.
+#[derive(Debug, Clone)]
+pub struct Sink {
+    id: SinkId,
+    traffic: Arc<Traffic>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SinkId(u16);
+struct SinkId(u16);
+
+/// What was sent under a sink and what was answered. Senders write one, the producer's thread the
+/// other; on one cache line they would slow each other down.
+#[derive(Debug, Default)]
+struct Traffic {
+    sent: OwnLine,
+    answered: OwnLine,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct OwnLine(AtomicUsize);
+
+impl Traffic {
+    fn in_flight(&self) -> usize {
+        // Answers first: what is answered in between was sent before.
+        let answered = self.answered.0.load(Ordering::Acquire);
+        self.sent.0.load(Ordering::Acquire).wrapping_sub(answered)
+    }
+}
 
 /// Tokens are below this.
 pub const TOKEN_LIMIT: u64 = 1 << TOKEN_BITS;
@@ -179,13 +205,13 @@ impl Producer {
 
     /// Adds a sink. Its id is not given to another before every send under it has been answered.
     /// There is room for 65,536 sinks at one time.
-    pub fn register(&self, sink: Arc<dyn DeliverySink>) -> SinkId {
+    pub fn register(&self, sink: Arc<dyn DeliverySink>) -> Sink {
         self.shared.register(sink)
     }
 
-    /// Removes a sink; answers still under way are dropped unseen.
-    pub fn deregister(&self, id: SinkId) {
-        self.shared.deregister(id);
+    /// Removes a sink; answers still under way are dropped unseen. Do not send with it any more.
+    pub fn deregister(&self, sink: &Sink) {
+        self.shared.deregister(sink.id);
     }
 
     /// Hands a record to the client. `token` (below [`TOKEN_LIMIT`]) comes back with the answer.
@@ -193,14 +219,14 @@ impl Producer {
     /// # Errors
     /// The record was not taken and no answer will come; its headers are handed back.
     /// [`SendError::Full`] means: wait for answers, then send again.
-    pub fn send(&self, out: Outgoing<'_>, sink: SinkId, token: u64) -> Result<(), (SendError, OutHeaders)> {
+    pub fn send(&self, out: Outgoing<'_>, sink: &Sink, token: u64) -> Result<(), (SendError, OutHeaders)> {
         let lanes = self.lanes.read();
         let lane = match lanes.by_topic.is_empty() {
             true => lanes.default.as_ref(),
             false => lanes.by_topic.get(out.topic).or(lanes.default.as_ref()),
         };
         let Some(lane) = lane else { return Err((SendError::Purged, out.headers)) };
-        self.shared.begin(sink);
+        sink.traffic.sent.0.fetch_add(1, Ordering::AcqRel);
         let record = BaseRecord::<[u8], [u8], usize> {
             topic: out.topic,
             partition: out.partition,
@@ -208,10 +234,10 @@ impl Producer {
             key: out.key,
             timestamp: out.timestamp,
             headers: out.headers.into_client(),
-            delivery_opaque: pack(sink, token),
+            delivery_opaque: pack(sink.id, token),
         };
         lane.client.send(record).map_err(|(error, record)| {
-            self.shared.end(sink);
+            sink.traffic.sent.0.fetch_sub(1, Ordering::AcqRel);
             (self.shared.explain(&error), OutHeaders::from_client(record.headers))
         })
     }
@@ -236,7 +262,7 @@ impl Producer {
 
     /// How many sends have not been answered.
     pub fn in_flight(&self) -> usize {
-        self.shared.in_flight.load(Ordering::Acquire)
+        self.shared.slots.load().iter().map(|slot| slot.traffic.in_flight()).sum()
     }
 
     /// Why the producer is beyond repair, if it is. What was unacknowledged is answered with an error
@@ -367,30 +393,29 @@ impl Lane {
 struct Shared {
     slots: ArcSwap<Vec<Slot>>,
     changing: Mutex<()>,
-    in_flight: AtomicUsize,
     fatal: OnceLock<String>,
 }
 
 #[derive(Clone)]
 struct Slot {
     sink: Option<Arc<dyn DeliverySink>>,
-    in_flight: Arc<AtomicUsize>,
+    traffic: Arc<Traffic>,
 }
 
 impl Shared {
-    fn register(&self, sink: Arc<dyn DeliverySink>) -> SinkId {
+    fn register(&self, sink: Arc<dyn DeliverySink>) -> Sink {
         let _changing = self.changing.lock();
         let mut slots = Vec::clone(&self.slots.load());
-        let free =
-            slots.iter().position(|slot| slot.sink.is_none() && slot.in_flight.load(Ordering::Acquire) == 0);
+        let free = slots.iter().position(|slot| slot.sink.is_none() && slot.traffic.in_flight() == 0);
         let index = free.unwrap_or(slots.len()).min(usize::from(u16::MAX));
-        let slot = Slot { sink: Some(sink), in_flight: Arc::default() };
+        let traffic = Arc::new(Traffic::default());
+        let slot = Slot { sink: Some(sink), traffic: Arc::clone(&traffic) };
         match slots.get_mut(index) {
             Some(old) => *old = slot,
             None => slots.push(slot),
         }
         self.slots.store(Arc::new(slots));
-        SinkId(index as u16)
+        Sink { id: SinkId(index as u16), traffic }
     }
 
     fn deregister(&self, id: SinkId) {
@@ -402,26 +427,14 @@ impl Shared {
         self.slots.store(Arc::new(slots));
     }
 
-    fn begin(&self, id: SinkId) {
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
-        if let Some(slot) = self.slots.load().get(usize::from(id.0)) {
-            slot.in_flight.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-
-    fn end(&self, id: SinkId) {
-        if let Some(slot) = self.slots.load().get(usize::from(id.0)) {
-            slot.in_flight.fetch_sub(1, Ordering::AcqRel);
-        }
-        self.in_flight.fetch_sub(1, Ordering::AcqRel);
-    }
-
     fn delivered(&self, opaque: usize, result: Result<(), SendError>) {
         let (id, token) = unpack(opaque);
-        if let Some(sink) = self.slots.load().get(usize::from(id.0)).and_then(|slot| slot.sink.as_ref()) {
+        let slots = self.slots.load();
+        let Some(slot) = slots.get(usize::from(id.0)) else { return };
+        if let Some(sink) = &slot.sink {
             sink.delivered(token, result);
         }
-        self.end(id);
+        slot.traffic.answered.0.fetch_add(1, Ordering::AcqRel);
     }
 
     /// After a fatal error the client answers with all kinds of codes; the reason is the first one.
@@ -512,12 +525,12 @@ mod tests {
     fn an_id_is_given_again_only_when_its_last_send_was_answered() {
         let shared = Shared::default();
         let first = shared.register(Arc::new(Nowhere));
-        shared.begin(first);
-        shared.deregister(first);
-        assert_ne!(shared.register(Arc::new(Nowhere)), first);
-        shared.delivered(pack(first, 7), Ok(()));
-        assert_eq!(shared.register(Arc::new(Nowhere)), first);
-        assert_eq!(shared.in_flight.load(Ordering::Acquire), 0);
+        first.traffic.sent.0.fetch_add(1, Ordering::AcqRel);
+        shared.deregister(first.id);
+        assert_ne!(shared.register(Arc::new(Nowhere)).id, first.id);
+        shared.delivered(pack(first.id, 7), Ok(()));
+        assert_eq!(first.traffic.in_flight(), 0);
+        assert_eq!(shared.register(Arc::new(Nowhere)).id, first.id);
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl DeliverySink for Answers {
     }
 }
 
-fn sink(producer: &Producer) -> (SinkId, Receiver<Answer>) {
+fn sink(producer: &Producer) -> (Sink, Receiver<Answer>) {
     let (sender, answers) = mpsc::channel();
     (producer.register(Arc::new(Answers(Mutex::new(sender)))), answers)
 }
@@ -47,7 +47,7 @@ fn send_all(producer: &Producer, topic: &str, count: u64) {
         record.value = Some(value.as_bytes());
         record.headers.push("n", Some(value.as_bytes()));
         record.headers.push("null", None);
-        producer.send(record, id, token).expect("there is room");
+        producer.send(record, &id, token).expect("there is room");
     }
     producer.flush(PATIENCE).expect("acknowledged");
     let tokens: Vec<u64> = answers
@@ -217,11 +217,11 @@ fn a_producer_without_brokers_refuses_when_full_and_answers_every_send_when_clos
     let producer = Producer::open(&kafka.settings("test"), options).expect("opened");
     let (id, answers) = sink(&producer);
     for token in 0..10 {
-        producer.send(out("t", b"x"), id, token).expect("there is room");
+        producer.send(out("t", b"x"), &id, token).expect("there is room");
     }
     let mut eleventh = out("t", b"x");
     eleventh.headers.push("kept", Some(b"1"));
-    let (error, headers) = producer.send(eleventh, id, 10).expect_err("no room");
+    let (error, headers) = producer.send(eleventh, &id, 10).expect_err("no room");
     assert_eq!((error, headers.len()), (SendError::Full, 1));
     assert_eq!(producer.in_flight(), 10);
     assert!(matches!(
@@ -234,7 +234,7 @@ fn a_producer_without_brokers_refuses_when_full_and_answers_every_send_when_clos
     assert_eq!(ends.len(), 10);
     assert!(ends.values().all(|end| *end == Err(SendError::Purged)), "{ends:?}");
     assert_eq!(producer.in_flight(), 0);
-    assert_eq!(producer.send(out("t", b"x"), id, 11).expect_err("closed").0, SendError::Purged);
+    assert_eq!(producer.send(out("t", b"x"), &id, 11).expect_err("closed").0, SendError::Purged);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_record_past_the_limit_is_refused_at_once() {
     let options = ProducerOptions { max_record_bytes: 2_000, ..ProducerOptions::default() };
     let producer = Producer::open(&kafka.settings("test"), options).expect("opened");
     let (id, _answers) = sink(&producer);
-    let (error, _) = producer.send(out("t", &[b'x'; 5_000]), id, 0).expect_err("too large");
+    let (error, _) = producer.send(out("t", &[b'x'; 5_000]), &id, 0).expect_err("too large");
     assert_eq!(error, SendError::TooLarge);
 }
 
@@ -255,13 +255,13 @@ fn what_the_broker_refuses_reaches_the_sink_with_its_reason() {
     let producer = Producer::open(&kafka.settings("test"), ProducerOptions::default()).expect("opened");
     let (id, answers) = sink(&producer);
     kafka.fail_next(MockRequest::Produce, MockError::RequestTimedOut, 2).expect("injected");
-    producer.send(out("t", b"x"), id, 2).expect("there is room");
+    producer.send(out("t", b"x"), &id, 2).expect("there is room");
     assert_eq!(answers.recv_timeout(PATIENCE).expect("answered"), (2, Ok(())), "tried again by itself");
     for (error, expected) in
         [(MockError::TooLarge, SendError::TooLarge), (MockError::TopicDenied, SendError::Denied)]
     {
         kafka.fail_next(MockRequest::Produce, error, 1).expect("injected");
-        producer.send(out("t", b"x"), id, 1).expect("there is room");
+        producer.send(out("t", b"x"), &id, 1).expect("there is room");
         assert_eq!(answers.recv_timeout(PATIENCE).expect("answered"), (1, Err(expected)));
     }
     assert_eq!(producer.fatal(), None);
@@ -290,11 +290,11 @@ fn a_producer_beyond_repair_says_so_and_answers_what_was_under_way() {
     send_all(&producer, "t", 3);
     kafka.fail_next(MockRequest::Produce, MockError::OutOfOrderSequence, 1).expect("injected");
     let (id, answers) = sink(&producer);
-    producer.send(out("t", b"x"), id, 1).expect("there is room");
+    producer.send(out("t", b"x"), &id, 1).expect("there is room");
     let (token, end) = answers.recv_timeout(PATIENCE).expect("answered");
     assert!(token == 1 && matches!(end, Err(SendError::Fatal(_))), "{end:?}");
     assert!(producer.fatal().is_some());
-    let refused = producer.send(out("t", b"x"), id, 2).expect_err("beyond repair").0;
+    let refused = producer.send(out("t", b"x"), &id, 2).expect_err("beyond repair").0;
     assert!(matches!(refused, SendError::Fatal(_)), "{refused:?}");
     assert!(producer.close(PATIENCE), "nothing is left under way");
 }

@@ -176,19 +176,19 @@ async fn feed_all(
     let sink = producer.register(Arc::new(Unheard));
     for sample in samples.iter() {
         let Some(topic) = catalog.topics().get(&sample.topic) else { continue };
-        send(&producer, sink, &topic.physical, sample)?;
+        send(&producer, &sink, &topic.physical, sample)?;
         if cancel.run_until_cancelled(tokio::time::sleep(PACE)).await.is_none() {
             break;
         }
     }
-    producer.deregister(sink);
+    producer.deregister(&sink);
     cancel.cancelled().await;
     Ok(())
 }
 
 fn send(
     producer: &Producer,
-    sink: crate::broker::SinkId,
+    sink: &crate::broker::Sink,
     topic: &str,
     sample: &Sample,
 ) -> Result<(), TaskError> {

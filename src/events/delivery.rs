@@ -14,7 +14,7 @@ use super::metadata::Beyond;
 use crate::base::ByteSize;
 use crate::broker::{
     BrokerError, ClientSettings, Commit, Consumer, DeliverySink, OutHeaders, Outgoing, Producer,
-    ProducerOptions, SendError, SinkId, StartAt, TopicPartition, TopicRoute,
+    ProducerOptions, SendError, Sink, StartAt, TopicPartition, TopicRoute,
 };
 use crate::catalog::{Compression, Stage, Start};
 
@@ -130,8 +130,8 @@ pub(super) struct AtLeastOnce {
     consumer: Arc<Consumer>,
     producers: Arc<Producers>,
     producer: Arc<Producer>,
-    sink: Arc<dyn DeliverySink>,
-    sink_id: SinkId,
+    answers: Arc<dyn DeliverySink>,
+    sink: Sink,
     start: Start,
 }
 
@@ -139,12 +139,12 @@ impl AtLeastOnce {
     pub(super) fn new(
         consumer: Arc<Consumer>,
         producers: Arc<Producers>,
-        sink: Arc<dyn DeliverySink>,
+        answers: Arc<dyn DeliverySink>,
         start: Start,
     ) -> Self {
         let producer = producers.current();
-        let sink_id = producer.register(Arc::clone(&sink));
-        Self { consumer, producers, producer, sink, sink_id, start }
+        let sink = producer.register(Arc::clone(&answers));
+        Self { consumer, producers, producer, answers, sink, start }
     }
 
     /// Where a partition without a commit starts. One that was added to a topic which the group
@@ -221,7 +221,7 @@ impl Delivery for AtLeastOnce {
     }
 
     fn produce(&mut self, outgoing: Outgoing<'_>, token: u64) -> Result<(), (SendError, OutHeaders)> {
-        self.producer.send(outgoing, self.sink_id, token)
+        self.producer.send(outgoing, &self.sink, token)
     }
 
     fn close_later(&mut self, commits: &[Commit]) -> Result<(), BrokerError> {
@@ -243,8 +243,8 @@ impl Delivery for AtLeastOnce {
     fn abort(&mut self) -> Result<(), BrokerError> {
         let renewed = self.producers.renew(&self.producer)?;
         if !Arc::ptr_eq(&renewed, &self.producer) {
-            self.producer.deregister(self.sink_id);
-            self.sink_id = renewed.register(Arc::clone(&self.sink));
+            self.producer.deregister(&self.sink);
+            self.sink = renewed.register(Arc::clone(&self.answers));
             self.producer = renewed;
         }
         Ok(())
@@ -253,7 +253,7 @@ impl Delivery for AtLeastOnce {
 
 impl Drop for AtLeastOnce {
     fn drop(&mut self) {
-        self.producer.deregister(self.sink_id);
+        self.producer.deregister(&self.sink);
     }
 }
 

@@ -201,7 +201,7 @@ impl World {
                 timestamp: None,
                 headers: OutHeaders::new(0),
             };
-            producer.send(outgoing, sink, 0).unwrap();
+            producer.send(outgoing, &sink, 0).unwrap();
         }
         producer.flush(PATIENCE).unwrap();
         assert_eq!(acks.0.load(Ordering::Acquire) as usize, records.len());

@@ -233,10 +233,10 @@ fn send_sizes(producer: &Producer, topic: &str, sizes: &[usize]) -> BTreeMap<u64
             timestamp: None,
             headers: OutHeaders::default(),
         };
-        producer.send(record, sink, token as u64).expect("there is room");
+        producer.send(record, &sink, token as u64).expect("there is room");
     }
     producer.flush(LIMIT).expect("answered");
-    producer.deregister(sink);
+    producer.deregister(&sink);
     answers.try_iter().collect()
 }
 
