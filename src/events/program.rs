@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use crate::base::Failure;
 use crate::catalog::{Output, Stage, Tombstones, Unmatched};
-use crate::record::{HeaderChange, Item, RawRecord};
+use crate::expr::Root;
+use crate::record::{Codec, HeaderChange, Item, JsonCodec, RawRecord};
 use crate::steps::{Chain, ItemScope, OpenError, Ports, decode_for};
 
 /// The header in which a stage of a loop counts how often a record passed it.
@@ -98,7 +99,8 @@ pub(super) enum Verdict {
 impl Program {
     /// Opens the steps of `stage`.
     pub(super) fn open(stage: Arc<Stage>, generation: &str, ports: &Ports) -> Result<Self, OpenError> {
-        let chain = Chain::open(&stage.steps, Arc::clone(&stage.env), ports)?;
+        let chain = Chain::open(&stage.steps, Arc::clone(&stage.env), ports)?
+            .ending_in_json(stage.outputs.iter().all(only_encodes_json));
         let hops = stage.max_hops.map(|most| (Arc::from(format!("{HOPS}{}", stage.name)), most));
         Ok(Self { stage, generation: Arc::from(generation), chain, hops })
     }
@@ -119,7 +121,7 @@ impl Program {
         if let Some(verdict) = self.tombstone(&raw, hop.as_ref(), batch)? {
             return Ok(verdict);
         }
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(1);
         self.chain.run_now(Item::new(raw, &*self.stage.codec, attempt), &mut items)?;
         self.route(items, hop.as_ref(), batch)
     }
@@ -135,7 +137,7 @@ impl Program {
         if let Some(verdict) = self.tombstone(&raw, hop.as_ref(), batch)? {
             return Ok(verdict);
         }
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(1);
         self.chain.run(Item::new(raw, &*self.stage.codec, attempt), &mut items).await?;
         self.route(items, hop.as_ref(), batch)
     }
@@ -249,7 +251,10 @@ impl Program {
             _ => {}
         }
         let start = batch.bytes.len();
-        output.codec.encode(item.value()?, &mut batch.bytes)?;
+        match item.encoded() {
+            Some(json) if output.codec.name() == JsonCodec.name() => batch.bytes.extend_from_slice(json),
+            _ => output.codec.encode(item.value()?, &mut batch.bytes)?,
+        }
         Ok(Part::Bytes(start..batch.bytes.len()))
     }
 
@@ -283,4 +288,11 @@ impl Program {
         }
         Ok(changes)
     }
+}
+
+/// Whether an output writes JSON and looks at no value to decide anything.
+fn only_encodes_json(output: &Output) -> bool {
+    let looks = output.when.iter().chain(&output.key).map(|expression| expression.reads());
+    let mut looks = looks.chain(output.headers.iter().map(|(_, template)| template.reads()));
+    output.codec.name() == JsonCodec.name() && !looks.any(|reads| reads.contains(Root::Value))
 }

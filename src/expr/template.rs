@@ -376,4 +376,43 @@ impl TemplateTree {
             }
         })
     }
+
+    /// Appends the JSON text of the value it gives, without building the value.
+    ///
+    /// # Errors
+    /// As [`Template::render`]; `out` then ends somewhere within the text.
+    pub fn write_json(&self, scope: &dyn Scope, out: &mut Vec<u8>) -> Result<(), Failure> {
+        match self {
+            Self::Constant(value) => to_json_text(value, out),
+            Self::Leaf(template) => to_json_text(&*template.render(scope)?, out),
+            Self::Object(fields) => {
+                out.push(b'{');
+                for (index, (name, tree)) in fields.iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    to_json_text(name, out)?;
+                    out.push(b':');
+                    tree.write_json(scope, out)?;
+                }
+                out.push(b'}');
+                Ok(())
+            }
+            Self::Array(items) => {
+                out.push(b'[');
+                for (index, tree) in items.iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    tree.write_json(scope, out)?;
+                }
+                out.push(b']');
+                Ok(())
+            }
+        }
+    }
+}
+
+fn to_json_text(value: &(impl serde::Serialize + ?Sized), out: &mut Vec<u8>) -> Result<(), Failure> {
+    serde_json::to_writer(out, value).map_err(|error| Failure::permanent("json", error.to_string()))
 }

@@ -454,6 +454,27 @@ proptest! {
     }
 
     #[test]
+    fn a_tree_written_as_text_is_the_tree_rendered(
+        sources in proptest::collection::vec((any::<String>(), path()), 0..4),
+        record in record(),
+    ) {
+        let leaf = |path: &str| Template::compile(&format!("{{{{ {path} }}}}"), RootSet::RECORD).unwrap();
+        let fields: std::collections::BTreeMap<_, _> = sources.into_iter().collect();
+        let items = fields.values().map(|path| TemplateTree::Leaf(leaf(path))).collect();
+        let mut tree: Vec<_> =
+            fields.iter().map(|(name, path)| (name.clone(), TemplateTree::Leaf(leaf(path)))).collect();
+        tree.push(("list\n".to_owned(), TemplateTree::Array(items)));
+        tree.push(("constant".to_owned(), TemplateTree::Constant(json!({"a": [1.5, null]}))));
+        let (tree, scope) = (TemplateTree::Object(tree), Plain(record));
+        let mut text = Vec::new();
+        let written = tree.write_json(&scope, &mut text);
+        match tree.render(&scope) {
+            Ok(value) => prop_assert_eq!(text, serde_json::to_vec(&value).unwrap()),
+            Err(failure) => prop_assert_eq!(written.unwrap_err(), failure),
+        }
+    }
+
+    #[test]
     fn no_text_makes_the_compiler_panic(source in "[a-z{}%'\"\\[\\](). |=<>0-9#-]{0,24}") {
         let _ = Expression::compile(&source, RootSet::RECORD);
         let _ = Template::compile(&source, RootSet::RECORD);

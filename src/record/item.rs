@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use super::{Codec, RawRecord};
+use super::{Codec, JsonCodec, RawRecord};
 use crate::base::Failure;
 
 /// The value of an item: the original bytes until a step looks, a decoded value afterwards.
@@ -19,6 +19,8 @@ pub enum Value {
     Decoded(Json),
     /// Changed by a step: must be encoded again.
     Changed(Json),
+    /// Made by a step as JSON text, since most likely nobody looks at it before it is sent.
+    Encoded(Vec<u8>),
 }
 
 /// What a step or an output did to the headers.
@@ -74,11 +76,15 @@ impl<'r> Item<'r> {
     /// # Errors
     /// As [`Item::value`].
     pub fn decode(&mut self) -> Result<(), Failure> {
-        if matches!(self.value, Value::Bytes) {
-            self.value = Value::Decoded(match self.raw.value {
-                Some(bytes) => self.codec.decode(bytes)?,
-                None => Json::Null,
-            });
+        match &self.value {
+            Value::Bytes => {
+                self.value = Value::Decoded(match self.raw.value {
+                    Some(bytes) => self.codec.decode(bytes)?,
+                    None => Json::Null,
+                });
+            }
+            Value::Encoded(bytes) => self.value = Value::Changed(JsonCodec.decode(bytes)?),
+            Value::Decoded(_) | Value::Changed(_) => {}
         }
         Ok(())
     }
@@ -86,7 +92,7 @@ impl<'r> Item<'r> {
     /// The value if it has been decoded.
     pub fn peek(&self) -> Option<&Json> {
         match &self.value {
-            Value::Bytes => None,
+            Value::Bytes | Value::Encoded(_) => None,
             Value::Decoded(value) | Value::Changed(value) => Some(value),
         }
     }
@@ -102,7 +108,9 @@ impl<'r> Item<'r> {
         }
         match &mut self.value {
             Value::Changed(value) => Ok(value),
-            Value::Bytes | Value::Decoded(_) => unreachable!("decoded and marked as changed above"),
+            Value::Bytes | Value::Decoded(_) | Value::Encoded(_) => {
+                unreachable!("decoded and marked as changed above")
+            }
         }
     }
 
@@ -111,10 +119,23 @@ impl<'r> Item<'r> {
         self.value = Value::Changed(value);
     }
 
+    /// Replaces the value by JSON text, which is decoded only if somebody looks.
+    pub fn set_encoded(&mut self, json: Vec<u8>) {
+        self.value = Value::Encoded(json);
+    }
+
+    /// The JSON text of the value, where a step left it so.
+    pub fn encoded(&self) -> Option<&[u8]> {
+        match &self.value {
+            Value::Encoded(json) => Some(json),
+            Value::Bytes | Value::Decoded(_) | Value::Changed(_) => None,
+        }
+    }
+
     /// The original bytes while they still stand for the value; `None` once a step changed it.
     /// The inner `None` is a tombstone.
     pub fn unchanged(&self) -> Option<Option<&'r [u8]>> {
-        (!matches!(self.value, Value::Changed(_))).then_some(self.raw.value)
+        matches!(self.value, Value::Bytes | Value::Decoded(_)).then_some(self.raw.value)
     }
 
     /// Keeps the result of step `name` for `steps.NAME`.

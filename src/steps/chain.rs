@@ -18,6 +18,7 @@ pub struct Chain {
     steps: Vec<OpenStep>,
     env: Arc<Json>,
     waits: bool,
+    ends_in_json: bool,
 }
 
 struct OpenStep {
@@ -37,7 +38,13 @@ impl Chain {
     pub fn open(plans: &[StepPlan], env: Arc<Json>, ports: &Ports) -> Result<Self, OpenError> {
         let steps = plans.iter().map(|plan| open(plan, ports)).collect::<Result<Vec<_>, _>>()?;
         let waits = steps.iter().any(OpenStep::waits);
-        Ok(Self { steps, env, waits })
+        Ok(Self { steps, env, waits, ends_in_json: false })
+    }
+
+    /// Says that what leaves the last step is written as JSON and not looked at.
+    #[must_use]
+    pub fn ending_in_json(self, ends_in_json: bool) -> Self {
+        Self { ends_in_json, ..self }
     }
 
     /// Whether a run may wait; such a chain must be run with [`Chain::run`].
@@ -169,7 +176,8 @@ impl Chain {
     }
 
     fn context<'a>(&'a self, step: &'a OpenStep) -> StepContext<'a> {
-        StepContext { name: &step.name, env: &self.env }
+        let last = self.ends_in_json && self.steps.last().is_some_and(|last| std::ptr::eq(last, step));
+        StepContext { name: &step.name, env: &self.env, last }
     }
 }
 
@@ -241,6 +249,17 @@ mod tests {
             };
             assert_eq!(values(&mut now), values(&mut waited));
         }
+    }
+
+    #[test]
+    fn a_last_map_leaves_text_that_reads_as_the_value() {
+        let steps = ["map.a = \"{{ value.x }}\"\nmap.b = [\"{{ value.y }}!\", 2]"];
+        let chain = Bench::chain_of(&steps).ending_in_json(true);
+        let mut out = Vec::new();
+        chain.run_now(Item::new(raw(br#"{"x":1,"y":"z"}"#), &JsonCodec, 1), &mut out).unwrap();
+        assert_eq!(out[0].encoded(), Some(&br#"{"a":1,"b":["z!",2]}"#[..]));
+        assert_eq!(out[0].unchanged(), None);
+        assert_eq!(out[0].value().unwrap(), &json!({"a": 1, "b": ["z!", 2]}));
     }
 
     #[test]

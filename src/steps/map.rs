@@ -36,8 +36,15 @@ impl StepBody for Map {
 
 impl ReadyStep for Map {
     fn run<'r>(&self, item: &mut Item<'r>, context: &StepContext<'_>) -> Result<Flow<'r>, Failure> {
-        let value = self.0.render(&ItemScope::new(item, context.env))?;
-        item.set_value(value);
+        let scope = ItemScope::new(item, context.env);
+        if context.last {
+            let mut json = Vec::with_capacity(item.raw.value.map_or(0, <[u8]>::len));
+            self.0.write_json(&scope, &mut json)?;
+            item.set_encoded(json);
+        } else {
+            let value = self.0.render(&scope)?;
+            item.set_value(value);
+        }
         Ok(Flow::Next)
     }
 }

@@ -90,6 +90,9 @@ pub struct StepContext<'a> {
     pub name: &'a Arc<str>,
     /// The declared environment.
     pub env: &'a Arc<Json>,
+    /// Whether the value goes from here to the JSON encoder and nobody else: the step may leave its
+    /// text instead of a value.
+    pub last: bool,
 }
 
 /// Where an item goes after a step.
