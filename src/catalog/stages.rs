@@ -36,6 +36,7 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
     }
     let dlq = dlq(scene, spec, &what, inputs.as_deref().unwrap_or_default());
     check_limits(scene, spec, &what, inputs.as_deref().unwrap_or_default());
+    steps::check_batches(scene, plans.as_deref().unwrap_or_default(), spec.concurrency.as_ref(), &what);
     check_pointless(scene, written, &what);
     if scene.read.diagnostics.errors() > errors {
         return None;
@@ -48,7 +49,7 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
         about: spec.about.clone(),
         inputs: inputs?,
         order: spec.order.as_ref().map_or(Order::Key, |word| word.value),
-        concurrency: count(&spec.concurrency, 16),
+        concurrency: count(&spec.concurrency, steps::DEFAULT_CONCURRENCY),
         window: Bound {
             records: count(&spec.window_records, 10_000),
             bytes: spec.window_bytes.as_ref().map_or(ByteSize(64 << 20), |size| size.value),

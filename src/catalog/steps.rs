@@ -5,8 +5,11 @@ use std::sync::Arc;
 use super::http_clients::SENSITIVE;
 use super::scene::Scene;
 use crate::diag::{Diagnostic, Span, codes, nearest};
-use crate::spec::{Definition, Entry, STAGE_KEYS, Table, TableReader, read_steps};
+use crate::spec::{Definition, Entry, STAGE_KEYS, Spanned, Table, TableReader, read_steps};
 use crate::steps::{COMMON_KEYS, KINDS, StepPlan};
+
+/// How many records may be inside waiting steps where nothing is said.
+pub(super) const DEFAULT_CONCURRENCY: usize = 16;
 
 /// Kinds that leave the value as it is.
 const PASSING: [&str; 4] = ["validate", "filter", "log", "fail"];
@@ -130,6 +133,40 @@ pub(super) fn schema_behind<'a>(steps: &[WrittenStep<'a>]) -> Option<(&'a str, S
         }
     }
     None
+}
+
+/// Warns of batches that can never fill: records that wait in one hold places of `concurrency`.
+pub(super) fn check_batches(
+    scene: &Scene<'_>,
+    plans: &[StepPlan],
+    concurrency: Option<&Spanned<i64>>,
+    what: &str,
+) {
+    if concurrency.is_some_and(|concurrency| !concurrency.known) {
+        return;
+    }
+    let places = concurrency.map_or(DEFAULT_CONCURRENCY, |places| usize::try_from(places.value).unwrap_or(0));
+    for plan in plans {
+        let Some(records) = plan.body.gathering().map(|gathering| &gathering.records) else { continue };
+        if !records.known || records.value <= places {
+            continue;
+        }
+        let message = format!(
+            "a batch of step `{}` waits for {} records, but {what} works on {places} at one time",
+            plan.name, records.value
+        );
+        let finding =
+            Diagnostic::new(&codes::STEP_BATCH_NEVER_FULL, message).at(records.span, "never reached");
+        scene.report(match concurrency {
+            Some(concurrency) => finding
+                .also(concurrency.span, "at one time")
+                .help(format!("raise `concurrency` to {}, or lower `records`", records.value)),
+            None => finding.help(format!(
+                "set `concurrency = {}` in the stage (it is {places} unless it is set), or lower `records`",
+                records.value
+            )),
+        });
+    }
 }
 
 /// Reports keys of the stage that ended up in a step, and gives the table without them.

@@ -29,6 +29,6 @@ pub use plan::{COMMON_KEYS, ConfigFiles, Find, KINDS, PlanContext, plan};
 pub use ports::Ports;
 pub use scope::{ItemScope, decode_for};
 pub use step::{
-    BoxedRun, Flow, OpenError, ReadyStep, Runnable, StepBody, StepContext, StepPlan, WaitingStep,
+    BoxedRun, Flow, Gathering, OpenError, ReadyStep, Runnable, StepBody, StepContext, StepPlan, WaitingStep,
 };
 pub use validate::{Schema, SchemaError, Schemas};

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::http::{self, HttpClient};
 use super::lookup::{self, Tables};
@@ -119,6 +120,7 @@ pub fn plan(mut table: TableReader<'_>, context: &PlanContext<'_>) -> Option<Ste
                 .help("remove it; expressions are bounded in work by themselves"),
         );
     }
+    context.check_linger(timeout.as_ref(), &*body);
     Some(StepPlan {
         name: Arc::from(name.map_or_else(|| (*kind).to_owned(), |name| name.value)),
         kind,
@@ -202,6 +204,18 @@ impl PlanContext<'_> {
             }
             _ => TemplateTree::Constant(node.to_json()),
         })
+    }
+
+    /// A record that waits for others must have time left for its answer.
+    fn check_linger(&self, timeout: Option<&Spanned<Duration>>, body: &dyn StepBody) {
+        let (Some(timeout), Some(gathering)) = (timeout, body.gathering()) else { return };
+        let linger = &gathering.linger;
+        if timeout.known && linger.known && timeout.value <= linger.value {
+            let message = "a record may wait in a batch for as long as the whole step may take";
+            let finding = Diagnostic::new(&codes::STEP_BATCH_LINGER, message).at(linger.span, "waits");
+            let finding = finding.also(timeout.span, "the whole step");
+            self.diagnostics.push(finding.help("shorten `linger`, or lengthen `timeout`"));
+        }
     }
 
     fn reported<T>(&self, text: &Spanned<String>, compiled: Result<T, CompileError>) -> Option<T> {

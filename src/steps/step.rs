@@ -15,6 +15,7 @@ use super::Ports;
 use crate::base::{Failure, RetryPolicy};
 use crate::expr::{Expression, RootSet};
 use crate::record::Item;
+use crate::spec::Spanned;
 
 /// A checked step as the catalog holds it.
 #[derive(Debug, Clone)]
@@ -43,6 +44,11 @@ pub trait StepBody: fmt::Debug + Send + Sync {
         false
     }
 
+    /// How it lets records wait for each other, where it does.
+    fn gathering(&self) -> Option<&Gathering> {
+        None
+    }
+
     /// What it looks at.
     fn reads(&self) -> RootSet;
 
@@ -56,6 +62,15 @@ pub trait StepBody: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where something it needs cannot be had (a client that cannot be built).
     fn open(&self, ports: &Ports) -> Result<Runnable, OpenError>;
+}
+
+/// How a step lets records wait for each other; with the places of the settings, for findings.
+#[derive(Debug, Clone)]
+pub struct Gathering {
+    /// How many records at most; at least 1.
+    pub records: Spanned<usize>,
+    /// How long the first of them waits at most.
+    pub linger: Spanned<Duration>,
 }
 
 /// A step that could not be opened.

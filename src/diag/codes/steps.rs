@@ -37,6 +37,12 @@ codes! {
     TEMPLATE_URL_DATA: Error "template::url-data", "Message data forms the scheme or host of a URL",
         "Whoever writes records could make the engine call any address. Only text and `env` may stand before the path.",
         "[[stages.a.steps]]\nhttp.url = \"http://{{ value.host }}/orders\"" => "[[stages.a.steps]]\nhttp.url = \"{{ env.crm_url }}/orders/{{ value.id }}\"";
+    STEP_BATCH_NEVER_FULL: Warning "step::batch-never-full", "A batch can never hold as many records as it waits for",
+        "Records that wait in a batch hold places of the stage's `concurrency`. A batch that waits for more records than that never fills, so that every request goes out only after the whole `linger`.",
+        "[stages.a]\nfrom = \"orders\"\nconcurrency = 16\n\n[[stages.a.steps]]\nhttp.url = \"{{ env.scores }}\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 50, linger = \"20ms\" }" => "[stages.a]\nfrom = \"orders\"\nconcurrency = 100\n\n[[stages.a.steps]]\nhttp.url = \"{{ env.scores }}\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 50, linger = \"20ms\" }";
+    STEP_BATCH_LINGER: Error "step::batch-linger", "A batch waits for records as long as its step may take",
+        "`timeout` bounds a record's whole run of the step, the wait in a batch with it. Where `linger` is as long, a batch that does not fill fails with `timeout` before it is sent.",
+        "[[stages.a.steps]]\ntimeout = \"1s\"\nhttp.url = \"{{ env.scores }}\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 10, linger = \"2s\" }" => "[[stages.a.steps]]\ntimeout = \"5s\"\nhttp.url = \"{{ env.scores }}\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 10, linger = \"50ms\" }";
     LOOKUP_MISSING: Error "lookup::missing", "A lookup table's file does not exist",
         "Tables are named relative to the folder lookups/ of the config root.",
         "[[stages.a.steps]]\nlookup.table = \"peopel.csv\"" => "[[stages.a.steps]]\nlookup.table = \"people.csv\"";

@@ -17,18 +17,20 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Json,
-    bytes: usize,
 }
 
 impl Answer {
     /// An answer that stands for nothing, as `on_status` says.
     pub(super) fn null(status: u16) -> Self {
-        Self { status, body: Json::Null, bytes: 0 }
+        Self { status, body: Json::Null }
     }
 
     /// The bytes that it takes in memory, by the size of its text; decoded JSON is larger.
     pub(super) fn size(&self) -> usize {
-        4 * self.bytes + size_of::<Self>()
+        let mut text = Count(0);
+        // Neither counting nor writing a value can fail.
+        let _ = serde_json::to_writer(&mut text, &self.body);
+        4 * text.0 + size_of::<Self>()
     }
 
     /// Reads the body, at most `max_bytes` of it.
@@ -59,7 +61,21 @@ impl Answer {
         }
         let body = decode(&bytes, kind)
             .map_err(|why| Failure::permanent("response-json", format!("the answer ({status}) {why}")))?;
-        Ok(Self { status, body, bytes: bytes.len() })
+        Ok(Self { status, body })
+    }
+}
+
+/// The length of what is written.
+struct Count(usize);
+
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

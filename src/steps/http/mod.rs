@@ -1,12 +1,19 @@
-//! `http`: a request to another service for each record.
+//! `http`: a request to another service for each record, or for several at a time.
 //!
 //! Scheme and host come from the config alone, redirects are never followed, proxies of the process
 //! environment are not used. One total deadline covers connecting, sending and the whole answer.
 
 mod answer;
+mod batch;
+#[cfg(test)]
+mod batch_server_tests;
+#[cfg(test)]
+mod batch_tests;
 mod cache;
 mod client;
 mod read;
+mod request;
+mod split;
 mod step;
 #[cfg(test)]
 mod tests;

@@ -4,12 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::HttpClient;
-use super::step::{CacheSettings, Http, OnStatus, Payload, Response, StatusRule, Target};
+use super::split::Parts;
+use super::step::{BatchSettings, CacheSettings, Http, OnStatus, Payload, Response, StatusRule, Target};
 use crate::diag::{Diagnostic, codes};
 use crate::expr::Template;
-use crate::spec::{Spanned, TableReader};
+use crate::spec::{Entry, Spanned, TableReader};
 use crate::steps::path::FieldPath;
-use crate::steps::{PlanContext, StepBody};
+use crate::steps::{Gathering, PlanContext, StepBody};
+
+/// The most records of a batch.
+const MAX_RECORDS: i64 = 10_000;
+/// The largest body of a batch where nothing is said.
+const MAX_BYTES: usize = 1 << 20;
 
 const METHODS: [(&str, reqwest::Method); 6] = [
     ("GET", reqwest::Method::GET),
@@ -37,12 +43,13 @@ pub(in crate::steps) fn read(
     let query = read_templates(&mut inner, "query", context);
     let headers = read_templates(&mut inner, "headers", context);
     let payload = read_payload(&mut inner, context);
-    let into = inner.text("into").map(|text| FieldPath::read(&text, context.diagnostics));
+    let into = read_path(&mut inner, "into", context);
     let on_status = read_on_status(&mut inner);
     let cache = read_cache(&mut inner, context);
     let responses = [("json", Response::Json), ("text", Response::Text), ("none", Response::None)];
     let response = inner.word("response", &responses).map_or(Response::Json, |word| word.value);
     let max_bytes = inner.size("max_response_bytes").map(|size| size.value.as_usize());
+    let batch = read_batch(&mut inner, response, context);
     inner.finish();
     let (client, target) = target?;
     let payload = payload?;
@@ -56,9 +63,10 @@ pub(in crate::steps) fn read(
         query: query?,
         headers: headers?,
         payload,
-        into: into.map_or(Some(None), |path| path.map(Some))?,
+        into: into?,
         on_status: on_status?,
         cache: cache?,
+        batch: batch?,
         response,
     }))
 }
@@ -199,4 +207,70 @@ fn read_cache(table: &mut TableReader<'_>, context: &PlanContext<'_>) -> Option<
     let key = key.and_then(|text| context.expression(&text));
     let ttl: Duration = ttl?.value;
     Some(Some(CacheSettings { key: key?, ttl, max_bytes: max_bytes?.value.as_usize() }))
+}
+
+/// A path to a field, where there is one.
+fn read_path(table: &mut TableReader<'_>, key: &str, context: &PlanContext<'_>) -> Option<Option<FieldPath>> {
+    if table.entry(key).is_none() {
+        return Some(None);
+    }
+    FieldPath::read(&table.text(key)?, context.diagnostics).map(Some)
+}
+
+fn read_batch(
+    table: &mut TableReader<'_>,
+    response: Response,
+    context: &PlanContext<'_>,
+) -> Option<Option<BatchSettings>> {
+    let Some(entry) = table.entry("batch") else { return Some(None) };
+    let mut inner = table.table("batch")?;
+    let records = inner.required("records", |inner, key| inner.integer(key, 1..=MAX_RECORDS));
+    let linger = inner.required("linger", TableReader::duration);
+    let max_bytes = inner.size("bytes").map_or(MAX_BYTES, |size| size.value.as_usize());
+    let answers = read_path(&mut inner, "answers", context);
+    let status = read_path(&mut inner, "status", context);
+    let body = read_path(&mut inner, "body", context);
+    let parts = ["answers", "status", "body"].into_iter().find_map(|key| inner.entry(key));
+    inner.finish();
+    let fits = check_batch(table, entry, response, parts);
+    let records = records?.map(|records| usize::try_from(records).unwrap_or(usize::MAX));
+    let gathering = Gathering { records, linger: linger? };
+    let parts = Parts { answers: answers?, status: status?, body: body? };
+    fits.then_some(Some(BatchSettings { gathering, max_bytes, parts }))
+}
+
+/// A batch is a list of JSON and is answered by one.
+fn check_batch(table: &mut TableReader<'_>, batch: &Entry, response: Response, part: Option<&Entry>) -> bool {
+    let (json, text, word) = (table.entry("json"), table.entry("body"), table.entry("response"));
+    let what = &table.what;
+    let finding = if json.is_none() {
+        let finding = match text {
+            Some(text) => {
+                Diagnostic::new(&codes::KEY_CONFLICT, format!("{what} has both `batch` and `body`"))
+                    .at(text.key_span, "a body as text")
+                    .also(batch.key_span, "a list of JSON")
+            }
+            None => Diagnostic::new(&codes::KEY_MISSING, format!("{what} has a `batch`, but no `json`"))
+                .at(batch.key_span, "a list of what?"),
+        };
+        finding.help("the request of a batch is a list of what `json` gives for each record")
+    } else {
+        match (response, part, word) {
+            (Response::Text, _, Some(word)) => {
+                Diagnostic::new(&codes::KEY_CONFLICT, format!("{what} reads the answers of a batch as text"))
+                    .at(word.node.span, "text holds no list")
+                    .also(batch.key_span, "is answered by a list")
+                    .help("`\"json\"` gives each record its answer, `\"none\"` reads none")
+            }
+            (Response::None, Some(part), Some(word)) => Diagnostic::new(
+                &codes::KEY_CONFLICT,
+                format!("`{}` says where to look in an answer that is not read", part.key),
+            )
+            .at(part.key_span, "never looked at")
+            .also(word.node.span, "no answer is read"),
+            _ => return true,
+        }
+    };
+    table.report(finding);
+    false
 }

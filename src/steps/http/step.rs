@@ -1,21 +1,23 @@
-//! The step: builds a request from the record, sends it, and puts the answer where the step says.
+//! The step: sends a record's request, alone or in a batch, and puts the answer where the step says.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::header::HeaderMap;
 use reqwest::{Method, Request, Url};
 use serde_json::json;
 
 use super::answer::{Answer, status_failure, transport};
+use super::batch::{Asking, Batches, Limits, Outcomes};
 use super::cache::Cache;
 use super::client::{HttpClient, Pool};
+use super::split::Parts;
 use crate::base::{Class, Failure};
 use crate::expr::{Expression, Root, RootSet, Scope, Template, TemplateTree};
 use crate::record::Item;
 use crate::steps::path::FieldPath;
 use crate::steps::{
-    BoxedRun, Flow, ItemScope, OpenError, Ports, Runnable, StepBody, StepContext, WaitingStep,
+    BoxedRun, Flow, Gathering, ItemScope, OpenError, Ports, Runnable, StepBody, StepContext, WaitingStep,
 };
 
 /// The step as planned.
@@ -30,6 +32,7 @@ pub(super) struct Http {
     pub(super) into: Option<FieldPath>,
     pub(super) on_status: Vec<StatusRule>,
     pub(super) cache: Option<CacheSettings>,
+    pub(super) batch: Option<BatchSettings>,
     pub(super) response: Response,
     pub(super) max_bytes: usize,
 }
@@ -84,11 +87,25 @@ pub(super) struct CacheSettings {
     pub(super) max_bytes: usize,
 }
 
+/// How records share a request; each is an element of the list in its body.
+#[derive(Debug, Clone)]
+pub(super) struct BatchSettings {
+    pub(super) gathering: Gathering,
+    pub(super) max_bytes: usize,
+    pub(super) parts: Parts,
+}
+
 /// The step, open.
 struct OpenHttp {
+    sender: Arc<Sender>,
+    cache: Option<Cache>,
+    batches: Option<Batches>,
+}
+
+/// What a request needs on its way; a batch's outlives the record that sent it.
+struct Sender {
     plan: Http,
     pool: Pool,
-    cache: Option<Cache>,
 }
 
 impl StepBody for Http {
@@ -115,6 +132,10 @@ impl StepBody for Http {
         named.chain(cache).chain(into).fold(target.union(payload), RootSet::union)
     }
 
+    fn gathering(&self) -> Option<&Gathering> {
+        self.batch.as_ref().map(|batch| &batch.gathering)
+    }
+
     fn open(&self, ports: &Ports) -> Result<Runnable, OpenError> {
         if let Some(base) = &self.client.base_url {
             let fits =
@@ -127,33 +148,61 @@ impl StepBody for Http {
             }
         }
         Ok(Runnable::Waiting(Box::new(OpenHttp {
-            pool: ports.http.get(&self.client)?,
+            sender: Arc::new(Sender { plan: self.clone(), pool: ports.http.get(&self.client)? }),
             cache: self.cache.as_ref().map(|cache| Cache::new(cache.ttl, cache.max_bytes)),
-            plan: self.clone(),
+            batches: self.batch.as_ref().map(|batch| Batches::new(batch.limits())),
         })))
+    }
+}
+
+impl BatchSettings {
+    fn limits(&self) -> Limits {
+        let Gathering { records, linger } = &self.gathering;
+        Limits { records: records.value, bytes: self.max_bytes, linger: linger.value }
     }
 }
 
 impl WaitingStep for OpenHttp {
     fn run<'a, 'r: 'a>(&'a self, item: &'a mut Item<'r>, context: StepContext<'a>) -> BoxedRun<'a, 'r> {
         Box::pin(async move {
-            if let Some(path) = &self.plan.into {
+            let plan = &self.sender.plan;
+            if let Some(path) = &plan.into {
                 path.check(item.value()?)?;
             }
-            let (request, key) = {
+            let (head, body, key) = {
                 let scope = ItemScope::new(item, context.env);
-                (self.plan.request(&self.pool, &scope)?, self.plan.cache_key(&scope)?)
+                (plan.head(&self.sender.pool, &scope)?, plan.body(&scope)?, plan.cache_key(&scope)?)
             };
             let answer = match (&self.cache, key) {
-                (Some(cache), Some(key)) => cache.get(&key, self.send(request)).await?,
-                _ => Arc::new(self.send(request).await?),
+                (Some(cache), Some(key)) => cache.get(&key, self.ask(head, body)).await?,
+                _ => Arc::new(self.ask(head, body).await?),
             };
-            self.plan.put(item, context.name, &answer)
+            plan.put(item, context.name, &answer)
         })
     }
 }
 
 impl OpenHttp {
+    async fn ask(&self, mut head: Request, body: Option<String>) -> Result<Answer, Failure> {
+        if let Some(batches) = &self.batches {
+            let sender = Arc::clone(&self.sender);
+            let send = |request, count| Box::pin(sender.send_batch(request, count)) as Asking;
+            return batches.ask(head, body.unwrap_or_default(), send).await;
+        }
+        *head.body_mut() = body.map(Into::into);
+        self.sender.send(head).await
+    }
+}
+
+impl Sender {
+    async fn send_batch(self: Arc<Self>, request: Request, count: usize) -> Outcomes {
+        let whole = self.send(request).await;
+        match &self.plan.batch {
+            Some(batch) => self.plan.split(&batch.parts, whole, count),
+            None => vec![whole; count],
+        }
+    }
+
     /// Sends and reads the whole answer within the client's deadline, the wait for a connection included.
     async fn send(&self, request: Request) -> Result<Answer, Failure> {
         let limit = self.plan.client.timeout;
@@ -176,19 +225,14 @@ impl OpenHttp {
             OnStatus::Accept => Answer::read(response, self.plan.response, self.plan.max_bytes).await,
             // `put` tells what a record with such an answer comes to.
             OnStatus::Null | OnStatus::Drop => Ok(Answer::null(status)),
-            OnStatus::DeadLetter => {
-                let failure = status_failure(status, response.headers());
-                // A status that the step itself gives up on is not worth another try by its class.
-                let class = if self.plan.rule(status).is_some() { Class::Permanent } else { failure.class };
-                Err(Failure { class, ..failure })
-            }
+            OnStatus::DeadLetter => Err(self.plan.refused(status, response.headers())),
         }
     }
 }
 
 impl Http {
     /// What a status means: a rule of the step, else success is accepted and anything else fails.
-    fn action(&self, status: u16) -> OnStatus {
+    pub(super) fn action(&self, status: u16) -> OnStatus {
         match self.rule(status) {
             Some(rule) => rule.action,
             None if (200..300).contains(&status) => OnStatus::Accept,
@@ -198,6 +242,14 @@ impl Http {
 
     fn rule(&self, status: u16) -> Option<&StatusRule> {
         self.on_status.iter().find(|rule| (rule.first..=rule.last).contains(&status))
+    }
+
+    /// The failure of a status that is not accepted. One that the step itself gives up on is not worth
+    /// another try by its class.
+    pub(super) fn refused(&self, status: u16, headers: &HeaderMap) -> Failure {
+        let failure = status_failure(status, headers);
+        let class = if self.rule(status).is_some() { Class::Permanent } else { failure.class };
+        Failure { class, ..failure }
     }
 
     fn put<'r>(&self, item: &mut Item<'r>, name: &Arc<str>, answer: &Answer) -> Result<Flow<'r>, Failure> {
@@ -216,55 +268,5 @@ impl Http {
             Some(cache) => Ok(cache.key.text(scope)?.map(|key| key.into_owned())),
             None => Ok(None),
         }
-    }
-
-    fn request(&self, pool: &Pool, scope: &dyn Scope) -> Result<Request, Failure> {
-        let mut builder = pool.client.request(self.method.clone(), self.url(scope)?);
-        match &self.payload {
-            Payload::None => {}
-            Payload::Json(tree) => {
-                builder =
-                    builder.header(CONTENT_TYPE, "application/json").body(tree.render(scope)?.to_string());
-            }
-            Payload::Text(template) => {
-                builder = builder.body(template.text(scope)?.unwrap_or_default().into_owned());
-            }
-        }
-        let mut request = builder.build().map_err(transport)?;
-        for (name, template) in &self.headers {
-            let Some(text) = template.text(scope)? else { continue };
-            let unfit =
-                |_| Failure::permanent("header", format!("the header `{name}` cannot hold its value"));
-            let name = HeaderName::from_bytes(name.as_bytes())
-                .map_err(|_| Failure::permanent("header", format!("`{name}` is no name of a header")))?;
-            let value = HeaderValue::from_str(&text).map_err(unfit)?;
-            request.headers_mut().insert(name, value);
-        }
-        Ok(request)
-    }
-
-    fn url(&self, scope: &dyn Scope) -> Result<Url, Failure> {
-        let text = match &self.target {
-            Target::Url(template) => template.text(scope)?.unwrap_or_default().into_owned(),
-            Target::Path(template) => {
-                let base = self.client.base_url.as_deref().unwrap_or_default().trim_end_matches('/');
-                let path = template.text(scope)?.unwrap_or_default();
-                match &*path {
-                    "" => base.to_owned(),
-                    path => format!("{base}/{}", path.trim_start_matches('/')),
-                }
-            }
-        };
-        let mut url =
-            Url::parse(&text).map_err(|error| Failure::permanent("url", format!("no URL: {error}")))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(Failure::permanent("url", "a URL begins with http:// or https://"));
-        }
-        for (name, template) in &self.query {
-            if let Some(text) = template.text(scope)? {
-                url.query_pairs_mut().append_pair(name, &text);
-            }
-        }
-        Ok(url)
     }
 }

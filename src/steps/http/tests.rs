@@ -197,7 +197,7 @@ fn what_is_wrong_in_the_table_is_reported() {
         ("http.method = \"GET\"", "key::missing"),
         ("http.url = \"http://h/\"\nhttp.method = \"FETCH\"", "value::word"),
         ("http.url = \"http://h/\"\nhttp.on_status.700 = \"null\"", "value::range"),
-        ("http.url = \"http://h/\"\nhttp.batch = 5", "key::unknown"),
+        ("http.url = \"http://h/\"\nhttp.pool = 5", "key::unknown"),
     ] {
         assert_eq!(Bench::findings(step), [expected], "{step}");
     }
