@@ -4,6 +4,7 @@
 mod support;
 
 mod architecture;
+mod batch;
 mod broker;
 mod cli;
 mod config;
