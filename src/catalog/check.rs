@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::environment::{Environment, Sources};
 use super::scene::{Scene, Shown};
 use super::stages::{self, WrittenStage};
-use super::{Catalog, Outside, Topic, Tree, graph, http_clients, retries, steps, topics};
+use super::{Catalog, Outside, Topic, Tree, fingerprint, graph, http_clients, retries, steps, topics};
 use crate::base::ByteSize;
 use crate::diag::{Diagnostic, Diagnostics, FileId, Severity, SourceMap, Span, codes};
 use crate::spec::{
@@ -191,15 +191,24 @@ fn resolve(
     resolve_policies(&mut scene);
     let written = read_stages(&scene);
     resolve_dlqs(&mut scene, &written);
-    let resolved: Vec<_> = written.iter().map(|stage| stages::resolve(&scene, stage)).collect();
+    let resolved: Vec<_> = written
+        .iter()
+        .map(|stage| {
+            let (resolved, used) = scene.tracked(|| stages::resolve(&scene, stage));
+            let used = used.union(&stage.used).cloned().collect();
+            resolved.map(|resolved| (fingerprint::of(&scene, &resolved, &used), resolved))
+        })
+        .collect();
     if whole {
         graph::check(&scene, &written);
         check_unused(&scene);
     }
     let stages = resolved.into_iter().collect::<Option<Vec<_>>>()?;
+    let fingerprints = stages.iter().map(|(print, stage)| (Arc::clone(&stage.name), *print)).collect();
     Some(Catalog {
         digest: digest(shown.tree, environment),
-        stages: stages.into_iter().map(|stage| (Arc::clone(&stage.name), Arc::new(stage))).collect(),
+        fingerprints,
+        stages: stages.into_iter().map(|(_, stage)| (Arc::clone(&stage.name), Arc::new(stage))).collect(),
         topics: scene.topics,
         dlqs: scene.dlqs,
     })
@@ -279,8 +288,8 @@ fn read_stages<'a>(scene: &Scene<'a>) -> Vec<WrittenStage<'a>> {
     let stages = scene.sections.stages.iter().map(|(name, definition)| {
         let what = format!("stage `{name}`");
         let spec = StageSpec::read(scene.reader("stages", what.clone(), definition));
-        let steps = steps::expand(scene, &spec.steps, &what);
-        WrittenStage { name, spec, steps }
+        let (steps, used) = scene.tracked(|| steps::expand(scene, &spec.steps, &what));
+        WrittenStage { name, spec, steps, used }
     });
     stages.collect()
 }

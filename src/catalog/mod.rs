@@ -5,6 +5,7 @@
 
 mod check;
 mod environment;
+mod fingerprint;
 mod graph;
 mod http_clients;
 mod model;
@@ -16,5 +17,6 @@ mod topics;
 mod tree;
 
 pub use check::{CheckOptions, Checked, check};
+pub use fingerprint::Fingerprint;
 pub use model::*;
-pub use tree::{Nothing, Outside, Tree};
+pub use tree::{Nothing, Outside, Tree, TreeDigest};

@@ -1,12 +1,14 @@
 //! The resolved types that the planes run from: names are looked up, units are read, templates over
 //! `env` are filled in. Nothing here can be wrong in a way that `check` finds.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
 
+use super::Fingerprint;
 use crate::base::{ByteSize, RetryPolicy};
 use crate::expr::{Expression, Template};
 use crate::record::Codec;
@@ -22,6 +24,7 @@ pub struct Catalog {
     pub(super) topics: IndexMap<Arc<str>, Arc<Topic>>,
     pub(super) dlqs: IndexMap<Arc<str>, Arc<Dlq>>,
     pub(super) stages: IndexMap<Arc<str>, Arc<Stage>>,
+    pub(super) fingerprints: HashMap<Arc<str>, Fingerprint>,
 }
 
 impl Catalog {
@@ -43,6 +46,11 @@ impl Catalog {
     /// The stages by name, in the order of the files.
     pub fn stages(&self) -> &IndexMap<Arc<str>, Arc<Stage>> {
         &self.stages
+    }
+
+    /// What tells a stage from another version of itself.
+    pub fn fingerprint(&self, stage: &str) -> Option<Fingerprint> {
+        self.fingerprints.get(stage).copied()
     }
 }
 

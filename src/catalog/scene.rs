@@ -2,12 +2,13 @@
 //! report at the place of a name what it does not name.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
 use super::environment::Environment;
+use super::fingerprint::Used;
 use super::{Dlq, Topic, Tree, retries};
 use crate::base::RetryPolicy;
 use crate::diag::{Diagnostic, FileId, Span, codes, nearest};
@@ -25,7 +26,7 @@ pub(super) struct Scene<'a> {
     pub(super) topic_schemas: HashMap<String, (String, Span)>,
     pub(super) dlqs: IndexMap<Arc<str>, Arc<Dlq>>,
     /// What is named somewhere, by section.
-    pub(super) used: RefCell<HashSet<(&'static str, String)>>,
+    pub(super) used: RefCell<Used>,
     pub(super) retries: IndexMap<String, Option<Arc<RetryPolicy>>>,
     pub(super) http_clients: IndexMap<String, Option<Arc<HttpClient>>>,
     pub(super) env_names: Vec<String>,
@@ -67,6 +68,15 @@ impl<'a> Scene<'a> {
         if self.whole {
             self.report(finding);
         }
+    }
+
+    /// Runs `work` and says what it named.
+    pub(super) fn tracked<T>(&self, work: impl FnOnce() -> T) -> (T, Used) {
+        let before = self.used.take();
+        let value = work();
+        let named = self.used.replace(before);
+        self.used.borrow_mut().extend(named.iter().cloned());
+        (value, named)
     }
 
     /// A reader of a definition, behind it the defaults of its section.

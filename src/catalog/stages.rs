@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fingerprint::Used;
 use super::scene::Scene;
 use super::steps::{self, WrittenStep};
 use super::{Bound, Guarantee, OnLost, Order, Output, Stage, Start, Tombstones, Topic, Unmatched};
@@ -16,6 +17,8 @@ pub(super) struct WrittenStage<'a> {
     pub(super) name: &'a str,
     pub(super) spec: StageSpec<'a>,
     pub(super) steps: Vec<WrittenStep<'a>>,
+    /// What was named while the groups were written out.
+    pub(super) used: Used,
 }
 
 /// The stage that a table says; `None`: something is wrong, and that has been reported.

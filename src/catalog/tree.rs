@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::steps::ConfigFiles;
 
 /// Paths relative to the root, with `/`, and what the files hold.
@@ -10,6 +12,10 @@ use crate::steps::ConfigFiles;
 pub struct Tree {
     files: BTreeMap<Arc<str>, Arc<[u8]>>,
 }
+
+/// A digest of all files; equal digests mean equal files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeDigest([u8; 32]);
 
 impl Tree {
     /// Adds or replaces a file.
@@ -25,6 +31,16 @@ impl Tree {
     /// All files by path.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<[u8]>)> {
         self.files.iter()
+    }
+
+    /// What tells these files from others.
+    pub fn digest(&self) -> TreeDigest {
+        let mut hash = Sha256::new();
+        for part in self.iter().flat_map(|(path, bytes)| [path.as_bytes(), bytes]) {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        TreeDigest(hash.finalize().into())
     }
 }
 

@@ -57,12 +57,7 @@ fn check_each(tree: &Tree, options: &Options<'_>) -> Checked {
 
 pub(super) fn print(checked: &Checked, format: Format) -> CliResult<()> {
     match format {
-        Format::Text => {
-            for finding in &checked.findings {
-                output::print(&format!("{}\n\n", render(finding, &checked.sources, Style::Coloured)))?;
-            }
-            output::line(&summary(checked))
-        }
+        Format::Text => output::print(&text(checked)),
         Format::Json => {
             let findings: Vec<_> =
                 checked.findings.iter().map(|finding| to_json(finding, &checked.sources)).collect();
@@ -76,6 +71,13 @@ pub(super) fn print(checked: &Checked, format: Format) -> CliResult<()> {
             }))
         }
     }
+}
+
+/// Every finding and the summary, as people read them.
+pub(super) fn text(checked: &Checked) -> String {
+    let shown = |finding| format!("{}\n\n", render(finding, &checked.sources, Style::Coloured));
+    let findings: String = checked.findings.iter().map(shown).collect();
+    format!("{findings}{}\n", summary(checked))
 }
 
 /// `2 errors and 1 warning in 3 files with 12 definitions`.

@@ -1,4 +1,5 @@
-//! `biplane dev`: everything in one process, Kafka in memory unless brokers are named.
+//! `biplane dev`: everything in one process, Kafka in memory unless brokers are named; edits of the
+//! config root are taken over as they are saved.
 //!
 //! Leaves nothing behind but `.biplane/` in the working directory: the shipped example where the
 //! config root is empty and `--sample` asks for one, and the log while a table moves on the terminal.
@@ -12,13 +13,15 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::GlobalArguments;
+use super::dev_kafka::DevKafka;
 use super::exit::{CliError, CliResult, Exit};
+use super::live::Screen;
 use super::samples::{self, Sample};
 use super::serving::{Serving, Started};
-use super::{connect, example, live, output, root, topics};
-use crate::broker::{ClientSettings, DeliverySink, MockKafka, OutHeaders, Outgoing, Producer, SendError};
+use super::{example, live, output, reloading, root};
+use crate::broker::{ClientSettings, DeliverySink, OutHeaders, Outgoing, Producer, SendError};
 use crate::catalog::Catalog;
-use crate::engine::{EngineSettings, OnError, TaskError, View};
+use crate::engine::{EngineSettings, OnError, Reloader, TaskError, View, load_tree};
 use crate::telemetry::LogOptions;
 
 const DATA_FOLDER: &str = ".biplane";
@@ -29,38 +32,56 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// The wait between two samples, so that one sees them pass.
 const PACE: Duration = Duration::from_millis(100);
 
-/// The partitions of a topic whose files name no number.
-const PARTITIONS: u32 = 4;
-
 pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
     set_up_logs(sample && live::in_place())?;
     let config = config_root(&global.config, sample)?;
-    let Some(catalog) = root::load(&config, global.environment())? else { return Ok(Exit::Findings) };
+    let tree = load_tree(&config)?;
+    let Some(catalog) = root::check(&tree, global.environment())? else { return Ok(Exit::Findings) };
     let samples = if sample { samples::read(&config)? } else { Vec::new() };
-    let (client, mock) = brokers(global, &catalog)?;
+    let kafka = Arc::new(DevKafka::start(global)?);
+    kafka.bring_up(&catalog)?;
     let settings = EngineSettings {
-        client: client.clone(),
+        client: kafka.client().clone(),
         namespace: global.namespace.clone(),
         engine_id: global.engine_id().map(str::to_owned),
     };
-    let shown = Arc::clone(&catalog);
     let serving = Serving {
         settings,
         catalog: Arc::clone(&catalog),
         listen: global.listen.clone(),
         drain: Some(DRAIN),
     };
+    let screen = Screen::new(sample);
     let end = serving.run(|started| {
-        say_where(&started, &config, &client, mock.is_some(), &samples)?;
+        say_where(&started, &config, &kafka, &samples)?;
         if sample {
-            show_table(&started);
-            feed(&started, client, shown, samples)?;
+            show_table(&started, screen.clone());
+            feed(&started, kafka.client().clone(), catalog, samples)?;
         }
+        let reloader = reloader(&started, config, global.environment(), &kafka, screen);
+        reloading::follow(&started, reloader, tree.digest());
         Ok(())
     });
     // It ends with the process: clients that are still closing would only log that it is gone.
-    std::mem::forget(mock);
+    std::mem::forget(kafka);
     end
+}
+
+fn reloader(
+    started: &Started<'_>,
+    root: PathBuf,
+    environment: Option<&str>,
+    kafka: &Arc<DevKafka>,
+    screen: Screen,
+) -> Reloader {
+    let kafka = Arc::clone(kafka);
+    Reloader {
+        engine: Arc::clone(started.engine),
+        root,
+        environment: environment.map(str::to_owned),
+        make_topics: Box::new(move |catalog| kafka.bring_up(catalog).map_err(|error| error.to_string())),
+        report: Box::new(move |outcome| reloading::say(&screen, outcome)),
+    }
 }
 
 fn set_up_logs(to_file: bool) -> CliResult<()> {
@@ -94,35 +115,12 @@ fn config_root(named: &Path, sample: bool) -> CliResult<PathBuf> {
     Ok(folder)
 }
 
-/// The brokers that are named, with their topics brought up to the files, or a cluster in memory.
-fn brokers(global: &GlobalArguments, catalog: &Catalog) -> CliResult<(ClientSettings, Option<MockKafka>)> {
-    if global.brokers().is_some() {
-        let client = connect::client(global)?;
-        topics::bring_up(&client, catalog)?;
-        return Ok((client, None));
-    }
-    let mock = MockKafka::start(1)?;
-    let dlqs = catalog.dlqs().values().map(|dlq| &dlq.topic);
-    let mut made = std::collections::HashSet::new();
-    for topic in catalog.topics().values().chain(dlqs) {
-        if made.insert(Arc::clone(&topic.physical)) {
-            mock.create_topic(&topic.physical, topic.partitions.unwrap_or(PARTITIONS))?;
-        }
-    }
-    Ok((mock.settings("biplane-dev"), Some(mock)))
-}
-
-fn say_where(
-    started: &Started<'_>,
-    config: &Path,
-    client: &ClientSettings,
-    in_memory: bool,
-    samples: &[Sample],
-) -> CliResult<()> {
-    let kafka = if in_memory {
-        format!("{} (in memory, keeps 5 MiB a partition, gone when this ends)", client.brokers)
+fn say_where(started: &Started<'_>, config: &Path, kafka: &DevKafka, samples: &[Sample]) -> CliResult<()> {
+    let brokers = &kafka.client().brokers;
+    let kafka = if kafka.in_memory() {
+        format!("{brokers} (in memory, keeps 5 MiB a partition, gone when this ends)")
     } else {
-        client.brokers.clone()
+        brokers.clone()
     };
     let mut text = format!("config   {}\nkafka    {kafka}\n", config.display());
     for (name, path) in [("status", "/v1/status"), ("metrics", "/metrics"), ("ready", "/ready")] {
@@ -134,16 +132,16 @@ fn say_where(
         }
         text.push_str(&format!("samples  {}\n", samples.len()));
     }
-    text.push_str("stop     Ctrl-C\n\n");
+    text.push_str("edits    are taken over as they are saved\nstop     Ctrl-C\n\n");
     output::print(&text)
 }
 
-fn show_table(started: &Started<'_>) {
+fn show_table(started: &Started<'_>, screen: Screen) {
     let engine = Arc::clone(started.engine);
     let again = OnError::Restart(Duration::from_secs(1));
-    started
-        .supervisor
-        .spawn("table", again, move |cancel| live::show(Arc::clone(&engine) as Arc<dyn View>, cancel));
+    started.supervisor.spawn("table", again, move |cancel| {
+        live::show(screen.clone(), Arc::clone(&engine) as Arc<dyn View>, cancel)
+    });
 }
 
 fn feed(

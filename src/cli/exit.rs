@@ -1,5 +1,6 @@
 //! What a command ends with: the exit codes that scripts rely on, and errors on their way there.
 
+use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
@@ -47,6 +48,16 @@ impl CliError {
     /// A command that could not complete, in its own words.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::Failed(anyhow::Error::msg(message.into()))
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClosedPipe => f.write_str("the reader of standard output went away"),
+            Self::Usage(message) => f.write_str(message),
+            Self::Failed(error) => write!(f, "{error:#}"),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
-//! The table that moves while `dev --sample` runs: in place on a terminal, plain lines elsewhere.
+//! The table that moves while `dev --sample` runs: in place on a terminal, plain lines elsewhere; and
+//! what else there is to say meanwhile, which comes above the table.
 //!
-//! Shows what [`View::status`] says and nothing of its own.
+//! Shows what [`View::status`] says and what it is given, nothing of its own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal;
@@ -26,33 +27,62 @@ pub(super) fn in_place() -> bool {
     std::io::stdout().is_terminal()
 }
 
+/// Standard output while the engine runs: shared by the table and by those who say something.
+#[derive(Clone)]
+pub(super) struct Screen {
+    /// Where the table moves in place.
+    table: Option<MultiProgress>,
+}
+
+impl Screen {
+    /// `with_table`: a table moves in place, where standard output is a terminal.
+    pub(super) fn new(with_table: bool) -> Self {
+        let moving = with_table && in_place();
+        Self { table: moving.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stdout())) }
+    }
+
+    /// Writes whole lines; a reader that went away is no error, for the engine runs on.
+    pub(super) fn say(&self, text: &str) {
+        let Some(table) = &self.table else {
+            let _ = output::print(text);
+            return;
+        };
+        let coloured = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
+        let plain = anstream::adapter::strip_str(text);
+        let _ = table.println(if coloured { text.to_owned() } else { plain.to_string() }.trim_end());
+    }
+}
+
 /// Shows the stages until `cancel`, then once more for the record.
-pub(super) async fn show(view: Arc<dyn View>, cancel: CancellationToken) -> Result<(), TaskError> {
-    let mut screen = Screen::new();
+pub(super) async fn show(
+    screen: Screen,
+    view: Arc<dyn View>,
+    cancel: CancellationToken,
+) -> Result<(), TaskError> {
+    let mut shown = Shown::new(&screen);
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while cancel.run_until_cancelled(ticks.tick()).await.is_some() {
         // A reader that went away ends the table, not the engine.
-        if screen.update(&view.status().stages).is_err() {
+        if shown.update(&view.status().stages).is_err() {
             return Ok(());
         }
     }
-    screen.finish();
+    shown.finish();
     Ok(())
 }
 
-enum Screen {
+enum Shown {
     /// One bar a line: each is cut to the terminal's width and drawn over its former self.
     InPlace(MultiProgress, Vec<ProgressBar>),
     Lines(HashMap<String, String>),
 }
 
-impl Screen {
-    fn new() -> Self {
-        if in_place() {
-            Self::InPlace(MultiProgress::with_draw_target(ProgressDrawTarget::stdout()), Vec::new())
-        } else {
-            Self::Lines(HashMap::new())
+impl Shown {
+    fn new(screen: &Screen) -> Self {
+        match &screen.table {
+            Some(table) => Self::InPlace(table.clone(), Vec::new()),
+            None => Self::Lines(HashMap::new()),
         }
     }
 
@@ -60,12 +90,15 @@ impl Screen {
         match self {
             Self::InPlace(screen, bars) => {
                 let table = output::table(&HEADER, stages.iter().map(cells));
-                for (index, line) in table.lines().enumerate() {
-                    if index == bars.len() {
-                        bars.push(screen.add(bar()));
-                    }
-                    bars[index].set_message(line.to_owned());
-                    bars[index].tick();
+                let lines: Vec<_> = table.lines().collect();
+                while bars.len() < lines.len() {
+                    bars.push(screen.add(bar()));
+                }
+                // A stage that was removed takes its line with it.
+                bars.drain(lines.len()..).for_each(|bar| screen.remove(&bar));
+                for (bar, line) in bars.iter().zip(lines) {
+                    bar.set_message(line.to_owned());
+                    bar.tick();
                 }
             }
             Self::Lines(shown) => {

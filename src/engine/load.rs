@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::catalog::{Outside, Tree};
 
 /// The folders of a config root.
-const FOLDERS: [&str; 7] =
+pub(super) const FOLDERS: [&str; 7] =
     ["pipelines", "schedules", "schemas", "lookups", "templates", "sql", "environments"];
 
 /// The largest file that is read.

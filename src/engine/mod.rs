@@ -1,13 +1,19 @@
-//! The running engine: starts stages from a catalog, watches them, drains them.
+//! The running engine: starts stages from a catalog, watches them, takes them over to another
+//! catalog when files change, drains them.
 
 mod load;
+mod reconcile;
+mod reload;
 mod running;
 mod status;
 mod supervisor;
 pub mod topics;
 mod view;
+mod watch;
 
 pub use load::{LoadError, Process, load_tree};
+pub use reconcile::{Changes, StageChange};
+pub use reload::{MakeTopics, Reload, Reloader, Report};
 pub use running::{Engine, EngineError, EngineSettings};
 pub use status::{BrokerState, EngineStatus, Readiness};
 pub use supervisor::{OnError, Supervisor, TaskError};

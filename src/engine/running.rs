@@ -2,13 +2,14 @@
 //!
 //! Owns every stage's handle. Starting is all or nothing; a stage that halts later keeps the others
 //! running and the engine not ready. Draining tells all stages to stop before it waits for the first.
+//! Going over to another config is in [`super::reconcile`].
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -59,6 +60,9 @@ pub enum EngineError {
         /// Why.
         error: StartError,
     },
+    /// It is on its way out.
+    #[error("the engine is draining")]
+    Draining,
 }
 
 /// A started engine. Draining is the caller's duty before it is dropped.
@@ -66,12 +70,25 @@ pub struct Engine {
     id: String,
     started_at: i64,
     settings: EngineSettings,
-    catalog: Arc<Catalog>,
-    producers: Arc<Producers>,
-    telemetry: Arc<Telemetry>,
-    stages: Vec<StageHandle>,
+    /// What all stages share, those that start later included.
+    pub(super) shared: StageRuntime,
+    pub(super) running: RwLock<Running>,
+    /// Held while the engine goes over to another config: one at a time.
+    pub(super) reloading: Mutex<()>,
     broker: Mutex<BrokerState>,
-    draining: AtomicBool,
+    pub(super) draining: AtomicBool,
+}
+
+/// What runs now.
+#[derive(Clone)]
+pub(super) struct Running {
+    pub(super) catalog: Arc<Catalog>,
+    /// In the order of the files.
+    pub(super) stages: Vec<Arc<StageHandle>>,
+    /// How many configs were in force since the start; counts from 1.
+    pub(super) generation: u64,
+    /// Stages that should run and could not be started, and why.
+    pub(super) missing: Vec<String>,
 }
 
 impl fmt::Debug for Engine {
@@ -91,14 +108,13 @@ impl Engine {
         runtime: Handle,
     ) -> Result<Self, EngineError> {
         let producers = Arc::new(Producers::open(settings.client.clone(), ProducerOptions::default())?);
-        let telemetry = Arc::new(Telemetry::new());
         let shared = StageRuntime {
             client: settings.client.clone(),
-            producers: Arc::clone(&producers),
+            producers,
             namespace: settings.namespace.clone(),
             engine_id: settings.engine_id.clone(),
             runtime,
-            telemetry: Arc::clone(&telemetry),
+            telemetry: Arc::new(Telemetry::new()),
             ports: Ports::default(),
             generation: catalog.digest().to_owned(),
         };
@@ -108,18 +124,17 @@ impl Engine {
             id: settings.engine_id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
             started_at: now_millis(),
             settings,
-            catalog,
-            producers,
-            telemetry,
-            stages,
+            shared,
+            running: RwLock::new(Running { catalog, stages, generation: 1, missing: Vec::new() }),
+            reloading: Mutex::new(()),
             broker: Mutex::new(BrokerState::Unknown),
             draining: AtomicBool::new(false),
         })
     }
 
     /// The config in force.
-    pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.running.read().catalog)
     }
 
     /// Asks the brokers every few seconds whether they are there and how far they are ahead of the
@@ -149,26 +164,30 @@ impl Engine {
     /// ended in time.
     pub fn drain(&self, limit: Option<Duration>, hurry: &CancellationToken) -> bool {
         self.draining.store(true, Ordering::Relaxed);
-        self.stages.iter().for_each(StageHandle::stop);
+        // A reload that is under way sees that and leaves off.
+        let _reload = self.reloading.lock();
+        let stages = self.running.read().stages.clone();
+        stages.iter().for_each(|handle| handle.stop());
         let started = Instant::now();
         let mut all = true;
-        for handle in &self.stages {
-            let drain = self.catalog.stages().get(handle.name()).map_or(Duration::ZERO, |stage| stage.drain);
+        for handle in &stages {
+            let drain = handle.stage().drain;
             let until = started + limit.map_or(drain, |limit| limit.min(drain));
-            let ended = wait_for(handle, until, hurry);
+            let ended = wait_for(handle, until, || hurry.is_cancelled());
             if !ended {
                 warn!(stage = handle.name(), "stopped before it had drained; what it held is redone");
             }
             all &= ended;
         }
-        self.producers.current().close(FLUSH) && all
+        self.shared.producers.current().close(FLUSH) && all
     }
 
     /// One round of questions; blocks for a round trip a partition.
     fn ask(&self, consumer: &Consumer) -> Result<(), BrokerError> {
         // Errors wait in the client's queue until someone polls.
         let _ = consumer.poll(Duration::ZERO);
-        if let Some(topic) = self.catalog.stages().values().find_map(|stage| stage.inputs.first()) {
+        let Running { catalog, stages, .. } = self.running.read().clone();
+        if let Some(topic) = catalog.stages().values().find_map(|stage| stage.inputs.first()) {
             let first = TopicPartition::new(Arc::clone(&topic.physical), 0);
             match consumer.watermarks(&first, PROBE_LIMIT) {
                 // They answered, though not with what was asked.
@@ -176,7 +195,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        self.stages.iter().for_each(|stage| stage.look_up_ends(consumer, PROBE_LIMIT));
+        stages.iter().for_each(|stage| stage.look_up_ends(consumer, PROBE_LIMIT));
         Ok(())
     }
 
@@ -196,25 +215,28 @@ impl Engine {
 
 impl View for Engine {
     fn status(&self) -> EngineStatus {
+        let running = self.running.read().clone();
         EngineStatus {
             engine: self.id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
             namespace: self.settings.namespace.clone(),
-            catalog: self.catalog.digest().to_owned(),
-            generation: 1,
+            catalog: running.catalog.digest().to_owned(),
+            generation: running.generation,
             broker: self.broker.lock().clone(),
-            stages: self.stages.iter().map(status_of).collect(),
+            stages: running.stages.iter().map(|stage| status_of(stage)).collect(),
         }
     }
 
     fn readiness(&self) -> Readiness {
-        let stages: Vec<_> = self.stages.iter().map(status_of).collect();
-        Readiness::judge(&self.broker.lock(), &stages, self.draining.load(Ordering::Relaxed))
+        let running = self.running.read().clone();
+        let stages: Vec<_> = running.stages.iter().map(|stage| status_of(stage)).collect();
+        let draining = self.draining.load(Ordering::Relaxed);
+        Readiness::judge(&self.broker.lock(), &stages, draining).without(running.missing)
     }
 
     fn metrics(&self) -> String {
-        self.telemetry.render()
+        self.shared.telemetry.render()
     }
 }
 
@@ -227,13 +249,13 @@ fn status_of(stage: &StageHandle) -> StageStatus {
     status
 }
 
-fn start_all(catalog: &Catalog, shared: &StageRuntime) -> Result<Vec<StageHandle>, EngineError> {
-    let mut started: Vec<StageHandle> = Vec::with_capacity(catalog.stages().len());
+fn start_all(catalog: &Catalog, shared: &StageRuntime) -> Result<Vec<Arc<StageHandle>>, EngineError> {
+    let mut started: Vec<Arc<StageHandle>> = Vec::with_capacity(catalog.stages().len());
     for (name, stage) in catalog.stages() {
         match events::start(Arc::clone(stage), shared) {
-            Ok(handle) => started.push(handle),
+            Ok(handle) => started.push(Arc::new(handle)),
             Err(error) => {
-                started.iter().for_each(StageHandle::stop);
+                started.iter().for_each(|handle| handle.stop());
                 for handle in &started {
                     handle.join(Duration::from_secs(1));
                 }
@@ -244,10 +266,11 @@ fn start_all(catalog: &Catalog, shared: &StageRuntime) -> Result<Vec<StageHandle
     Ok(started)
 }
 
-fn wait_for(handle: &StageHandle, until: Instant, hurry: &CancellationToken) -> bool {
+/// Waits until a stage has left, no longer than `until` and no longer once somebody hurries.
+pub(super) fn wait_for(handle: &StageHandle, until: Instant, hurry: impl Fn() -> bool) -> bool {
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        let slice = if hurry.is_cancelled() { Duration::ZERO } else { left.min(DRAIN_SLICE) };
+        let slice = if hurry() { Duration::ZERO } else { left.min(DRAIN_SLICE) };
         if handle.join(slice) {
             return true;
         }

@@ -64,6 +64,14 @@ impl Readiness {
         reasons.extend(stages.iter().filter_map(not_ready));
         Self { ready: reasons.is_empty(), reasons }
     }
+
+    /// The same with further reasons against it.
+    #[must_use]
+    pub fn without(mut self, missing: Vec<String>) -> Self {
+        self.reasons.extend(missing);
+        self.ready = self.reasons.is_empty();
+        self
+    }
 }
 
 /// Why a stage keeps the engine from being ready. A paused stage is as someone or its outputs
@@ -102,5 +110,7 @@ mod tests {
             ["the brokers do not answer: gone", "stage `s` is halted: why"].map(str::to_owned)
         );
         assert!(!Readiness::judge(&BrokerState::Reachable, &[], true).ready);
+        let missing = judge(&BrokerState::Reachable, "running").without(vec!["gone".to_owned()]);
+        assert_eq!((missing.ready, missing.reasons), (false, vec!["gone".to_owned()]));
     }
 }

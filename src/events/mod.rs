@@ -17,7 +17,7 @@ mod stage;
 mod status;
 
 pub use delivery::Producers;
-pub use stage::{StageHandle, StageRuntime, StartError, start};
+pub use stage::{StageHandle, StageRuntime, StartError, prove, start};
 pub use status::{PartitionStatus, StageStatus};
 
 #[cfg(test)]

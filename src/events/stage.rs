@@ -62,6 +62,16 @@ pub struct StageHandle {
     shared: Arc<Shared>,
 }
 
+/// Opens what `stage` needs and lets go of it again, so that a stage which cannot start is known before
+/// another one is stopped for it.
+///
+/// # Errors
+/// Where a step cannot be opened.
+pub fn prove(stage: &Arc<Stage>, runtime: &StageRuntime) -> Result<(), StartError> {
+    Program::open(Arc::clone(stage), &runtime.generation, &runtime.ports)?;
+    Ok(())
+}
+
 /// Starts `stage` on a thread of its own.
 ///
 /// # Errors

@@ -1,71 +1,9 @@
 //! `biplane dev` on the cluster inside its process: no broker is needed, so nothing is skipped.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{ConfigRoot, Engine, signal, wait_for, wait_until};
-
-/// A `dev` process and where it says it listens.
-struct Dev {
-    process: Child,
-    folder: tempfile::TempDir,
-    address: String,
-    brokers: String,
-}
-
-impl Dev {
-    fn start(arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_biplane"))
-            .current_dir(folder.path())
-            .arg("dev")
-            .args(arguments)
-            .args(["--listen", "127.0.0.1:0"])
-            .env_remove("BIPLANE_KAFKA_BROKERS")
-            .env_remove("BIPLANE_CONFIG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary runs");
-        let mut lines = BufReader::new(process.stdout.take().expect("its output")).lines();
-        let mut says = |name: &str| {
-            let mut line = || lines.next().expect("more lines").expect("text");
-            loop {
-                let line = line();
-                if let Some(rest) = line.strip_prefix(name) {
-                    break rest.split_whitespace().next().expect("a value").to_owned();
-                }
-            }
-        };
-        let brokers = says("kafka");
-        let status = says("status");
-        let address = status.trim_start_matches("http://").split('/').next().expect("an address").to_owned();
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { process, folder, address, brokers }
-    }
-
-    fn biplane(&self, arguments: &[&str]) -> serde_json::Value {
-        let example = self.folder.path().join(".biplane/example");
-        let variables = [("BIPLANE_LISTEN", &*self.address), ("BIPLANE_KAFKA_BROKERS", &*self.brokers)];
-        let output = Engine::command(&example, &[arguments, &["--format", "json"]].concat(), &variables);
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("JSON")
-    }
-
-    fn stage(&self, name: &str) -> serde_json::Value {
-        self.biplane(&["stages", "show", name])
-    }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+use crate::support::{ConfigRoot, Dev, Engine, wait_until};
 
 #[test]
 fn the_samples_pass_fail_and_land_from_an_empty_folder_and_ctrl_c_leaves_only_the_data_folder() {
@@ -95,11 +33,10 @@ fn the_samples_pass_fail_and_land_from_an_empty_folder_and_ctrl_c_leaves_only_th
     assert!(headers.iter().any(|header| header[0] == "biplane-error-code"), "{headers:?}");
 
     let asked = Instant::now();
-    signal(dev.process.id(), "INT");
-    let status = wait_for("it ends", Duration::from_secs(10), || dev.process.try_wait().ok().flatten());
+    let status = dev.interrupt(Duration::from_secs(10));
     assert!(status.success(), "{status}");
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
-    let left: Vec<_> = std::fs::read_dir(dev.folder.path()).expect("the folder").flatten().collect();
+    let left: Vec<_> = std::fs::read_dir(dev.folder()).expect("the folder").flatten().collect();
     assert_eq!(left.iter().map(|entry| entry.file_name()).collect::<Vec<_>>(), [".biplane"]);
 }
 

@@ -204,7 +204,8 @@ fn biplane(root: &Path) -> Command {
     command
 }
 
-fn get(address: &str, path: &str) -> std::io::Result<Http> {
+/// A GET of any address.
+pub fn get(address: &str, path: &str) -> std::io::Result<Http> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;

@@ -4,12 +4,14 @@
 // Each module of tests uses its own share of these helpers, and none is seen outside the test binary.
 #![allow(dead_code, missing_docs, unreachable_pub, unused_imports)]
 
+mod dev;
 mod engine;
 mod kafka;
 mod private_kafka;
 pub mod stub;
 mod wait;
 
+pub use dev::Dev;
 pub use engine::{ConfigRoot, Engine, Http, signal};
 pub use kafka::{Cluster, Message, brokers, unique};
 pub use private_kafka::PrivateKafka;

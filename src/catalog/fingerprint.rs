@@ -1,0 +1,239 @@
+//! What makes a stage behave as it does, as one number: stages with equal fingerprints run alike, so
+//! that an edit touches no others.
+//!
+//! Errs on the side of a difference. Taken over the stage as written, everything it names, the files
+//! behind it and the values of `env`; comments, descriptions and places leave no trace.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+
+use serde_json::Value as Json;
+use sha2::{Digest as _, Sha256};
+
+use super::scene::Scene;
+use super::{Stage, Topic};
+use crate::spec::{Definitions, Table};
+use crate::steps::ConfigFiles;
+
+/// What people read and machines ignore.
+const ABOUT: [&str; 4] = ["description", "owner", "runbook", "labels"];
+/// Sections whose definitions and defaults are taken as written; topics and DLQs are taken as resolved.
+const WRITTEN: [&str; 4] = ["stages", "retries", "http_clients", "step_groups"];
+/// Folders of files that definitions name by their path.
+const FOLDERS: [&str; 4] = ["schemas", "lookups", "templates", "sql"];
+
+/// The names that a stage came by, with their sections.
+pub(super) type Used = HashSet<(&'static str, String)>;
+
+/// See the module's documentation. Secrets are part of it, so it is never shown or stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint(…)")
+    }
+}
+
+/// The fingerprint of a stage that was resolved and named `used` on the way.
+pub(super) fn of(scene: &Scene<'_>, stage: &Stage, used: &Used) -> Fingerprint {
+    let mut written = Vec::new();
+    for section in WRITTEN {
+        written.extend(scene.sections.defaults.get(section).map(|defaults| (section, "", *defaults)));
+    }
+    written.extend(scene.sections.stages.get(&*stage.name).map(|definition| ("stages", "", *definition)));
+    let used: BTreeSet<_> = used.iter().map(|(section, name)| (*section, name.as_str())).collect();
+    for (section, name) in used {
+        let definition = named(scene, section).and_then(|definitions| definitions.get(name));
+        written.extend(definition.map(|definition| (section, name, *definition)));
+    }
+    let mut parts = Parts(Sha256::new());
+    let mut files = BTreeSet::new();
+    for (section, name, definition) in written {
+        let json = as_json(definition.table);
+        collect_files(&json, scene, &mut files);
+        [section, name, &json.to_string()].iter().for_each(|part| parts.add(part.as_bytes()));
+    }
+    for path in files {
+        parts.add(path.as_bytes());
+        parts.add(scene.files.file(&path).unwrap_or_default());
+    }
+    add_topics(&mut parts, stage);
+    parts.add(stage.env.to_string().as_bytes());
+    Fingerprint(parts.0.finalize().into())
+}
+
+struct Parts(Sha256);
+
+impl Parts {
+    fn add(&mut self, part: &[u8]) {
+        self.0.update((part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+}
+
+fn named<'a, 'b>(scene: &'b Scene<'a>, section: &str) -> Option<&'b Definitions<'a>> {
+    match section {
+        "retries" => Some(&scene.sections.retries),
+        "http_clients" => Some(&scene.sections.http_clients),
+        "step_groups" => Some(&scene.sections.step_groups),
+        _ => None,
+    }
+}
+
+fn as_json(table: &Table) -> Json {
+    let entries = table.entries.iter().filter(|entry| !ABOUT.contains(&entry.key.as_str()));
+    Json::Object(entries.map(|entry| (entry.key.clone(), entry.node.to_json())).collect())
+}
+
+/// What of its topics a stage sees.
+fn add_topics(parts: &mut Parts, stage: &Stage) {
+    let mut add = |what: &str, topic: &Topic| {
+        let Topic { name, physical, max_message_bytes, compression, .. } = topic;
+        parts.add(format!("{what} {name} {physical} {max_message_bytes:?} {compression:?}").as_bytes());
+    };
+    stage.inputs.iter().for_each(|topic| add("from", topic));
+    stage.outputs.iter().for_each(|output| add("to", &output.topic));
+    if let Some(dlq) = &stage.dlq {
+        add("dlq", &dlq.topic);
+        parts.add(format!("{} {:?}", dlq.name, dlq.headers).as_bytes());
+    }
+}
+
+/// Adds the files that any text of a definition names; what a schema may refer to as well.
+fn collect_files(json: &Json, scene: &Scene<'_>, files: &mut BTreeSet<String>) {
+    match json {
+        Json::String(text) => {
+            for folder in FOLDERS {
+                let path = format!("{folder}/{text}");
+                let Some(bytes) = scene.files.file(&path) else { continue };
+                if folder == "schemas" && refers(&serde_json::from_slice(bytes).unwrap_or_default()) {
+                    files.extend(scene.files.under(folder).iter().map(|name| format!("{folder}/{name}")));
+                }
+                files.insert(path);
+            }
+        }
+        Json::Array(values) => values.iter().for_each(|value| collect_files(value, scene, files)),
+        Json::Object(fields) => fields.values().for_each(|value| collect_files(value, scene, files)),
+        _ => {}
+    }
+}
+
+/// Whether a schema refers to anything outside itself.
+fn refers(schema: &Json) -> bool {
+    match schema {
+        Json::Array(values) => values.iter().any(refers),
+        Json::Object(fields) => fields.iter().any(|(key, value)| {
+            let reference = key.starts_with('$') && key.to_ascii_lowercase().ends_with("ref");
+            reference && value.as_str().is_some_and(|target| !target.starts_with('#')) || refers(value)
+        }),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::catalog::{Catalog, CheckOptions, Nothing, Tree, check};
+
+    const PIPELINE: &str = r#"
+[topics."a"]
+[topics."b"]
+[topics."c"]
+[dlqs.d]
+[retries.gentle]
+max_attempts = 3
+[http_clients.crm]
+base_url = "http://127.0.0.1:1"
+[step_groups.shared]
+steps = [{ set.seen = "{{ true }}" }]
+[stages.one]
+description = "the first"
+from = "a"
+to = "b"
+dlq = "d"
+retry = "gentle"
+[[stages.one.steps]]
+validate = "one.json"
+[[stages.one.steps]]
+use = "shared"
+[stages.two]
+from = "b"
+to = "c"
+dlq = "d"
+[[stages.two.steps]]
+http = { client = "crm", path = "/x", into = "x" }
+[[stages.two.steps]]
+lookup = { table = "people.csv", key = "id", by = "value.id", into = "person" }
+"#;
+
+    fn catalog(pipeline: &str, files: &[(&str, &str)]) -> Catalog {
+        let mut tree = Tree::default();
+        let shipped = [
+            ("pipelines/p.toml", pipeline),
+            ("schemas/one.json", r##"{"properties": {"x": {"$ref": "#/$defs/y"}}, "$defs": {"y": {}}}"##),
+            ("schemas/other.json", "{}"),
+            ("lookups/people.csv", "id,name\n1,Ann\n"),
+        ];
+        for (path, text) in shipped.iter().chain(files) {
+            tree.insert(*path, Arc::<[u8]>::from(text.as_bytes()));
+        }
+        let options = CheckOptions { environment: None, require_env: false, outside: &Nothing };
+        let checked = check(&tree, &options);
+        checked.catalog.unwrap_or_else(|| panic!("{:?}", checked.findings))
+    }
+
+    /// The stages whose fingerprints differ.
+    fn touched(pipeline: &str, files: &[(&str, &str)]) -> Vec<&'static str> {
+        let (before, after) = (catalog(PIPELINE, &[]), catalog(pipeline, files));
+        let differs = |name: &&str| before.fingerprint(name) != after.fingerprint(name);
+        assert!(before.fingerprint("one").is_some() && before.fingerprint("two").is_some());
+        ["one", "two"].into_iter().filter(differs).collect()
+    }
+
+    fn edited(from: &str, to: &str) -> Vec<&'static str> {
+        assert!(PIPELINE.contains(from), "{from}");
+        touched(&PIPELINE.replace(from, to), &[])
+    }
+
+    #[test]
+    fn comments_descriptions_and_places_touch_nothing() {
+        let none: [&str; 0] = [];
+        assert_eq!(touched(&format!("# a comment\n\n{PIPELINE}"), &[]), none);
+        assert_eq!(edited("the first", "the very first"), none);
+        assert_eq!(edited("[topics.\"a\"]", "[topics.\"a\"]\npartitions = 9"), none);
+        assert_eq!(touched(PIPELINE, &[("schemas/other.json", "true")]), none);
+    }
+
+    #[test]
+    fn an_edit_touches_the_stages_that_come_by_it_and_no_others() {
+        assert_eq!(
+            edited(
+                "[[stages.one.steps]]\nuse",
+                "[[stages.one.steps]]\nname = \"n\"\nvalidate = \"one.json\"\n[[stages.one.steps]]\nuse"
+            ),
+            ["one"]
+        );
+        assert_eq!(edited("max_attempts = 3", "max_attempts = 4"), ["one"]);
+        assert_eq!(edited("{{ true }}", "{{ false }}"), ["one"]);
+        assert_eq!(edited("127.0.0.1:1", "127.0.0.1:2"), ["two"]);
+        assert_eq!(edited("[topics.\"c\"]", "[topics.\"c\"]\ntopic = \"cc\""), ["two"]);
+        assert_eq!(edited("[dlqs.d]", "[dlqs.d]\nheaders = [\"connect\"]"), ["one", "two"]);
+        assert_eq!(touched(PIPELINE, &[("lookups/people.csv", "id,name\n1,Bea\n")]), ["two"]);
+        assert_eq!(touched(PIPELINE, &[("schemas/one.json", "{}")]), ["one"]);
+        let defaults = format!("[defaults.stages]\nconcurrency = 3\n{PIPELINE}");
+        assert_eq!(touched(&defaults, &[]), ["one", "two"]);
+        let env = format!("[env]\nlimit = {{ default = \"3\" }}\n{PIPELINE}");
+        assert_eq!(touched(&env, &[]), ["one", "two"]);
+    }
+
+    #[test]
+    fn a_schema_that_refers_to_others_is_touched_by_them() {
+        let referring = [("schemas/one.json", r#"{"$ref": "other.json"}"#)];
+        let before = catalog(PIPELINE, &referring);
+        let after = catalog(PIPELINE, &[referring[0], ("schemas/other.json", "true")]);
+        assert_ne!(before.fingerprint("one"), after.fingerprint("one"));
+        assert_eq!(before.fingerprint("two"), after.fingerprint("two"));
+    }
+}

@@ -1,0 +1,83 @@
+//! The Kafka of `biplane dev`: the brokers that are named, or a cluster in memory, with the topics of
+//! the config on it, also after an edit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::arguments::GlobalArguments;
+use super::exit::{CliError, CliResult};
+use super::{connect, topics};
+use crate::broker::{ClientSettings, MockKafka};
+use crate::catalog::{Catalog, Topic};
+
+/// The partitions of a topic whose files name no number.
+const PARTITIONS: u32 = 4;
+
+/// Where the topics are.
+pub(super) struct DevKafka {
+    client: ClientSettings,
+    memory: Option<Memory>,
+}
+
+struct Memory {
+    cluster: MockKafka,
+    /// What was made, with its partitions.
+    made: Mutex<HashMap<Arc<str>, u32>>,
+}
+
+impl DevKafka {
+    /// The brokers that are named, or a cluster in memory.
+    pub(super) fn start(global: &GlobalArguments) -> CliResult<Self> {
+        if global.brokers().is_some() {
+            return Ok(Self { client: connect::client(global)?, memory: None });
+        }
+        let cluster = MockKafka::start(1)?;
+        let client = cluster.settings("biplane-dev");
+        Ok(Self { client, memory: Some(Memory { cluster, made: Mutex::default() }) })
+    }
+
+    /// How clients reach it.
+    pub(super) fn client(&self) -> &ClientSettings {
+        &self.client
+    }
+
+    /// Whether it is in memory.
+    pub(super) fn in_memory(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    /// Brings the topics up to the files.
+    pub(super) fn bring_up(&self, catalog: &Catalog) -> CliResult<()> {
+        match &self.memory {
+            None => topics::bring_up(&self.client, catalog),
+            Some(memory) => memory.bring_up(catalog),
+        }
+    }
+}
+
+impl Memory {
+    fn bring_up(&self, catalog: &Catalog) -> CliResult<()> {
+        let mut made = self.made.lock();
+        let dlqs = catalog.dlqs().values().map(|dlq| &dlq.topic);
+        let wanted = |topic: &Topic| topic.partitions.unwrap_or(PARTITIONS);
+        let all = || catalog.topics().values().chain(dlqs.clone());
+        // All or nothing: what cannot be is said before anything is made.
+        for topic in all() {
+            if let Some(has) = made.get(&topic.physical).filter(|has| **has != wanted(topic)) {
+                return Err(CliError::failed(format!(
+                    "topic `{}` has {has} partitions and the in-memory Kafka cannot change that; start `biplane dev` again",
+                    topic.physical
+                )));
+            }
+        }
+        for topic in all() {
+            if !made.contains_key(&topic.physical) {
+                self.cluster.create_topic(&topic.physical, wanted(topic))?;
+                made.insert(Arc::clone(&topic.physical), wanted(topic));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! Going over from one catalog to another while the engine runs.
+//!
+//! The smallest difference is carried out: what is unchanged is not touched; a stage that keeps its
+//! inputs, outputs and order goes on with other steps and policies from its next record on, without
+//! a rebalance; any other is drained and started again from its commits. Offsets belong to the
+//! stage's name and outlive it. It decides nothing about files or topics: whoever calls has checked
+//! the catalog and made the topics.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tracing::{info, warn};
+
+use super::running::{Engine, EngineError, Running, wait_for};
+use crate::catalog::{Catalog, Stage, Topic};
+use crate::events::{self, StageHandle, StageRuntime};
+
+/// What becomes of one stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StageChange {
+    /// It runs on as it was.
+    Unchanged,
+    /// It goes on with other steps or policies from its next record on.
+    Changed,
+    /// It was drained and started again.
+    Restarted,
+    /// It is new.
+    Added,
+    /// It is drained and gone; the offsets of its group stay.
+    Removed,
+}
+
+/// What a reload did, stage by stage: the catalog's in the order of the files, then those removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// Each stage with what became of it.
+    pub stages: Vec<(Arc<str>, StageChange)>,
+    /// Stages that should run and could not be started, and why.
+    pub missing: Vec<String>,
+}
+
+impl Changes {
+    /// Whether everything runs on as it was.
+    pub fn is_empty(&self) -> bool {
+        self.stages.iter().all(|(_, change)| *change == StageChange::Unchanged) && self.missing.is_empty()
+    }
+}
+
+impl fmt::Display for Changes {
+    /// `normalize changed, enrich unchanged`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = |change| match change {
+            StageChange::Unchanged => "unchanged",
+            StageChange::Changed => "changed",
+            StageChange::Restarted => "restarted",
+            StageChange::Added => "added",
+            StageChange::Removed => "removed (its offsets stay)",
+        };
+        let stages = self.stages.iter().map(|(stage, change)| format!("{stage} {}", word(*change)));
+        f.write_str(&stages.chain(self.missing.iter().cloned()).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Engine {
+    /// Goes over to `catalog`. Every step is opened before anything is stopped; stages that must stop
+    /// are drained within their own `drain`. Blocks that long. One reload runs at a time.
+    ///
+    /// # Errors
+    /// [`EngineError::Stage`] where a step cannot be opened, in which case everything runs on as it
+    /// was; [`EngineError::Draining`] once the engine drains.
+    pub fn reload(&self, catalog: Arc<Catalog>) -> Result<Changes, EngineError> {
+        let _one_at_a_time = self.reloading.lock();
+        let before = self.running.read().clone();
+        let generation = catalog.digest().to_owned();
+        let runtime = StageRuntime { generation, ..self.shared.clone() };
+        let plan = Plan::new(&before, &catalog);
+        plan.prove(&catalog, &runtime)?;
+        plan.stop(&before, || self.draining.load(Ordering::Relaxed));
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(EngineError::Draining);
+        }
+        let (stages, missing) = plan.carry_out(&before, &catalog, &runtime);
+        let generation = before.generation + u64::from(before.catalog.digest() != catalog.digest());
+        *self.running.write() = Running { catalog, stages, generation, missing: missing.clone() };
+        let changes = Changes { stages: plan.0, missing };
+        info!(generation, %changes, "reloaded");
+        Ok(changes)
+    }
+}
+
+/// What is to become of each stage.
+struct Plan(Vec<(Arc<str>, StageChange)>);
+
+impl Plan {
+    fn new(before: &Running, catalog: &Catalog) -> Self {
+        let of = |(name, stage): (&Arc<str>, &Arc<Stage>)| {
+            let change = match handle(before, name) {
+                None => StageChange::Added,
+                Some(_) if before.catalog.fingerprint(name) == catalog.fingerprint(name) => {
+                    StageChange::Unchanged
+                }
+                Some(handle) if goes_on(&handle.stage(), stage) && stands_well(handle) => {
+                    StageChange::Changed
+                }
+                Some(_) => StageChange::Restarted,
+            };
+            (Arc::clone(name), change)
+        };
+        let stages = catalog.stages().iter().map(of);
+        let gone = before.stages.iter().filter(|handle| !catalog.stages().contains_key(handle.name()));
+        Self(stages.chain(gone.map(|handle| (Arc::from(handle.name()), StageChange::Removed))).collect())
+    }
+
+    /// Opens what is to be started, so that nothing is stopped for a stage that cannot start.
+    fn prove(&self, catalog: &Catalog, runtime: &StageRuntime) -> Result<(), EngineError> {
+        for (name, stage) in catalog.stages() {
+            if self.of(name) != StageChange::Unchanged {
+                events::prove(stage, runtime)
+                    .map_err(|error| EngineError::Stage { stage: Arc::clone(name), error })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops what must stop, all at one time, and waits until each has drained.
+    fn stop(&self, before: &Running, hurry: impl Fn() -> bool + Copy) {
+        let stops = |handle: &&Arc<StageHandle>| {
+            matches!(self.of(handle.name()), StageChange::Restarted | StageChange::Removed)
+        };
+        let stopped: Vec<_> = before.stages.iter().filter(stops).collect();
+        stopped.iter().for_each(|handle| handle.stop());
+        let started = Instant::now();
+        for handle in stopped {
+            if !wait_for(handle, started + handle.stage().drain, hurry) {
+                warn!(stage = handle.name(), "stopped before it had drained; what it held is redone");
+            }
+        }
+    }
+
+    /// Replaces and starts; gives what runs then, and what could not be started.
+    fn carry_out(
+        &self,
+        before: &Running,
+        catalog: &Catalog,
+        runtime: &StageRuntime,
+    ) -> (Vec<Arc<StageHandle>>, Vec<String>) {
+        let (mut stages, mut missing) = (Vec::new(), Vec::new());
+        for (name, stage) in catalog.stages() {
+            let old = handle(before, name);
+            let done = match (self.of(name), old) {
+                (StageChange::Unchanged, Some(old)) => Ok(Arc::clone(old)),
+                (StageChange::Changed, Some(old)) => {
+                    old.replace(Arc::clone(stage), runtime).map(|()| Arc::clone(old))
+                }
+                _ => events::start(Arc::clone(stage), runtime).map(Arc::new),
+            };
+            match done {
+                Ok(handle) => stages.push(handle),
+                Err(error) => missing.push(format!("stage `{name}` does not start: {error}")),
+            }
+        }
+        (stages, missing)
+    }
+
+    fn of(&self, stage: &str) -> StageChange {
+        let found = self.0.iter().find(|(name, _)| **name == *stage);
+        found.map_or(StageChange::Unchanged, |(_, change)| *change)
+    }
+}
+
+fn handle<'a>(running: &'a Running, name: &str) -> Option<&'a Arc<StageHandle>> {
+    running.stages.iter().find(|handle| handle.name() == name)
+}
+
+/// A stage that halted, or left, is only helped by starting it again.
+fn stands_well(handle: &StageHandle) -> bool {
+    !matches!(&*handle.status().state, "halted" | "stopped" | "draining")
+}
+
+/// Whether records in flight may end under the new stage: they are queued by its order and sent to its
+/// outputs by their number.
+fn goes_on(old: &Stage, new: &Stage) -> bool {
+    let same = |old: &Topic, new: &Topic| old.physical == new.physical;
+    let same_inputs = old.inputs.len() == new.inputs.len()
+        && new.inputs.iter().all(|topic| old.inputs.iter().any(|known| same(known, topic)));
+    let same_outputs = old.outputs.len() == new.outputs.len()
+        && old.outputs.iter().zip(&new.outputs).all(|(old, new)| same(&old.topic, &new.topic));
+    let dlq = |stage: &Stage| stage.dlq.as_ref().map(|dlq| Arc::clone(&dlq.topic.physical));
+    same_inputs
+        && same_outputs
+        && dlq(old) == dlq(new)
+        && (old.order, old.start, old.delivery) == (new.order, new.start, new.delivery)
+}
