@@ -21,7 +21,7 @@ use super::serving::{Serving, Started};
 use super::{example, live, output, reloading, root};
 use crate::broker::{ClientSettings, DeliverySink, OutHeaders, Outgoing, Producer, SendError};
 use crate::catalog::Catalog;
-use crate::engine::{EngineSettings, OnError, Reloader, TaskError, View, load_tree};
+use crate::engine::{EngineSettings, OnError, Reloader, TaskError, View, Warn, load_tree};
 use crate::telemetry::LogOptions;
 
 const DATA_FOLDER: &str = ".biplane";
@@ -58,6 +58,9 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
             show_table(&started, screen.clone());
             feed(&started, kafka.client().clone(), catalog, samples)?;
         }
+        if kafka.in_memory() {
+            watch_memory(&started, screen.clone());
+        }
         let reloader = reloader(&started, config, global.environment(), &kafka, screen);
         reloading::follow(&started, reloader, tree.digest());
         Ok(())
@@ -65,6 +68,15 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
     // It ends with the process: clients that are still closing would only log that it is gone.
     std::mem::forget(kafka);
     end
+}
+
+fn watch_memory(started: &Started<'_>, screen: Screen) {
+    let engine = Arc::clone(started.engine);
+    let again = OnError::Restart(Duration::from_secs(1));
+    let hear: Warn = Arc::new(move |text| screen.say(&format!("warning: {text}\n")));
+    started
+        .supervisor
+        .spawn("memory", again, move |cancel| Arc::clone(&engine).watch_memory(Arc::clone(&hear), cancel));
 }
 
 fn reloader(

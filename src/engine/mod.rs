@@ -2,6 +2,7 @@
 //! catalog when files change, drains them.
 
 mod load;
+mod memory;
 mod reconcile;
 mod reload;
 mod running;
@@ -12,6 +13,7 @@ mod view;
 mod watch;
 
 pub use load::{LoadError, Process, load_tree};
+pub use memory::Warn;
 pub use reconcile::{Changes, StageChange};
 pub use reload::{MakeTopics, Reload, Reloader, Report};
 pub use running::{Engine, EngineError, EngineSettings};

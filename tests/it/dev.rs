@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::{ConfigRoot, Dev, Engine, wait_until};
+use serde_json::json;
+
+use crate::support::{ConfigRoot, Dev, Engine, Message, wait_until};
 
 #[test]
 fn the_samples_pass_fail_and_land_from_an_empty_folder_and_ctrl_c_leaves_only_the_data_folder() {
@@ -97,4 +99,37 @@ fn with_brokers_away_the_engine_lives_is_not_ready_and_ends_in_time_on_sigterm()
     let event = log.lines().find(|line| line.contains("listening")).expect("an event");
     let event: serde_json::Value = serde_json::from_str(event).expect("one JSON object a line");
     assert_eq!(event["level"], "INFO", "{event}");
+}
+
+#[test]
+fn a_partition_of_the_kafka_in_memory_is_warned_of_once_when_it_comes_near_its_limit_and_once_past_it() {
+    let pipeline = "[topics.\"in\"]\npartitions = 2\n[topics.\"out\"]\n[dlqs.d]\n\
+                    [stages.a]\nfrom = \"in\"\nto = \"out\"\ndlq = \"d\"\n[[stages.a.steps]]\nfilter = \"false\"\n";
+    let dev = Dev::on(&[("pipelines/p.toml", pipeline)]);
+    let value = json!({ "text": "x".repeat(10_000) });
+    let write = |count: usize| {
+        dev.cluster().produce("in", &vec![Message::json("k", &value).at(1); count]);
+    };
+    let warned = |what: &str| {
+        let lines = dev.said();
+        lines.iter().filter(|line| line.contains("`in[1]`") && line.contains(what)).count()
+    };
+    let seen = |count: u64| {
+        wait_until("the stage has read them", Duration::from_secs(30), || {
+            dev.stage("a")["counts"]["in"] == count
+        });
+    };
+    write(300);
+    seen(300);
+    write(150);
+    // One line on standard output and one in the log.
+    wait_until("both warn", Duration::from_secs(30), || warned("4.0 of the 5 MiB") == 2);
+    let line = dev.said().into_iter().find(|line| line.starts_with("warning: ")).expect("a line");
+    assert!(line.starts_with("warning: `in[1]`: ") && line.contains("BIPLANE_KAFKA_BROKERS"), "{line}");
+    assert_eq!(warned("the oldest records are gone"), 0);
+    write(150);
+    wait_until("both warn again", Duration::from_secs(30), || warned("the oldest records are gone") == 2);
+    seen(600);
+    assert_eq!(warned("4.0 of the 5 MiB"), 2);
+    assert_eq!(dev.said().iter().filter(|line| line.contains("in[0]")).count(), 0);
 }
