@@ -70,8 +70,12 @@ impl Admin {
     /// Opens the client.
     ///
     /// # Errors
-    /// [`BrokerError::Settings`] where the client refuses its configuration.
+    /// [`BrokerError::Settings`] where the client refuses its configuration, and for OAUTHBEARER tokens
+    /// that it cannot make itself: it is never polled, which is the only way to hand it one.
     pub fn open(settings: &ClientSettings) -> Result<Self, BrokerError> {
+        if settings.tokens.as_ref().is_some_and(|tokens| !tokens.are_unsecured()) {
+            return Err(BrokerError::Settings(NO_TOKENS.to_owned()));
+        }
         let client = settings
             .config(Role::Any)
             .create_with_context(Quiet(ClientLog::new("admin")))
@@ -226,6 +230,8 @@ impl Admin {
     }
 }
 
+const NO_TOKENS: &str = "topics cannot be planned or made with OAUTHBEARER tokens from an endpoint or a file; \
+     run this command with another mechanism (SCRAM, PLAIN or a client certificate)";
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl TopicRequest {

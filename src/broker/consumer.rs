@@ -6,6 +6,7 @@
 //! while partitions are paused. It does not decide where to start or what to commit.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::TopicPartitionList;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
@@ -26,6 +28,7 @@ use super::commit::{self, Commit, Committed, Committer};
 use super::context::ClientLog;
 use super::error::{BrokerError, ConsumeError};
 use super::message::Fetched;
+use super::oauth::{self, Tokens};
 use super::properties::Role;
 use super::settings::ClientSettings;
 
@@ -163,10 +166,14 @@ impl Consumer {
         options: ConsumerOptions,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, BrokerError> {
-        let context = Context::new(options.group.clone());
+        let context = Context::new(options.group.clone(), settings.tokens.clone());
         let mut client: BaseConsumer<Context> = config(settings, &options)
             .create_with_context(context)
             .map_err(|error| BrokerError::from_client("open a consumer", &error))?;
+        // Look-ups would wait for a token that only polling brings.
+        if settings.tokens.is_some() {
+            take_first_token(&client);
+        }
         let wake = Arc::new(wake);
         let told = Arc::clone(&wake);
         client.set_nonempty_callback(move || told());
@@ -516,9 +523,24 @@ fn config(settings: &ClientSettings, options: &ConsumerOptions) -> ClientConfig 
     config
 }
 
+/// Polls a client that is not connected yet until it has asked for its token.
+fn take_first_token(client: &BaseConsumer<Context>) {
+    for _ in 0..MAX_EARLY_EVENTS {
+        if client.context().token_given.load(Ordering::Acquire) {
+            return;
+        }
+        let _ = client.poll(Duration::ZERO);
+    }
+}
+
+/// So many events may come before the question for a token, which is the first.
+const MAX_EARLY_EVENTS: usize = 64;
+
 /// Collects what the client reports while it is polled.
 struct Context {
     log: ClientLog,
+    tokens: Option<Arc<Tokens>>,
+    token_given: AtomicBool,
     closing: AtomicBool,
     pending: AtomicBool,
     rebalances: Mutex<VecDeque<Rebalance>>,
@@ -526,9 +548,11 @@ struct Context {
 }
 
 impl Context {
-    fn new(group: String) -> Self {
+    fn new(group: String, tokens: Option<Arc<Tokens>>) -> Self {
         Self {
             log: ClientLog::new(group),
+            tokens,
+            token_given: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             pending: AtomicBool::new(false),
             rebalances: Mutex::new(VecDeque::new()),
@@ -552,6 +576,14 @@ impl Context {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        let token = oauth::token(self.tokens.as_deref());
+        self.token_given.store(true, Ordering::Release);
+        token
+    }
+
     fn log(&self, level: RDKafkaLogLevel, kind: &str, message: &str) {
         self.log.line(level, kind, message);
     }

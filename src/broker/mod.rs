@@ -11,6 +11,7 @@ mod context;
 mod error;
 mod message;
 mod mock;
+mod oauth;
 mod producer;
 mod properties;
 mod settings;

@@ -8,6 +8,7 @@
 //! not rebuild itself after a fatal error: [`Producer::fatal`] tells the owner to open a new one.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak, mpsc};
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
@@ -25,6 +27,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use super::context::ClientLog;
 use super::error::{BrokerError, SendError};
 use super::message::{OutHeaders, Outgoing};
+use super::oauth::{self, Tokens};
 use super::properties::Role;
 use super::settings::ClientSettings;
 
@@ -353,8 +356,12 @@ impl Lane {
         key: LaneKey,
         shared: &Arc<Shared>,
     ) -> Result<Arc<Self>, BrokerError> {
-        let context =
-            Context { log: ClientLog::new("producer"), shared: Arc::clone(shared), client: OnceLock::new() };
+        let context = Context {
+            log: ClientLog::new("producer"),
+            shared: Arc::clone(shared),
+            client: OnceLock::new(),
+            tokens: settings.tokens.clone(),
+        };
         let client: BaseProducer<Context> = options
             .config(settings, key)
             .create_with_context(context)
@@ -461,6 +468,7 @@ struct Context {
     log: ClientLog,
     shared: Arc<Shared>,
     client: OnceLock<Weak<BaseProducer<Self>>>,
+    tokens: Option<Arc<Tokens>>,
 }
 
 impl Context {
@@ -474,6 +482,12 @@ impl Context {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        oauth::token(self.tokens.as_deref())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, kind: &str, message: &str) {
         self.log.line(level, kind, message);
     }

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
 use super::error::BrokerError;
+use super::oauth::{self, Tokens};
 use super::properties::{PROPERTIES, Property, Role};
 
 /// How to reach the brokers.
@@ -23,6 +25,8 @@ pub struct ClientSettings {
     pub client_id: String,
     /// True for the in-process cluster, which answers fetches only when their wait is over.
     pub mock: bool,
+    /// Where OAUTHBEARER tokens come from.
+    pub(super) tokens: Option<Arc<Tokens>>,
 }
 
 impl fmt::Debug for ClientSettings {
@@ -47,13 +51,15 @@ impl ClientSettings {
             client_id: client_id.into(),
             properties: BTreeMap::new(),
             mock: false,
+            tokens: None,
         }
     }
 
     /// The same settings with the properties that `variables` (a process's environment) name.
     ///
     /// # Errors
-    /// [`BrokerError::Settings`] for a `BIPLANE_KAFKA_*` variable that is not on the allow-list.
+    /// [`BrokerError::Settings`] for a `BIPLANE_KAFKA_*` variable that is not on the allow-list, and for
+    /// OAUTHBEARER without a whole source of tokens.
     pub fn with_variables(
         mut self,
         variables: impl IntoIterator<Item = (String, String)>,
@@ -65,6 +71,7 @@ impl ClientSettings {
             let property = find(&variable).ok_or_else(|| unknown(&variable))?;
             self.properties.insert(property.name.to_owned(), value);
         }
+        self.tokens = oauth::read(&self.properties)?;
         Ok(self)
     }
 
@@ -82,7 +89,8 @@ impl ClientSettings {
         if self.mock && role == Role::Consumer {
             config.set("fetch.wait.max.ms", "10");
         }
-        for (name, value) in &self.properties {
+        let given = |name: &str| !oauth::is_handled_here(name) || self.makes_its_own_tokens(role);
+        for (name, value) in self.properties.iter().filter(|(name, _)| given(name)) {
             let meant = PROPERTIES
                 .iter()
                 .find(|property| property.name == name)
@@ -92,6 +100,12 @@ impl ClientSettings {
             }
         }
         config
+    }
+
+    /// Administrative clients are never polled, so that they cannot be given tokens; unsecured ones
+    /// they can make.
+    fn makes_its_own_tokens(&self, role: Role) -> bool {
+        role == Role::Any && self.tokens.as_ref().is_some_and(|tokens| tokens.are_unsecured())
     }
 }
 

@@ -14,6 +14,7 @@ mod example;
 mod faults;
 mod harness;
 mod kills;
+mod oauth;
 mod poison;
 mod stages;
 mod topics;

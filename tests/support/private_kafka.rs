@@ -20,15 +20,24 @@ const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
 pub struct PrivateKafka {
     folder: TempDir,
     port: u16,
+    second_port: u16,
     process: Option<Child>,
 }
 
 impl PrivateKafka {
     /// Formats a data folder and starts a broker on it. Panics where Kafka's jars are not at hand.
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// As [`PrivateKafka::start`] with further broker properties, which win over the usual ones. They
+    /// may open a second listener: `@PORT@` is the first one's port, `@CONTROLLER_PORT@` the
+    /// controller's and `@SECOND_PORT@` a free one.
+    pub fn start_with(properties: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("biplane-kafka-").tempdir().expect("a folder");
-        let (port, controller_port) = two_free_ports();
-        let properties = PROPERTIES
+        let [port, controller_port, second_port] = free_ports();
+        let properties = format!("{PROPERTIES}\n{properties}\n")
+            .replace("@SECOND_PORT@", &second_port.to_string())
             .replace("@DATA@", &folder.path().join("data").display().to_string())
             .replace("@PORT@", &port.to_string())
             .replace("@CONTROLLER_PORT@", &controller_port.to_string());
@@ -42,7 +51,7 @@ impl PrivateKafka {
             .stderr(log)
             .status()
             .expect("java runs");
-        let mut broker = Self { folder, port, process: None };
+        let mut broker = Self { folder, port, second_port, process: None };
         assert!(status.success(), "the data folder is not formatted: {}", broker.log());
         broker.restart();
         broker
@@ -51,6 +60,11 @@ impl PrivateKafka {
     /// Its address, the same after a restart.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The address of its second listener.
+    pub fn second_brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.second_port)
     }
 
     /// Access to its topics.
@@ -130,9 +144,7 @@ fn java() -> Command {
     command
 }
 
-fn two_free_ports() -> (u16, u16) {
-    let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
-    let (one, two) = (bind(), bind());
-    (port(&one), port(&two))
+fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    let listeners = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("an address").port())
 }
