@@ -165,7 +165,10 @@ fn merge(group: Option<(&Arc<Stage>, Vec<PartitionStatus>)>, running: Option<Sta
             for fact in &mut facts {
                 let same =
                     |own: &&PartitionStatus| own.topic == fact.topic && own.partition == fact.partition;
-                fact.position = running.partitions.iter().find(same).and_then(|own| own.position);
+                let Some(own) = running.partitions.iter().find(same) else { continue };
+                fact.position = own.position;
+                // The engine knows what is finished and not committed yet.
+                fact.lag_seconds = own.lag_seconds.or(fact.lag_seconds);
             }
             facts
         }

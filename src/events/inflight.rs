@@ -55,8 +55,10 @@ pub(super) struct Entry {
     pub(super) lane: Option<LaneId>,
     /// The attempt that runs or comes next; counts from 1.
     pub(super) attempt: u32,
-    /// Its timestamp, where its latency is measured.
+    /// Its timestamp.
     pub(super) timestamp: Option<i64>,
+    /// Whether its latency is measured.
+    pub(super) sampled: bool,
     /// Outputs handed over and not acknowledged.
     pub(super) unacknowledged: u32,
     /// When its first attempt failed, on this engine's monotonic clock.
@@ -163,6 +165,17 @@ impl InFlight {
             .map(|entry| (entry.offset, entry.attempt - 1))
     }
 
+    /// The timestamp of the first unfinished record of a partition, if it has one. Looks at every place,
+    /// so ask once a report and not once a record.
+    pub(super) fn oldest(&self, slot: u32) -> Option<i64> {
+        self.places
+            .iter()
+            .filter_map(|place| place.entry.as_ref())
+            .filter(|entry| entry.slot == slot)
+            .min_by_key(|entry| entry.sequence)
+            .and_then(|entry| entry.timestamp)
+    }
+
     fn take(&mut self, index: usize) -> Option<Entry> {
         let place = &mut self.places[index];
         let entry = place.entry.take()?;
@@ -186,6 +199,7 @@ mod tests {
             lane: None,
             attempt: 1,
             timestamp: None,
+            sampled: false,
             unacknowledged: 1,
             first_failed: None,
             record: None,
@@ -214,6 +228,25 @@ mod tests {
         let abandoned = in_flight.abandon(0);
         assert_eq!(abandoned, Abandoned { records: 2, running: 0, unacknowledged: 2 });
         assert_eq!((in_flight.len(), in_flight.bytes()), (1, 5));
+    }
+
+    #[test]
+    fn the_oldest_is_the_first_unfinished_of_its_partition_whatever_its_place() {
+        let mut in_flight = InFlight::default();
+        let mut add = |slot, sequence, timestamp| {
+            in_flight.insert(Entry { sequence, timestamp: Some(timestamp), ..entry(slot, 1) })
+        };
+        let first = add(0, 1, 500);
+        add(1, 0, 100);
+        add(0, 2, 300);
+        in_flight.remove(first);
+        assert_eq!(
+            (in_flight.oldest(0), in_flight.oldest(1), in_flight.oldest(2)),
+            (Some(300), Some(100), None)
+        );
+        // The place of the first is used again by a later record.
+        in_flight.insert(Entry { sequence: 3, timestamp: Some(200), ..entry(0, 1) });
+        assert_eq!(in_flight.oldest(0), Some(300), "the order of offsets counts, not that of timestamps");
     }
 
     #[test]

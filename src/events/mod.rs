@@ -5,6 +5,7 @@ mod dead_letters;
 mod delivery;
 mod inbox;
 mod inflight;
+mod lag;
 mod lanes;
 mod metadata;
 mod offsets;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::partitions::Partition;
 use super::runner::{Phase, Runner};
 use crate::broker::{BrokerError, Commit, TopicPartition};
 
@@ -198,7 +197,6 @@ impl Runner {
     }
 
     fn report(&mut self) {
-        let partitions: Vec<&Partition> = self.partitions.iter().collect();
         let waiting = self.timers.len();
         let state = match &self.phase {
             Phase::Running if self.partitions.is_empty() && !self.shared.was_assigned() => "starting",
@@ -208,11 +206,12 @@ impl Runner {
             Phase::Draining(_) => "draining",
             Phase::Stopped => "stopped",
         };
+        let in_flight = &self.in_flight;
         self.shared.report(
             state,
-            (self.in_flight.len(), self.in_flight.bytes()),
+            (in_flight.len(), in_flight.bytes()),
             (self.lanes.len(), waiting),
-            &partitions,
+            self.partitions.iter_mut().map(|(slot, partition)| (partition, in_flight.oldest(slot))),
             self.now_millis,
         );
     }

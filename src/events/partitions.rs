@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::lag::LagClock;
 use super::metadata::Beyond;
 use super::offsets::OffsetTracker;
 use crate::base::Failure;
@@ -48,6 +49,8 @@ pub(super) struct Partition {
     pub(super) paused: bool,
     /// The timestamp of the newest record started.
     pub(super) last_timestamp: Option<i64>,
+    /// Since when its first unfinished record waits.
+    pub(super) lag: LagClock,
 }
 
 impl Partition {
@@ -65,6 +68,7 @@ impl Partition {
             awaited: None,
             paused: false,
             last_timestamp: None,
+            lag: LagClock::default(),
         }
     }
 
@@ -125,6 +129,12 @@ impl Partitions {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Partition> {
         self.slots.iter().flatten()
+    }
+
+    /// All with their places.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Partition)> {
+        let slots = self.slots.iter_mut().enumerate();
+        slots.filter_map(|(slot, partition)| Some((slot as u32, partition.as_mut()?)))
     }
 
     pub(super) fn is_empty(&self) -> bool {

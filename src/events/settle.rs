@@ -307,7 +307,7 @@ impl Runner {
         if let Some(sentence) = &entry.sentence {
             self.shared.dead_lettered(&sentence.failure.code);
         }
-        if let Some(timestamp) = entry.timestamp {
+        if let Some(timestamp) = entry.timestamp.filter(|_| entry.sampled) {
             self.shared.latency(self.now_millis - timestamp);
         }
         if let Some(partition) = self.partitions.get_mut(entry.slot) {

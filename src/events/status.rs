@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
+use super::lag::Sight;
 use super::partitions::Partition;
 use crate::base::Failure;
 use crate::broker::{SendError, TopicPartition};
@@ -54,7 +55,7 @@ pub struct PartitionStatus {
     pub end: Option<i64>,
     /// Records between the position and the end.
     pub lag_records: Option<i64>,
-    /// How old the newest record taken is, where there is lag.
+    /// The age of the oldest unfinished record by its timestamp, as far as it is known; 0 without lag.
     pub lag_seconds: Option<f64>,
 }
 
@@ -152,7 +153,12 @@ impl Shared {
 
     pub(super) fn stopped(&self) {
         self.metrics.set_state("stopped");
-        self.status.lock().state = "stopped".to_owned();
+        let mut status = self.status.lock();
+        status.state = "stopped".to_owned();
+        for partition in std::mem::take(&mut status.partitions) {
+            self.metrics.clear_lag(&partition.topic, partition.partition);
+        }
+        drop(status);
         *self.stopped.lock() = true;
         self.stop.notify_all();
         tracing::info!(stage = self.stage, "stopped");
@@ -258,13 +264,14 @@ impl Shared {
         }
     }
 
-    /// The regular report of the runner.
-    pub(super) fn report(
+    /// The regular report of the runner; beside each partition the timestamp of its first unfinished
+    /// record, where one is in flight.
+    pub(super) fn report<'a>(
         &self,
         state: &'static str,
         (in_flight, bytes): (usize, usize),
         (lanes, waiting): (usize, usize),
-        partitions: &[&Partition],
+        partitions: impl Iterator<Item = (&'a mut Partition, Option<i64>)>,
         now_millis: i64,
     ) {
         self.metrics.set_state(state);
@@ -277,22 +284,29 @@ impl Shared {
         (status.in_flight, status.in_flight_bytes) = (in_flight, bytes);
         (status.lanes, status.waiting) = (lanes, waiting);
         let old = std::mem::take(&mut status.partitions);
-        status.partitions = partitions.iter().map(|now| self.partition(now, &old, now_millis)).collect();
+        status.partitions =
+            partitions.map(|(now, oldest)| self.partition(now, oldest, &old, now_millis)).collect();
     }
 
-    fn partition(&self, now: &Partition, old: &[PartitionStatus], now_millis: i64) -> PartitionStatus {
-        let name = &now.name;
+    fn partition(
+        &self,
+        now: &mut Partition,
+        oldest: Option<i64>,
+        old: &[PartitionStatus],
+        now_millis: i64,
+    ) -> PartitionStatus {
+        let name = now.name.clone();
         let known = |old: &&PartitionStatus| *old.topic == *name.topic && old.partition == name.partition;
         let end = old.iter().find(known).and_then(|old| old.end);
         let position = now.position();
         let end = end.max(now.next());
         let lag_records = end.zip(position).map(|(end, position)| (end - position).max(0));
-        let lag_seconds = lag_records.map(|lag| match now.last_timestamp {
-            Some(timestamp) if lag > 0 => (now_millis - timestamp).max(0) as f64 / 1_000.0,
-            _ => 0.0,
+        let lag_seconds = lag_records.zip(position).and_then(|(behind, position)| {
+            let newest = now.last_timestamp;
+            now.lag.look(Sight { position, behind, oldest, newest, now: now_millis })
         });
-        if let (Some(records), Some(seconds)) = (lag_records, lag_seconds) {
-            self.metrics.set_lag(&name.topic, name.partition, records, seconds);
+        if let Some(records) = lag_records {
+            self.metrics.set_lag(&name.topic, name.partition, records, lag_seconds);
         }
         PartitionStatus {
             topic: name.topic.to_string(),

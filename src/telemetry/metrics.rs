@@ -224,11 +224,18 @@ impl StageMetrics {
         self.0.states.get_or_create(&labels(word)).set(1);
     }
 
-    /// How far the commit of an assigned partition is behind its end.
-    pub fn set_lag(&self, topic: &str, partition: i32, records: i64, seconds: f64) {
+    /// How far an assigned partition is behind its end; `None`: that is not known in seconds.
+    pub fn set_lag(&self, topic: &str, partition: i32, records: i64, seconds: Option<f64>) {
         let labels = self.partition(topic, partition);
         self.0.lag_records.get_or_create(&labels).set(records);
-        self.0.lag_seconds.get_or_create(&labels).set(seconds);
+        match seconds {
+            Some(seconds) => {
+                self.0.lag_seconds.get_or_create(&labels).set(seconds);
+            }
+            None => {
+                self.0.lag_seconds.remove(&labels);
+            }
+        }
     }
 
     /// The partition is another's now.
@@ -374,11 +381,14 @@ mod tests {
         let stage = telemetry.stage("s");
         stage.set_state("starting");
         stage.set_state("running");
-        stage.set_lag("t", 3, 7, 1.5);
+        stage.set_lag("t", 3, 7, Some(1.5));
         let text = telemetry.render();
         assert!(text.contains(r#"biplane_stage_state{stage="s",state="running"} 1"#), "{text}");
         assert!(!text.contains("starting"), "{text}");
         assert!(text.contains(r#"lag_records{stage="s",topic="t",partition="3"} 7"#), "{text}");
+        assert!(text.contains(r#"lag_seconds{stage="s",topic="t",partition="3"} 1.5"#), "{text}");
+        stage.set_lag("t", 3, 7, None);
+        assert!(!telemetry.render().contains("lag_seconds{"), "unknown is no number");
         stage.clear_lag("t", 3);
         assert!(!telemetry.render().contains(r#"topic="t""#));
     }
@@ -403,7 +413,7 @@ mod tests {
         let telemetry = Telemetry::new();
         let stage = telemetry.stage("s");
         stage.set_state("running");
-        stage.set_lag("t", 0, 1, 1.0);
+        stage.set_lag("t", 0, 1, Some(1.0));
         [StageMetrics::dropped, StageMetrics::retried, StageMetrics::dead_lettered]
             .iter()
             .for_each(|count| count(&stage, "code", 1));

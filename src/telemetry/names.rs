@@ -48,7 +48,8 @@ pub const PAUSED: Named = ("biplane_stage_paused", "1 while the stage takes no n
 /// The state the stage is in.
 pub const STATE: Named = ("biplane_stage_state", "1 for the state the stage is in");
 /// Records behind the end of a partition.
-pub const LAG_RECORDS: Named = ("biplane_stage_lag_records", "Records between the commit and the end");
+pub const LAG_RECORDS: Named =
+    ("biplane_stage_lag_records", "Records from the oldest unfinished one to the end");
 /// Age of the oldest record that is not finished.
 pub const LAG_SECONDS: Named = ("biplane_stage_lag_seconds", "Age of the oldest unfinished record");
 
