@@ -98,7 +98,7 @@ pub enum Command {
         deny_warnings: bool,
         /// How findings are written
         #[arg(long, value_enum, default_value_t)]
-        format: Format,
+        format: CheckFormat,
     },
     /// Tell more about a code of `check`; without one, list all
     Explain {
@@ -213,6 +213,24 @@ pub enum Format {
     Text,
     /// For scripts
     Json,
+}
+
+/// How `check` writes its findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum CheckFormat {
+    /// For people, with the lines they stand in
+    #[default]
+    Text,
+    /// One line a finding: `file:line:column: severity[code]: message`
+    Concise,
+    /// For scripts
+    Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// Workflow commands, which GitHub shows at the lines of a pull request
+    Github,
+    /// JUnit XML, for test reports
+    Junit,
 }
 
 fn not_empty(value: &Option<String>) -> Option<&str> {

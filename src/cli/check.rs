@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::json;
-
+use super::arguments::CheckFormat;
 use super::exit::{CliResult, Exit};
-use super::{Format, output};
+use super::findings::{self, Shown};
 use crate::catalog::{CheckOptions, Checked, Tree, check};
-use crate::diag::{Severity, Style, render, to_json};
 use crate::engine::{Process, load_tree};
 
 /// What to check and how to show it.
@@ -17,14 +15,17 @@ pub(super) struct Options<'a> {
     pub(super) all_environments: bool,
     pub(super) require_env: bool,
     pub(super) deny_warnings: bool,
-    pub(super) format: Format,
+    pub(super) format: CheckFormat,
 }
 
 /// Checks and prints; errors, and warnings where they are denied, are findings.
 pub(super) fn run(options: &Options<'_>) -> CliResult {
     let tree = load_tree(options.root)?;
     let checked = check_each(&tree, options);
-    print(&checked, options.format)?;
+    findings::print(
+        &checked,
+        &Shown { format: options.format, root: options.root, deny_warnings: options.deny_warnings },
+    )?;
     let failed = checked.errors() > 0 || options.deny_warnings && !checked.findings.is_empty();
     Ok(if failed { Exit::Findings } else { Exit::Clean })
 }
@@ -53,48 +54,4 @@ fn check_each(tree: &Tree, options: &Options<'_>) -> Checked {
         });
     }
     checked
-}
-
-pub(super) fn print(checked: &Checked, format: Format) -> CliResult<()> {
-    match format {
-        Format::Text => output::print(&text(checked)),
-        Format::Json => {
-            let findings: Vec<_> =
-                checked.findings.iter().map(|finding| to_json(finding, &checked.sources)).collect();
-            let errors = checked.errors();
-            output::json(&json!({
-                "findings": findings,
-                "errors": errors,
-                "warnings": checked.findings.len() - errors,
-                "files": checked.files,
-                "definitions": checked.definitions,
-            }))
-        }
-    }
-}
-
-/// Every finding and the summary, as people read them.
-pub(super) fn text(checked: &Checked) -> String {
-    let shown = |finding| format!("{}\n\n", render(finding, &checked.sources, Style::Coloured));
-    let findings: String = checked.findings.iter().map(shown).collect();
-    format!("{findings}{}\n", summary(checked))
-}
-
-/// `2 errors and 1 warning in 3 files with 12 definitions`.
-fn summary(checked: &Checked) -> String {
-    let count = |number: usize, noun: &str| match number {
-        1 => format!("1 {noun}"),
-        _ => format!("{number} {noun}s"),
-    };
-    let of = |severity| checked.findings.iter().filter(|finding| finding.severity() == severity).count();
-    let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
-    let found = match (errors, warnings) {
-        (0, 0) => "no findings".to_owned(),
-        (_, 0) => count(errors, "error"),
-        (0, _) => count(warnings, "warning"),
-        _ => format!("{} and {}", count(errors, "error"), count(warnings, "warning")),
-    };
-    let more = if checked.findings.is_empty() { "" } else { "; `biplane explain CODE` tells more" };
-    let (files, definitions) = (count(checked.files, "file"), count(checked.definitions, "definition"));
-    format!("{found} in {files} with {definitions}{more}")
 }

@@ -15,6 +15,7 @@ mod entry;
 mod example;
 mod exit;
 mod explain;
+mod findings;
 mod live;
 mod man;
 mod output;
@@ -27,6 +28,6 @@ mod serving;
 mod stages;
 mod topics;
 
-pub use arguments::{Arguments, Command, Format, GlobalArguments};
+pub use arguments::{Arguments, CheckFormat, Command, Format, GlobalArguments};
 pub use entry::main;
 pub use exit::{CliError, CliResult, Exit};

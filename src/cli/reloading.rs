@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::check;
+use super::findings;
 use super::live::Screen;
 use super::serving::Started;
 use crate::catalog::TreeDigest;
@@ -20,7 +20,7 @@ pub(super) fn follow(started: &Started<'_>, reloader: Reloader, seen: TreeDigest
 pub(super) fn say(screen: &Screen, outcome: &Reload) {
     let text = match outcome {
         Reload::Refused(checked) => {
-            format!("{}\nnot reloaded: the config has errors, what ran goes on\n", check::text(checked))
+            format!("{}\nnot reloaded: the config has errors, what ran goes on\n", findings::text(checked))
         }
         Reload::Failed(why) => format!("not reloaded: {why}; what ran goes on\n"),
         Reload::Done(changes) if changes.is_empty() => "reloaded: nothing that runs changed\n".to_owned(),

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::arguments::Format;
 use super::exit::CliResult;
+use super::findings;
 use crate::catalog::{self, Catalog, CheckOptions, Tree};
 use crate::engine::{Process, load_tree};
 
@@ -20,7 +20,7 @@ pub(super) fn check(tree: &Tree, environment: Option<&str>) -> CliResult<Option<
     let mut checked = catalog::check(tree, &options);
     let catalog = checked.catalog.take();
     if catalog.is_none() {
-        super::check::print(&checked, Format::Text)?;
+        findings::print_text(&checked)?;
     }
     Ok(catalog.map(Arc::new))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Diagnostic, Label, SourceMap, Span};
+use super::{Diagnostic, Label, SourceMap, places};
 
 /// One finding with the fields `code`, `severity`, `message`, `file`, `line`, `column`, `end_line`,
 /// `end_column`, `label`, `help` and `spans`; the place's fields are null where there is none.
@@ -23,10 +23,7 @@ pub fn to_json(finding: &Diagnostic, sources: &SourceMap) -> Json {
 }
 
 fn insert_place(object: &mut Map<String, Json>, label: Option<&Label>, sources: &SourceMap) {
-    let place = label.map(|Label { span, .. }| {
-        let Span { file, start, end } = *span;
-        (sources.path(file).to_owned(), sources.position(file, start), sources.position(file, end))
-    });
+    let place = label.map(|label| places::of(label.span, sources));
     let (file, start, end) = match place {
         Some((file, start, end)) => (Some(file), Some(start), Some(end)),
         None => (None, None, None),

@@ -67,7 +67,7 @@ fn shown(text: &str, label: &Label) -> std::ops::Range<usize> {
     range.start..first.max(range.start)
 }
 
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

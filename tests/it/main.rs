@@ -12,6 +12,7 @@ mod dev;
 mod edits;
 mod example;
 mod faults;
+mod formats;
 mod harness;
 mod kills;
 mod oauth;
