@@ -11,14 +11,15 @@ use indexmap::IndexMap;
 use sha2::{Digest as _, Sha256};
 
 use super::environment::{Environment, Sources};
+use super::language::read_definition;
 use super::scene::{Scene, Shown};
 use super::stages::{self, WrittenStage};
 use super::{Catalog, Outside, Topic, Tree, fingerprint, graph, http_clients, retries, steps, topics};
 use crate::base::ByteSize;
 use crate::diag::{Diagnostic, Diagnostics, FileId, Severity, SourceMap, Span, codes};
 use crate::spec::{
-    Definition, DlqSpec, HttpClientSpec, ReadContext, RetrySpec, Sections, StageSpec, Table, TableReader,
-    TopicSpec, parse,
+    Definition, DlqSpec, HttpClientSpec, Ledger, ReadContext, RetrySpec, Sections, StageSpec, Table,
+    TableReader, TopicSpec, parse,
 };
 use crate::steps::{Schemas, Tables};
 
@@ -45,6 +46,8 @@ pub struct Checked {
     pub files: usize,
     /// How many definitions they hold.
     pub definitions: usize,
+    /// Where each name is defined, by section and name.
+    pub places: IndexMap<(String, String), Span>,
 }
 
 impl Checked {
@@ -56,6 +59,11 @@ impl Checked {
 
 /// Checks a config root.
 pub fn check(tree: &Tree, options: &CheckOptions<'_>) -> Checked {
+    check_noting(tree, options, None)
+}
+
+/// Checks a config root; what readers ask for is noted in `ledger`.
+pub(super) fn check_noting(tree: &Tree, options: &CheckOptions<'_>, ledger: Option<&Ledger>) -> Checked {
     let diagnostics = Diagnostics::default();
     let mut sources = SourceMap::default();
     let parsed = parse_files(tree, &mut sources, &diagnostics);
@@ -80,15 +88,16 @@ pub fn check(tree: &Tree, options: &CheckOptions<'_>) -> Checked {
         &diagnostics,
     );
     let shown = Shown { tree, files: add_schemas(tree, &mut sources) };
-    let catalog = resolve(&shown, &sections, &environment, parsed.whole, &diagnostics);
-    let definitions = definitions(&sections);
+    let read = ReadContext::new(&diagnostics, &environment).noting(ledger);
+    let catalog = resolve(&shown, &sections, &environment, parsed.whole, read);
+    let (definitions, places) = (definitions(&sections), places(&sections));
     let (files, errors) = (parsed.files.len(), diagnostics.errors());
     let catalog = catalog.filter(|_| errors == 0);
     let mut findings = diagnostics.into_sorted(&sources);
     if !parsed.whole {
         drop_cascades(&mut findings);
     }
-    Checked { catalog, findings, sources, files, definitions }
+    Checked { catalog, findings, sources, files, definitions, places }
 }
 
 /// What a syntax error swallowed is not missing, and what it mangled is not wrong by itself.
@@ -161,15 +170,32 @@ fn definitions(sections: &Sections<'_>) -> usize {
     env.len() + named.iter().map(|section| section.len()).sum::<usize>()
 }
 
+fn places(sections: &Sections<'_>) -> IndexMap<(String, String), Span> {
+    let Sections { topics, dlqs, retries, http_clients, stages, step_groups, .. } = sections;
+    let named = [
+        ("topics", topics),
+        ("dlqs", dlqs),
+        ("retries", retries),
+        ("http_clients", http_clients),
+        ("stages", stages),
+        ("step_groups", step_groups),
+    ];
+    let all = named.into_iter().flat_map(|(section, definitions)| {
+        definitions
+            .iter()
+            .map(move |(name, definition)| ((section.to_owned(), (*name).to_owned()), definition.name_span))
+    });
+    all.collect()
+}
+
 fn resolve(
     shown: &Shown<'_>,
     sections: &Sections<'_>,
     environment: &Environment,
     whole: bool,
-    diagnostics: &Diagnostics,
+    read: ReadContext<'_>,
 ) -> Option<Catalog> {
     let (schemas, tables) = (Schemas::default(), Tables::default());
-    let read = ReadContext { diagnostics, settings: environment };
     let mut scene = Scene {
         read,
         sections,
@@ -211,7 +237,13 @@ fn resolve(
         stages: stages.into_iter().map(|(_, stage)| (Arc::clone(&stage.name), Arc::new(stage))).collect(),
         topics: scene.topics,
         dlqs: scene.dlqs,
+        retries: known(scene.retries),
+        http_clients: known(scene.http_clients),
     })
+}
+
+fn known<T>(named: IndexMap<String, Option<Arc<T>>>) -> IndexMap<String, Arc<T>> {
+    named.into_iter().filter_map(|(name, definition)| Some((name, definition?))).collect()
 }
 
 /// Defaults are judged by themselves, whoever uses them.
@@ -219,14 +251,7 @@ fn read_defaults(scene: &Scene<'_>) {
     for (section, definition) in &scene.sections.defaults {
         let what = format!("`defaults.{section}`");
         let reader = TableReader::new(definition.table, what, scene.read).partial();
-        match *section {
-            "topics" => drop(TopicSpec::read(reader)),
-            "dlqs" => drop(DlqSpec::read(reader)),
-            "retries" => drop(RetrySpec::read(reader)),
-            "http_clients" => drop(HttpClientSpec::read(reader)),
-            "stages" => drop(StageSpec::read(reader)),
-            _ => {}
-        }
+        read_definition(section, reader);
     }
 }
 
@@ -236,7 +261,7 @@ fn resolve_topics(scene: &mut Scene<'_>) {
             continue;
         }
         let what = format!("topic `{name}`");
-        let spec = TopicSpec::read(scene.reader("topics", what.clone(), definition));
+        let spec = TopicSpec::read(scene.reader("topics", name, what.clone(), definition));
         let topic = topics::resolve(name, &what, &spec, scene.read.diagnostics);
         if let Some(schema) = &spec.schema
             && scene.schemas.find(scene.files, schema, false, scene.read.diagnostics).is_some()
@@ -272,12 +297,13 @@ fn reports_dots(scene: &Scene<'_>, name: &str, definition: Definition<'_>) -> bo
 fn resolve_policies(scene: &mut Scene<'_>) {
     let diagnostics = scene.read.diagnostics;
     for (name, definition) in &scene.sections.retries {
-        let spec = RetrySpec::read(scene.reader("retries", format!("retry policy `{name}`"), definition));
+        let spec =
+            RetrySpec::read(scene.reader("retries", name, format!("retry policy `{name}`"), definition));
         let policy = retries::resolve(name, &spec, diagnostics).map(Arc::new);
         scene.retries.insert((*name).to_owned(), policy);
     }
     for (name, definition) in &scene.sections.http_clients {
-        let reader = scene.reader("http_clients", format!("HTTP client `{name}`"), definition);
+        let reader = scene.reader("http_clients", name, format!("HTTP client `{name}`"), definition);
         let spec = HttpClientSpec::read(reader);
         let client = http_clients::resolve(name, &spec, scene.environment, diagnostics).map(Arc::new);
         scene.http_clients.insert((*name).to_owned(), client);
@@ -287,7 +313,7 @@ fn resolve_policies(scene: &mut Scene<'_>) {
 fn read_stages<'a>(scene: &Scene<'a>) -> Vec<WrittenStage<'a>> {
     let stages = scene.sections.stages.iter().map(|(name, definition)| {
         let what = format!("stage `{name}`");
-        let spec = StageSpec::read(scene.reader("stages", what.clone(), definition));
+        let spec = StageSpec::read(scene.reader("stages", name, what.clone(), definition));
         let (steps, used) = scene.tracked(|| steps::expand(scene, &spec.steps, &what));
         WrittenStage { name, spec, steps, used }
     });
@@ -296,7 +322,7 @@ fn read_stages<'a>(scene: &Scene<'a>) -> Vec<WrittenStage<'a>> {
 
 fn resolve_dlqs(scene: &mut Scene<'_>, stages: &[WrittenStage<'_>]) {
     for (name, definition) in &scene.sections.dlqs {
-        let spec = DlqSpec::read(scene.reader("dlqs", format!("DLQ `{name}`"), definition));
+        let spec = DlqSpec::read(scene.reader("dlqs", name, format!("DLQ `{name}`"), definition));
         let users =
             stages.iter().filter(|stage| stage.spec.dlq.as_ref().is_some_and(|dlq| dlq.value == *name));
         let inputs = users.flat_map(|stage| stage.spec.from.iter().flatten());

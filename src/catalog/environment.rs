@@ -42,7 +42,7 @@ pub(super) struct Sources<'a> {
 impl Environment {
     /// Reads `[env]` and finds each value.
     pub(super) fn read(sections: &Sections<'_>, sources: &Sources<'_>, diagnostics: &Diagnostics) -> Self {
-        let context = ReadContext { diagnostics, settings: &NoSettings };
+        let context = ReadContext::new(diagnostics, &NoSettings);
         let specs: IndexMap<_, _> = sections
             .env
             .iter()
@@ -129,6 +129,10 @@ impl Settings for Environment {
                 None
             }
         }
+    }
+
+    fn is_secret(&self, template: &str) -> bool {
+        names_in(template).any(|(_, name)| self.declared.get(name).is_none_or(|value| value.secret))
     }
 }
 

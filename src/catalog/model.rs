@@ -15,7 +15,7 @@ use crate::record::Codec;
 pub use crate::spec::{
     About, Compression, DlqHeaders, Guarantee, OnLost, Order, Start, Tombstones, Unmatched,
 };
-use crate::steps::StepPlan;
+use crate::steps::{HttpClient, StepPlan};
 
 /// One checked config root. Cheap to share; never changes.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Catalog {
     pub(super) dlqs: IndexMap<Arc<str>, Arc<Dlq>>,
     pub(super) stages: IndexMap<Arc<str>, Arc<Stage>>,
     pub(super) fingerprints: HashMap<Arc<str>, Fingerprint>,
+    pub(super) retries: IndexMap<String, Arc<RetryPolicy>>,
+    pub(super) http_clients: IndexMap<String, Arc<HttpClient>>,
 }
 
 impl Catalog {

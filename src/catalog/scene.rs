@@ -80,9 +80,17 @@ impl<'a> Scene<'a> {
     }
 
     /// A reader of a definition, behind it the defaults of its section.
-    pub(super) fn reader(&self, section: &str, what: String, definition: &Definition<'a>) -> TableReader<'a> {
+    pub(super) fn reader(
+        &self,
+        section: &str,
+        name: &str,
+        what: String,
+        definition: &Definition<'a>,
+    ) -> TableReader<'a> {
         let defaults = self.sections.defaults.get(section).map(|defaults| defaults.table);
-        TableReader::new(definition.table, what, self.read).with_defaults(defaults)
+        TableReader::new(definition.table, what, self.read)
+            .with_defaults(defaults)
+            .noted_as(|| format!("{section}/{name}"))
     }
 
     /// Runs `plan` with what steps and outputs are compiled against, behind the steps `earlier`.

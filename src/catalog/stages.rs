@@ -27,7 +27,7 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
     let what = format!("stage `{name}`");
     let errors = scene.read.diagnostics.errors();
     let inputs = inputs(scene, spec, &what);
-    let plans = steps::plan(scene, &written.steps, &what);
+    let plans = steps::plan(scene, &written.steps, name);
     let earlier: Vec<Arc<str>> = plans.iter().flatten().map(|plan| Arc::clone(&plan.name)).collect();
     let codec = codec(spec.decode.as_ref().map_or(Decoding::Json, |word| word.value));
     let outputs = outputs(scene, spec, &what, &codec, plans.is_some().then_some(&earlier));

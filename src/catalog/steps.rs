@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::http_clients::SENSITIVE;
 use super::scene::Scene;
 use crate::diag::{Diagnostic, Span, codes, nearest};
-use crate::spec::{Definition, Entry, STAGE_KEYS, Spanned, Table, TableReader, read_steps};
+use crate::spec::{Definition, Entry, STAGE_KEYS, Spanned, Table, TableReader, read_step_group};
 use crate::steps::{COMMON_KEYS, KINDS, StepPlan};
 
 /// How many records may be inside waiting steps where nothing is said.
@@ -43,10 +43,8 @@ fn expand_into<'a>(
             steps.push(WrittenStep { table, used_at });
             continue;
         }
-        let mut reader = TableReader::new(table, format!("a step of {what}"), scene.read);
-        let name = reader.name("use");
-        reader.finish();
-        let Some(name) = name else { continue };
+        let reader = TableReader::new(table, format!("a step of {what}"), scene.read);
+        let Some(name) = read_use(reader) else { continue };
         scene.used.borrow_mut().insert(("step_groups", name.value.clone()));
         if inside.contains(&name.value) {
             scene.report(
@@ -74,17 +72,21 @@ fn expand_into<'a>(
     }
 }
 
-/// Checks the keys of groups; their steps are checked where they are used.
-pub(super) fn group_steps<'a>(scene: &Scene<'a>, name: &str, group: Definition<'a>) -> Vec<&'a Table> {
-    let mut reader = TableReader::new(group.table, format!("step group `{name}`"), scene.read);
-    crate::spec::About::read(&mut reader);
-    let steps = reader.required("steps", |reader, _| Some(read_steps(reader))).unwrap_or_default();
+/// Reads a step that stands for a group.
+pub(super) fn read_use(mut reader: TableReader<'_>) -> Option<Spanned<String>> {
+    let name = reader.name("use");
     reader.finish();
-    steps
+    name
 }
 
-/// Plans the steps of a place; `None` where one cannot be.
-pub(super) fn plan(scene: &Scene<'_>, steps: &[WrittenStep<'_>], what: &str) -> Option<Vec<StepPlan>> {
+/// Checks the keys of groups; their steps are checked where they are used.
+pub(super) fn group_steps<'a>(scene: &Scene<'a>, name: &str, group: Definition<'a>) -> Vec<&'a Table> {
+    read_step_group(TableReader::new(group.table, format!("step group `{name}`"), scene.read))
+}
+
+/// Plans the steps of a stage; `None` where one cannot be.
+pub(super) fn plan(scene: &Scene<'_>, steps: &[WrittenStep<'_>], stage: &str) -> Option<Vec<StepPlan>> {
+    let what = &format!("stage `{stage}`");
     let mut plans = Vec::with_capacity(steps.len());
     let mut earlier: Vec<Arc<str>> = Vec::new();
     let mut names: Vec<(String, Span)> = Vec::new();
@@ -96,7 +98,8 @@ pub(super) fn plan(scene: &Scene<'_>, steps: &[WrittenStep<'_>], what: &str) -> 
         check_secrets(scene, step.table, &label);
         complete &= !strays;
         let name = name_of(&table);
-        let mut reader = TableReader::new(&table, label, scene.read);
+        let mut reader =
+            TableReader::new(&table, label, scene.read).noted_as(|| format!("stages/{stage}/steps/{index}"));
         reader.what = name.as_ref().map_or(reader.what.clone(), |name| format!("step `{name}` of {what}"));
         match scene.planning(&earlier, |context| crate::steps::plan(reader, context)) {
             Some(plan) => {

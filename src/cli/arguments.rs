@@ -100,14 +100,17 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: CheckFormat,
     },
-    /// Tell more about a code of `check`; without one, list all
+    /// Tell more about a code of `check` or about a definition; without one, list all codes
     Explain {
-        /// The code, such as `topic::undefined`
-        code: Option<String>,
+        /// A code, such as `topic::undefined`, or a definition, such as `stages.NAME`
+        #[arg(value_name = "CODE|SECTION.NAME")]
+        subject: Option<String>,
         /// How it is written
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Print the JSON Schema of config files, for editors
+    Schema,
     /// Run the engine: the stages and the HTTP server
     Run,
     /// Run everything in one process, with Kafka in memory unless brokers are named

@@ -9,7 +9,7 @@ use super::arguments::{Arguments, Command, DlqsCommand, StagesCommand, TopicsCom
 use super::dlqs::{self, Which};
 use super::exit::{CliError, CliResult, Exit};
 use super::topics::{self, Consent};
-use super::{check, completions, dev, explain, man, output, run, stages};
+use super::{check, completions, dev, explain, man, output, run, schema, stages};
 
 /// Runs the command that `arguments` (the program's name first) ask for. Errors are written to
 /// standard error; a closed pipe ends quietly.
@@ -49,7 +49,8 @@ fn dispatch(arguments: Arguments) -> CliResult {
                 format,
             })
         }
-        Command::Explain { code, format } => explain::run(code.as_deref(), format),
+        Command::Explain { subject, format } => explain::run(global, subject.as_deref(), format),
+        Command::Schema => schema::run(),
         Command::Run => run::run(global),
         Command::Dev { sample } => dev::run(global, sample),
         Command::Topics(TopicsCommand::Plan { format }) => topics::plan(global, format),

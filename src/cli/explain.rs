@@ -1,13 +1,14 @@
-//! `biplane explain`: the page of a code, or the list of all.
+//! `biplane explain`: the page of a code, the settings of a definition, or the list of all codes.
 
+use super::arguments::GlobalArguments;
 use super::exit::{CliError, CliResult, Exit};
-use super::{Format, output};
+use super::{Format, output, settings};
 use crate::diag::codes::{all, find};
 use crate::diag::nearest;
 
-/// Prints the page of `code`; without one, every code with its title.
-pub(super) fn run(code: Option<&str>, format: Format) -> CliResult {
-    let Some(code) = code else {
+/// Prints what `subject` is about; without one, every code with its title.
+pub(super) fn run(global: &GlobalArguments, subject: Option<&str>, format: Format) -> CliResult {
+    let Some(code) = subject else {
         match format {
             Format::Text => {
                 let rows = all().map(|code| [code.name, code.severity.as_str(), code.title]).collect();
@@ -17,6 +18,9 @@ pub(super) fn run(code: Option<&str>, format: Format) -> CliResult {
         }
         return Ok(Exit::Clean);
     };
+    if let Some((section, name)) = code.split_once('.').filter(|_| find(code).is_none()) {
+        return settings::run(global, section, name, format);
+    }
     let Some(found) = find(code) else {
         let hint = match nearest(code, all().map(|code| code.name)) {
             Some(near) => format!("did you mean `{near}`?"),

@@ -24,7 +24,9 @@ mod root;
 mod run;
 mod samples;
 mod scan;
+mod schema;
 mod serving;
+mod settings;
 mod stages;
 mod topics;
 

@@ -33,7 +33,16 @@ impl EnvSpec {
             reader.wrong_type(&entry.key, &entry.node, "a table such as { var = \"CRM_URL\" }");
             return None;
         };
-        let mut reader = TableReader::new(table, what, context);
+        let name = Spanned::new(entry.key.clone(), entry.key_span);
+        let spec =
+            Self { name, span: entry.node.span, ..Self::read_fields(TableReader::new(table, what, context)) };
+        spec.no_literal_secret(context);
+        Some(spec)
+    }
+
+    /// Reads the declaration itself; its name and place are its reader's to know.
+    pub fn read_fields(mut reader: TableReader<'_>) -> Self {
+        let span = reader.span();
         let variable = reader.text("var").map(|text| text.value);
         let file = reader.text("file");
         let kinds = [
@@ -47,10 +56,7 @@ impl EnvSpec {
         let default = reader.node("default").cloned();
         reader.text("description");
         reader.finish();
-        let name = Spanned::new(entry.key.clone(), entry.key_span);
-        let spec = Self { name, span: entry.node.span, variable, file, kind, default, secret };
-        spec.no_literal_secret(context);
-        Some(spec)
+        Self { name: Spanned::new(String::new(), span), span, variable, file, kind, default, secret }
     }
 
     fn no_literal_secret(&self, context: ReadContext<'_>) {

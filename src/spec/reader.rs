@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use toml::value::Datetime;
 
+use super::ledger::{Filled, Kind, Origin};
 use super::setting::is_template;
 use super::{Entry, Node, NodeValue, ReadContext, Resolved, Spanned, Table, ValueKind};
 use crate::base::{ByteSize, Rate, parse_duration};
@@ -25,6 +26,10 @@ pub struct TableReader<'a> {
     defaults: Option<&'a Table>,
     partial: bool,
     asked: Vec<String>,
+    /// Where the ledger keeps what is asked of this table.
+    path: String,
+    /// Whether the whole table comes from defaults.
+    inherited: bool,
 }
 
 /// Why a value is not what a key takes.
@@ -36,7 +41,19 @@ enum Mismatch {
 impl<'a> TableReader<'a> {
     /// A reader for `table`; `what` names it in messages.
     pub fn new(table: &'a Table, what: impl Into<String>, context: ReadContext<'a>) -> Self {
-        Self { table, what: what.into(), context, defaults: None, partial: false, asked: Vec::new() }
+        let (asked, path) = (Vec::new(), String::new());
+        let what = what.into();
+        Self { table, what, context, defaults: None, partial: false, asked, path, inherited: false }
+    }
+
+    /// The same reader, whose notes stand under `path` in the ledger.
+    #[must_use]
+    pub fn noted_as(mut self, path: impl FnOnce() -> String) -> Self {
+        if let Some(ledger) = self.context.ledger {
+            self.path = path();
+            ledger.open(&self.path);
+        }
+        self
     }
 
     /// The same reader, which takes from `defaults` what the table leaves out.
@@ -65,10 +82,8 @@ impl<'a> TableReader<'a> {
 
     /// The entry under `key`, of whatever type; the key counts as known from now on.
     pub fn entry(&mut self, key: &str) -> Option<&'a Entry> {
-        if !self.asked.iter().any(|known| known == key) {
-            self.asked.push(key.to_owned());
-        }
-        self.table.get(key).or_else(|| self.defaults.and_then(|defaults| defaults.get(key)))
+        self.note(key, || Kind::Any);
+        self.look(key)
     }
 
     /// The value under `key`, of whatever type.
@@ -85,13 +100,18 @@ impl<'a> TableReader<'a> {
     /// keys are the user's own.
     pub fn rest(&mut self) -> Vec<&'a Entry> {
         let rest: Vec<_> = self.unasked().collect();
-        self.asked.extend(rest.iter().map(|entry| entry.key.clone()));
+        for entry in &rest {
+            self.entry(&entry.key);
+        }
         rest
     }
 
     /// Reads a key that has to be there: `table.required("url", TableReader::string)`.
     pub fn required<T>(&mut self, key: &str, read: impl FnOnce(&mut Self, &str) -> Option<T>) -> Option<T> {
-        if self.entry(key).is_none() {
+        if let Some(ledger) = self.context.ledger {
+            ledger.required(&self.path, key);
+        }
+        if self.look(key).is_none() {
             if self.partial {
                 return None;
             }
@@ -106,6 +126,11 @@ impl<'a> TableReader<'a> {
 
     /// A string setting, templates over `env` filled in.
     pub fn string(&mut self, key: &str) -> Option<Spanned<String>> {
+        self.note(key, || Kind::Setting);
+        self.setting(key)
+    }
+
+    fn setting(&mut self, key: &str) -> Option<Spanned<String>> {
         self.scalar(key, "a string", String::new(), |value| match value {
             NodeValue::String(text) => Ok(text.clone()),
             _ => Err(Mismatch::Type),
@@ -114,7 +139,12 @@ impl<'a> TableReader<'a> {
 
     /// A string as it stands: an expression, or a template over data.
     pub fn text(&mut self, key: &str) -> Option<Spanned<String>> {
-        let node = self.node(key)?;
+        self.note(key, || Kind::Text);
+        self.plain(key)
+    }
+
+    fn plain(&mut self, key: &str) -> Option<Spanned<String>> {
+        let node = self.value(key)?;
         let text = node.as_text();
         if text.is_none() {
             self.wrong_type(key, node, "a string");
@@ -124,13 +154,15 @@ impl<'a> TableReader<'a> {
 
     /// The name of something; never a template, so that every edge is static.
     pub fn name(&mut self, key: &str) -> Option<Spanned<String>> {
-        let text = self.text(key)?;
+        self.note(key, || Kind::Name);
+        let text = self.plain(key)?;
         self.plain_name(key, text)
     }
 
     /// One name or an array of names.
     pub fn names(&mut self, key: &str) -> Option<Vec<Spanned<String>>> {
-        let texts = self.texts(key)?;
+        self.note(key, || Kind::Texts(true));
+        let texts = self.list(key)?;
         let count = texts.len();
         let names: Vec<_> = texts.into_iter().filter_map(|text| self.plain_name(key, text)).collect();
         (names.len() == count).then_some(names)
@@ -138,7 +170,12 @@ impl<'a> TableReader<'a> {
 
     /// One string or an array of strings, as they stand; never empty.
     pub fn texts(&mut self, key: &str) -> Option<Vec<Spanned<String>>> {
-        let node = self.node(key)?;
+        self.note(key, || Kind::Texts(false));
+        self.list(key)
+    }
+
+    fn list(&mut self, key: &str) -> Option<Vec<Spanned<String>>> {
+        let node = self.value(key)?;
         if let Some(text) = node.as_text() {
             return Some(vec![text]);
         }
@@ -165,6 +202,7 @@ impl<'a> TableReader<'a> {
 
     /// A whole number within bounds.
     pub fn integer(&mut self, key: &str, bounds: RangeInclusive<i64>) -> Option<Spanned<i64>> {
+        self.note(key, || Kind::Integer(*bounds.start(), *bounds.end()));
         self.scalar(key, "an integer", *bounds.start(), |value| match value {
             NodeValue::Integer(number) if bounds.contains(number) => Ok(*number),
             NodeValue::Integer(_) => Err(Mismatch::Other(&codes::VALUE_RANGE, bounds_text(&bounds))),
@@ -174,6 +212,7 @@ impl<'a> TableReader<'a> {
 
     /// A number within bounds.
     pub fn float(&mut self, key: &str, bounds: RangeInclusive<f64>) -> Option<Spanned<f64>> {
+        self.note(key, || Kind::Float(*bounds.start(), *bounds.end()));
         self.scalar(key, "a number", *bounds.start(), |value| {
             let number = match value {
                 NodeValue::Integer(number) => *number as f64,
@@ -191,6 +230,7 @@ impl<'a> TableReader<'a> {
 
     /// `true` or `false`.
     pub fn boolean(&mut self, key: &str) -> Option<Spanned<bool>> {
+        self.note(key, || Kind::Boolean);
         self.scalar(key, "a boolean", false, |value| match value {
             NodeValue::Boolean(truth) => Ok(*truth),
             _ => Err(Mismatch::Type),
@@ -232,6 +272,7 @@ impl<'a> TableReader<'a> {
         stand_in: T,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Spanned<T>> {
+        self.note(key, || Kind::Form(expected.to_owned()));
         self.scalar(key, expected, stand_in, |value| match value {
             NodeValue::String(text) => parse(text).map_err(|why| Mismatch::Other(&codes::VALUE_UNIT, why)),
             _ => Err(Mismatch::Type),
@@ -240,30 +281,45 @@ impl<'a> TableReader<'a> {
 
     /// One of a few words.
     pub fn word<T: Clone>(&mut self, key: &str, known: &[(&str, T)]) -> Option<Spanned<T>> {
-        let text = self.string(key)?;
+        self.note(key, || Kind::Word(known.iter().map(|(word, _)| (*word).to_owned()).collect()));
+        let text = self.setting(key)?;
         if !text.known {
             return known.first().map(|(_, meaning)| text.map(|_| meaning.clone()));
         }
-        match known.iter().find(|(word, _)| *word == text.value) {
-            Some((_, meaning)) => Some(text.map(|_| meaning.clone())),
-            None => {
-                let all = || known.iter().map(|(word, _)| *word);
-                let help = match nearest(&text.value, all()) {
-                    Some(word) => format!("did you mean `{word}`? known are {}", words(all())),
-                    None => format!("known are {}", words(all())),
-                };
-                let message = format!("`{key}` of {} cannot be `{}`", self.what, text.value);
-                self.report(
-                    Diagnostic::new(&codes::VALUE_WORD, message).at(text.span, "no such word").help(help),
-                );
-                None
-            }
+        self.meaning(key, text, "be", known)
+    }
+
+    /// One of a few words, or an array of them; those that are known.
+    pub fn words<T: Clone>(&mut self, key: &str, known: &[(&str, T)]) -> Option<Vec<Spanned<T>>> {
+        self.note(key, || Kind::Words(known.iter().map(|(word, _)| (*word).to_owned()).collect()));
+        let texts = self.list(key)?;
+        Some(texts.into_iter().filter_map(|text| self.meaning(key, text, "hold", known)).collect())
+    }
+
+    fn meaning<T: Clone>(
+        &self,
+        key: &str,
+        text: Spanned<String>,
+        verb: &str,
+        known: &[(&str, T)],
+    ) -> Option<Spanned<T>> {
+        if let Some((_, meaning)) = known.iter().find(|(word, _)| *word == text.value) {
+            return Some(text.map(|_| meaning.clone()));
         }
+        let all = || known.iter().map(|(word, _)| *word);
+        let help = match nearest(&text.value, all()) {
+            Some(word) => format!("did you mean `{word}`? known are {}", words(all())),
+            None => format!("known are {}", words(all())),
+        };
+        let message = format!("`{key}` of {} cannot {verb} `{}`", self.what, text.value);
+        self.report(Diagnostic::new(&codes::VALUE_WORD, message).at(text.span, "no such word").help(help));
+        None
     }
 
     /// A datetime with a date, a time and an offset.
     pub fn datetime(&mut self, key: &str) -> Option<Spanned<Datetime>> {
-        let node = self.node(key)?;
+        self.note(key, || Kind::Datetime);
+        let node = self.value(key)?;
         match &node.value {
             NodeValue::Datetime(time) if time.date.is_some() && time.offset.is_some() => {
                 Some(Spanned::new(*time, node.span))
@@ -277,10 +333,15 @@ impl<'a> TableReader<'a> {
 
     /// A table, read by a reader of its own, which has to be finished as well.
     pub fn table(&mut self, key: &str) -> Option<TableReader<'a>> {
-        let node = self.node(key)?;
+        self.note(key, || Kind::Table);
+        let node = self.value(key)?;
         match &node.value {
             NodeValue::Table(table) => {
-                Some(TableReader::new(table, format!("`{key}` of {}", self.what), self.context))
+                let what = format!("`{key}` of {}", self.what);
+                let mut inner =
+                    TableReader::new(table, what, self.context).noted_as(|| format!("{}/{key}", self.path));
+                inner.inherited = self.inherited || !self.has(key);
+                Some(inner)
             }
             _ => {
                 self.wrong_type(key, node, "a table");
@@ -291,7 +352,8 @@ impl<'a> TableReader<'a> {
 
     /// An array of tables (`[[…]]`), each with a reader of its own.
     pub fn tables(&mut self, key: &str) -> Option<Vec<TableReader<'a>>> {
-        let node = self.node(key)?;
+        self.note(key, || Kind::Tables);
+        let node = self.value(key)?;
         let Some(nodes) = node.as_array() else {
             self.wrong_type(key, node, "an array of tables");
             return None;
@@ -301,7 +363,10 @@ impl<'a> TableReader<'a> {
             match node.as_table() {
                 Some(table) => {
                     let what = format!("`{key}` {} of {}", index + 1, self.what);
-                    readers.push(TableReader::new(table, what, self.context));
+                    let mut reader = TableReader::new(table, what, self.context)
+                        .noted_as(|| format!("{}/{key}/{index}", self.path));
+                    reader.inherited = self.inherited || !self.has(key);
+                    readers.push(reader);
                 }
                 None => self.wrong_type(key, node, "a table"),
             }
@@ -311,6 +376,9 @@ impl<'a> TableReader<'a> {
 
     /// Reports that `key` holds a value of the wrong type.
     pub fn wrong_type(&self, key: &str, node: &Node, expected: &str) {
+        if let Some(ledger) = self.context.ledger {
+            ledger.refused(&self.path, key, &node.value);
+        }
         self.report(
             Diagnostic::new(&codes::VALUE_TYPE, format!("`{key}` of {} is {}", self.what, node.value.kind()))
                 .at(node.span, format!("expected {expected}")),
@@ -324,6 +392,9 @@ impl<'a> TableReader<'a> {
 
     /// As [`TableReader::finish`], with further keys that may be suggested.
     pub fn finish_with(self, also_known: &[&str]) {
+        if let Some(ledger) = self.context.ledger {
+            ledger.close(&self.path);
+        }
         for entry in self.unasked() {
             let known = self.asked.iter().map(String::as_str).chain(also_known.iter().copied());
             let help = match nearest(&entry.key, known.clone()) {
@@ -339,6 +410,39 @@ impl<'a> TableReader<'a> {
                     .at(entry.key_span, "unknown key")
                     .help(help),
             );
+        }
+    }
+
+    fn note(&self, key: &str, kind: impl FnOnce() -> Kind) {
+        if let Some(ledger) = self.context.ledger {
+            ledger.asked(&self.path, key, kind());
+        }
+    }
+
+    /// The entry under `key`, for a getter that has noted what it takes.
+    fn look(&mut self, key: &str) -> Option<&'a Entry> {
+        if !self.asked.iter().any(|known| known == key) {
+            self.asked.push(key.to_owned());
+        }
+        let own = self.table.get(key);
+        let entry = own.or_else(|| self.defaults.and_then(|defaults| defaults.get(key)))?;
+        if let Some(ledger) = self.context.ledger {
+            let inherited = self.inherited || own.is_none();
+            let origin = if inherited { Origin::Defaults } else { Origin::Own };
+            ledger.found(&self.path, entry, origin(entry.key_span));
+        }
+        Some(entry)
+    }
+
+    fn value(&mut self, key: &str) -> Option<&'a Node> {
+        self.look(key).map(|entry| &entry.node)
+    }
+
+    /// Notes what a template became.
+    fn note_filled(&self, key: &str, template: &str, filled: impl FnOnce() -> Filled) {
+        if let Some(ledger) = self.context.ledger {
+            let secret = self.context.settings.is_secret(template);
+            ledger.filled(&self.path, key, if secret { Filled::Secret } else { filled() });
         }
     }
 
@@ -366,15 +470,17 @@ impl<'a> TableReader<'a> {
         stand_in: T,
         convert: impl Fn(&NodeValue) -> Result<T, Mismatch>,
     ) -> Option<Spanned<T>> {
-        let node = self.node(key)?;
+        let node = self.value(key)?;
         let made;
         let value = match node.as_text().filter(|text| is_template(&text.value)) {
             None => &node.value,
             Some(template) => match self.context.settings.resolve(&template, self.context.diagnostics)? {
                 Resolved::Unknown(kind) => {
+                    self.note_filled(key, &template.value, || Filled::Unset);
                     return self.unknown(key, template, expected, stand_in, kind, convert);
                 }
                 Resolved::Known(json) => {
+                    self.note_filled(key, &template.value, || Filled::Value(json.clone()));
                     made = from_json(&json);
                     &made
                 }
@@ -460,7 +566,7 @@ mod tests {
     fn findings(text: &str, read: impl FnOnce(&mut TableReader<'_>)) -> Vec<String> {
         let diagnostics = Diagnostics::default();
         let (table, _) = parse(text, FileId(0), &diagnostics);
-        let context = ReadContext { diagnostics: &diagnostics, settings: &NoSettings };
+        let context = ReadContext::new(&diagnostics, &NoSettings);
         let mut reader = TableReader::new(&table, "table `t`", context);
         read(&mut reader);
         reader.finish();
@@ -514,7 +620,7 @@ mod tests {
         let diagnostics = Diagnostics::default();
         let (own, _) = parse("a = 1\n", FileId(0), &diagnostics);
         let (defaults, _) = parse("a = 2\nb = 3\n", FileId(1), &diagnostics);
-        let context = ReadContext { diagnostics: &diagnostics, settings: &NoSettings };
+        let context = ReadContext::new(&diagnostics, &NoSettings);
         let mut reader = TableReader::new(&own, "t", context).with_defaults(Some(&defaults));
         assert_eq!(reader.integer("a", 0..=9).unwrap().value, 1);
         assert_eq!(reader.integer("b", 0..=9).unwrap().value, 3);

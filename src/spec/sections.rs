@@ -38,11 +38,15 @@ pub struct Sections<'a> {
     pub step_groups: Definitions<'a>,
 }
 
-const SECTIONS: [&str; 9] =
+/// Everything that may stand at the top of a file.
+pub const SECTIONS: [&str; 9] =
     ["env", "defaults", "topics", "dlqs", "retries", "http_clients", "stages", "step_groups", "removed"];
 
 /// Sections that `defaults` and `removed` may name.
-const NAMED: [&str; 5] = ["topics", "dlqs", "retries", "http_clients", "stages"];
+pub const NAMED_SECTIONS: [&str; 5] = ["topics", "dlqs", "retries", "http_clients", "stages"];
+
+/// What names look like, as a regular expression; [`check_name`] is the judge.
+pub const NAME_PATTERN: &str = "^[a-z][a-z0-9._-]{0,199}$";
 
 impl<'a> Sections<'a> {
     /// Adds what one file defines; what is defined before is reported with both places.
@@ -129,8 +133,7 @@ fn twice(noun: &str, entry: &Entry, first: Span) -> Diagnostic {
 
 fn check_name(noun: &str, entry: &Entry, diagnostics: &Diagnostics) {
     let key = &entry.key;
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
-    if key.starts_with(|c: char| c.is_ascii_lowercase()) && key.chars().all(plain) && key.len() <= 200 {
+    if is_name(key) {
         return;
     }
     diagnostics.push(
@@ -138,6 +141,11 @@ fn check_name(noun: &str, entry: &Entry, diagnostics: &Diagnostics) {
             .at(entry.key_span, "not a name")
             .help("a name begins with a letter and goes on with a-z, 0-9, `.`, `_` and `-`"),
     );
+}
+
+fn is_name(key: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    key.starts_with(|c: char| c.is_ascii_lowercase()) && key.chars().all(plain) && key.len() <= 200
 }
 
 fn not_a_section(section: &Entry) -> Diagnostic {
@@ -157,14 +165,14 @@ fn not_a_section(section: &Entry) -> Diagnostic {
 }
 
 fn check_defaults(table: &Table, diagnostics: &Diagnostics) {
-    for entry in table.entries.iter().filter(|entry| !NAMED.contains(&entry.key.as_str())) {
+    for entry in table.entries.iter().filter(|entry| !NAMED_SECTIONS.contains(&entry.key.as_str())) {
         diagnostics.push(unknown_section_key("defaults", entry));
     }
 }
 
 fn check_removed(table: &Table, diagnostics: &Diagnostics) {
     for entry in &table.entries {
-        if !NAMED.contains(&entry.key.as_str()) {
+        if !NAMED_SECTIONS.contains(&entry.key.as_str()) {
             diagnostics.push(unknown_section_key("removed", entry));
         } else if !entry
             .node
@@ -183,8 +191,23 @@ fn check_removed(table: &Table, diagnostics: &Diagnostics) {
 fn unknown_section_key(place: &str, entry: &Entry) -> Diagnostic {
     Diagnostic::new(&codes::KEY_UNKNOWN, format!("`{place}` has no key `{}`", entry.key))
         .at(entry.key_span, "unknown key")
-        .help(match nearest(&entry.key, NAMED) {
+        .help(match nearest(&entry.key, NAMED_SECTIONS) {
             Some(near) => format!("a key with a similar name exists: `{near}`"),
-            None => format!("known keys are {}", words(NAMED)),
+            None => format!("known keys are {}", words(NAMED_SECTIONS)),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_pattern_of_names_is_what_is_judged(name in "[a-zA-Z0-9._ -]{0,8}|a{198,203}|.{0,6}") {
+            let pattern = regex::Regex::new(NAME_PATTERN).unwrap();
+            // In JSON Schema `$` is the very end, where this library lets a line end follow.
+            prop_assert_eq!(pattern.is_match(&name) && !name.ends_with('\n'), is_name(&name));
+        }
+    }
 }

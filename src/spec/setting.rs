@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::Ledger;
 use super::node::part_of;
 use crate::diag::{Diagnostics, Span};
 
@@ -72,6 +73,11 @@ pub enum Resolved {
 pub trait Settings {
     /// Evaluates a template over `env` alone; `None`: it cannot be, and that has been reported.
     fn resolve(&self, template: &Spanned<String>, diagnostics: &Diagnostics) -> Option<Resolved>;
+
+    /// Whether what `template` gives must never be shown.
+    fn is_secret(&self, _template: &str) -> bool {
+        false
+    }
 }
 
 /// For texts without `env`: takes every template as text.
@@ -91,6 +97,21 @@ pub struct ReadContext<'a> {
     pub diagnostics: &'a Diagnostics,
     /// Who fills in settings.
     pub settings: &'a dyn Settings,
+    /// Where readers note what they ask for, if somebody wants to know.
+    pub ledger: Option<&'a Ledger>,
+}
+
+impl<'a> ReadContext<'a> {
+    /// For reading without notes.
+    pub fn new(diagnostics: &'a Diagnostics, settings: &'a dyn Settings) -> Self {
+        Self { diagnostics, settings, ledger: None }
+    }
+
+    /// The same, with notes in `ledger`.
+    #[must_use]
+    pub fn noting(self, ledger: Option<&'a Ledger>) -> Self {
+        Self { ledger, ..self }
+    }
 }
 
 /// Whether a string is a template at all.

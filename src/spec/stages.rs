@@ -165,6 +165,14 @@ pub fn read_steps<'a>(table: &mut TableReader<'a>) -> Vec<&'a Table> {
     table.tables("steps").unwrap_or_default().into_iter().map(|step| step.table).collect()
 }
 
+/// Reads a whole `[step_groups.NAME]`: its steps.
+pub fn read_step_group(mut table: TableReader<'_>) -> Vec<&Table> {
+    About::read(&mut table);
+    let steps = table.required("steps", |table, _| Some(read_steps(table))).unwrap_or_default();
+    table.finish();
+    steps
+}
+
 fn read_window(table: &mut TableReader<'_>) -> (Option<Spanned<i64>>, Option<Spanned<ByteSize>>) {
     let Some(mut window) = table.table("window") else { return (None, None) };
     let read = (window.integer("records", 1..=10_000_000), window.size("bytes"));

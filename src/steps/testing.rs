@@ -145,7 +145,7 @@ fn planned(
         retry: &|name: &Spanned<String>| (name.value == "quick").then(quick_retry),
         http_client: &|_| client.cloned(),
     };
-    let read = ReadContext { diagnostics: &diagnostics, settings: &NoSettings };
+    let read = ReadContext::new(&diagnostics, &NoSettings);
     let plan = plan(TableReader::new(&table, "step 1", read), &context);
     let mut sources = SourceMap::default();
     sources.add("t.toml", step);

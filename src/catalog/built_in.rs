@@ -1,0 +1,122 @@
+//! What a setting is where nobody wrote it, taken from what runs. A key that is read and has no answer
+//! here fails a test, as does an answer that, once written down, would change what runs.
+
+use serde_json::{Value as Json, json};
+
+use super::explain::Shown;
+use super::{Catalog, Dlq, Stage, Topic};
+use crate::base::{Backoff, ByteSize, RetryPolicy, format_duration};
+use crate::steps::HttpClient;
+
+/// The value of `key` (dotted) of a definition that does not say it; `None`: nobody reads such a key.
+pub(super) fn built_in(catalog: &Catalog, section: &str, name: &str, key: &str) -> Option<Shown> {
+    if matches!(key, "was" | "description" | "owner" | "runbook" | "labels") {
+        return Some(NONE);
+    }
+    match section {
+        "topics" => topic(catalog.topics.get(name)?, key),
+        "dlqs" => dlq(catalog.dlqs.get(name)?, key),
+        "retries" => retry(catalog.retries.get(name)?, key),
+        "http_clients" => http_client(catalog.http_clients.get(name)?, key),
+        "stages" => stage(catalog.stages.get(name)?, key),
+        _ => None,
+    }
+}
+
+const NONE: Shown = Shown::Said("none");
+const BROKERS: Shown = Shown::Said("the broker's");
+
+fn value(value: impl Into<Json>) -> Option<Shown> {
+    Some(Shown::Value(value.into()))
+}
+
+fn topic(topic: &Topic, key: &str) -> Option<Shown> {
+    match key {
+        "topic" => value(&*topic.physical),
+        "partitions" | "replication" | "retention" | "cleanup" => Some(BROKERS),
+        "max_message_bytes" => topic.max_message_bytes.map_or(Some(BROKERS), |size| value(size.to_string())),
+        "compression" => value("none"),
+        "schema" | "settings" => Some(NONE),
+        "external" => value(topic.external),
+        _ => None,
+    }
+}
+
+fn dlq(dlq: &Dlq, key: &str) -> Option<Shown> {
+    match key {
+        "headers" => value(json!(["biplane"])),
+        "schema" | "external" => None,
+        key => topic(&dlq.topic, key),
+    }
+}
+
+fn retry(policy: &RetryPolicy, key: &str) -> Option<Shown> {
+    if let Some(key) = key.strip_prefix("backoff.") {
+        return backoff(&policy.backoff, key);
+    }
+    match key {
+        "delays" => Some(Shown::Said("none; `backoff` computes them")),
+        "max_attempts" => value(policy.max_attempts),
+        "on" => value(json!(["transient"])),
+        "not_on" => Some(NONE),
+        "in_place_up_to" => value(policy.in_place_up_to.map_or("unlimited".to_owned(), format_duration)),
+        "on_exhausted" => value("dead-letter"),
+        _ => None,
+    }
+}
+
+fn backoff(backoff: &Backoff, key: &str) -> Option<Shown> {
+    match (backoff, key) {
+        (_, "delays") => Some(NONE),
+        (Backoff::Delays(_), _) => Some(Shown::Said("none; `delays` says them")),
+        (Backoff::Exponential { initial, .. }, "initial") => value(format_duration(*initial)),
+        (Backoff::Exponential { factor, .. }, "factor") => value(*factor),
+        (Backoff::Exponential { max, .. }, "max") => value(format_duration(*max)),
+        (Backoff::Exponential { .. }, "jitter") => value("full"),
+        _ => None,
+    }
+}
+
+fn http_client(client: &HttpClient, key: &str) -> Option<Shown> {
+    match key {
+        "bearer" | "basic.user" | "basic.password" | "headers" => Some(NONE),
+        "timeout" => value(format_duration(client.timeout)),
+        "connect_timeout" => Some(Shown::Said("none; `timeout` covers it")),
+        "max_response_bytes" => value(ByteSize(client.max_response_bytes as u64).to_string()),
+        "max_connections" => value(client.max_connections),
+        _ => None,
+    }
+}
+
+fn stage(stage: &Stage, key: &str) -> Option<Shown> {
+    match key {
+        "to" | "outputs" | "steps" | "dlq" => Some(NONE),
+        "match" => value("first"),
+        "unmatched" | "tombstones" => value("dead-letter"),
+        "order" => value("key"),
+        "concurrency" => value(stage.concurrency),
+        "window.records" => value(stage.window.records),
+        "window.bytes" => value(stage.window.bytes.to_string()),
+        "span" => value(stage.span),
+        "start" => value("earliest"),
+        "on_lost" => value("halt"),
+        "decode" => value("json"),
+        "retry" => value(&*stage.retry.name),
+        "deadline" => value(format_duration(stage.deadline)),
+        "commit_interval" => value(format_duration(stage.commit_interval)),
+        "drain" => value(format_duration(stage.drain)),
+        "max_hops" => Some(Shown::Said("none; the stage may be part of no loop")),
+        "delivery" => value("at-least-once"),
+        key => output(key),
+    }
+}
+
+/// `outputs[0].when`.
+fn output(key: &str) -> Option<Shown> {
+    match key.strip_prefix("outputs[")?.split_once("].")?.1 {
+        "when" => Some(Shown::Said("none; it takes every record")),
+        "key" => Some(Shown::Said("none; the record keeps its key")),
+        "headers" => Some(NONE),
+        _ => None,
+    }
+}
