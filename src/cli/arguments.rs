@@ -85,8 +85,11 @@ impl GlobalArguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Find all that is wrong with the config root, without a broker
+    /// Find all that is wrong with the config root, without a broker unless `--online`
     Check {
+        /// Ask the broker as well whether the topics are as the files want them
+        #[arg(long)]
+        online: bool,
         /// Check with the values of every environments/NAME.toml
         #[arg(long)]
         all_environments: bool,

@@ -1,17 +1,22 @@
 //! `biplane check`: all that is wrong with a config root, in one go.
 
-use std::path::Path;
+use std::time::Duration;
 
-use super::arguments::CheckFormat;
-use super::exit::{CliResult, Exit};
+use super::arguments::{CheckFormat, GlobalArguments};
+use super::exit::{CliError, CliResult, Exit};
 use super::findings::{self, Shown};
+use super::{connect, output};
+use crate::broker::{Admin, ClientSettings};
 use crate::catalog::{CheckOptions, Checked, Tree, check};
-use crate::engine::{Process, load_tree};
+use crate::diag::Diagnostics;
+use crate::engine::{Process, load_tree, online};
+
+/// How long the brokers may take to answer one request.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// What to check and how to show it.
-pub(super) struct Options<'a> {
-    pub(super) root: &'a Path,
-    pub(super) environment: Option<&'a str>,
+pub(super) struct Options {
+    pub(super) online: bool,
     pub(super) all_environments: bool,
     pub(super) require_env: bool,
     pub(super) deny_warnings: bool,
@@ -19,23 +24,42 @@ pub(super) struct Options<'a> {
 }
 
 /// Checks and prints; errors, and warnings where they are denied, are findings.
-pub(super) fn run(options: &Options<'_>) -> CliResult {
-    let tree = load_tree(options.root)?;
-    let checked = check_each(&tree, options);
+pub(super) fn run(global: &GlobalArguments, options: &Options) -> CliResult {
+    // What is wrong with the command line is said before anything is read.
+    let client = if options.online { Some(connect::client(global)?) } else { None };
+    let tree = load_tree(&global.config)?;
+    let mut checked = check_each(&tree, global.environment(), options);
+    let asked = client.map_or(Ok(()), |client| ask(&client, &mut checked));
     findings::print(
         &checked,
-        &Shown { format: options.format, root: options.root, deny_warnings: options.deny_warnings },
+        &Shown { format: options.format, root: &global.config, deny_warnings: options.deny_warnings },
     )?;
+    asked?;
     let failed = checked.errors() > 0 || options.deny_warnings && !checked.findings.is_empty();
     Ok(if failed { Exit::Findings } else { Exit::Clean })
 }
 
-/// One check, or one an environment with the findings of all.
-fn check_each(tree: &Tree, options: &Options<'_>) -> Checked {
-    let once = |environment| {
-        check(tree, &CheckOptions { environment, require_env: options.require_env, outside: &Process })
+/// Adds what the broker has otherwise; where the files have errors there is nothing to ask about.
+fn ask(client: &ClientSettings, checked: &mut Checked) -> CliResult<()> {
+    let Some(catalog) = &checked.catalog else {
+        output::note("the brokers were not asked, as the files have errors");
+        return Ok(());
     };
-    let mut checked = once(options.environment);
+    let found = Admin::open(client)
+        .and_then(|admin| online::findings(catalog, &checked.places, &admin, ANSWER))
+        .map_err(|error| CliError::failed(format!("the brokers could not be asked: {error}")))?;
+    let all = Diagnostics::default();
+    checked.findings.drain(..).chain(found).for_each(|finding| all.push(finding));
+    checked.findings = all.into_sorted(&checked.sources);
+    Ok(())
+}
+
+/// One check, or one an environment with the findings of all.
+fn check_each(tree: &Tree, environment: Option<&str>, options: &Options) -> Checked {
+    // The names of topics on the broker may hang on values that only an engine needs.
+    let require_env = options.require_env || options.online;
+    let once = |environment| check(tree, &CheckOptions { environment, require_env, outside: &Process });
+    let mut checked = once(environment);
     if options.all_environments {
         let names =
             tree.iter().filter_map(|(path, _)| path.strip_prefix("environments/")?.strip_suffix(".toml"));

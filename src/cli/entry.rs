@@ -39,16 +39,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(arguments: Arguments) -> CliResult {
     let global = &arguments.global;
     match arguments.command {
-        Command::Check { all_environments, require_env, deny_warnings, format } => {
-            check::run(&check::Options {
-                root: &global.config,
-                environment: global.environment(),
-                all_environments,
-                require_env,
-                deny_warnings,
-                format,
-            })
-        }
+        Command::Check { online, all_environments, require_env, deny_warnings, format } => check::run(
+            global,
+            &check::Options { online, all_environments, require_env, deny_warnings, format },
+        ),
         Command::Explain { subject, format } => explain::run(global, subject.as_deref(), format),
         Command::Schema => schema::run(),
         Command::Run => run::run(global),

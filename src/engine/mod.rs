@@ -3,6 +3,7 @@
 
 mod load;
 mod memory;
+pub mod online;
 mod reconcile;
 mod reload;
 mod running;

@@ -13,6 +13,9 @@ use serde::Serialize;
 use crate::broker::{Admin, BrokerError, TopicRequest, TopicSettings, TopicShape};
 use crate::catalog::{Catalog, Topic};
 
+/// Why another system's topic is refused that is not there.
+pub(super) const ABSENT: &str = "it belongs to another system and does not exist";
+
 /// One difference between the files and the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "kebab-case")]
@@ -182,7 +185,7 @@ fn wanted(catalog: &Catalog) -> Vec<&Topic> {
 
 fn compare(topic: &Topic, found: Option<(&TopicShape, &TopicSettings)>) -> Vec<TopicChange> {
     match found {
-        None if topic.external => vec![refused(topic, "it belongs to another system and does not exist")],
+        None if topic.external => vec![refused(topic, ABSENT)],
         None => vec![TopicChange::Create {
             topic: topic.physical.to_string(),
             partitions: topic.partitions,
@@ -220,8 +223,9 @@ fn compare_shape(topic: &Topic, shape: TopicShape) -> Vec<TopicChange> {
         None => {}
     }
     if let Some(wanted) = topic.replication.filter(|wanted| *wanted != shape.replication) {
+        let noun = if shape.replication == 1 { "replica" } else { "replicas" };
         let reason = format!(
-            "it has {} replicas, not {wanted}; replicas are moved with the broker's own tools",
+            "it has {} {noun}, not {wanted}; replicas are moved with the broker's own tools",
             shape.replication
         );
         changes.push(refused(topic, reason));

@@ -17,6 +17,7 @@ mod formats;
 mod harness;
 mod kills;
 mod oauth;
+mod online;
 mod poison;
 mod schema;
 mod stages;

@@ -37,11 +37,13 @@ macro_rules! codes {
     };
 }
 
+mod broker;
 mod files;
 mod flow;
 mod settings;
 mod steps;
 
+pub use broker::*;
 pub use files::*;
 pub use flow::*;
 pub use settings::*;
@@ -49,7 +51,7 @@ pub use steps::*;
 
 /// Every code, in the order of the reference.
 pub fn all() -> impl Iterator<Item = &'static Code> {
-    [files::ALL, settings::ALL, flow::ALL, steps::ALL].into_iter().flatten().copied()
+    [files::ALL, settings::ALL, flow::ALL, steps::ALL, broker::ALL].into_iter().flatten().copied()
 }
 
 /// The code of that name.

@@ -1,0 +1,13 @@
+//! Codes about the broker, which only `check --online` asks.
+
+codes! {
+    BROKER_TOPIC_MISSING: Error "broker::topic-missing", "A topic does not exist on the broker",
+        "A stage that reads or writes it would wait for it. `biplane topics apply` creates the topics of the files; a topic with `external = true` is made by whoever owns it.",
+        "biplane check --online   # and nobody has created `orders`" => "biplane topics apply\nbiplane check --online";
+    BROKER_TOPIC_DIFFERS: Error "broker::topic-differs", "A topic on the broker differs from its definition, and can be changed",
+        "Partitions or settings are not what the files say. `biplane topics plan` shows all differences, `biplane topics apply` makes the changes.",
+        "[topics.orders]\npartitions = 12   # and the broker has 6" => "biplane topics apply   # or, in the file, partitions = 6";
+    BROKER_TOPIC_CONFLICT: Error "broker::topic-conflict", "A topic on the broker differs from its definition, and cannot be changed",
+        "Partitions never shrink, replicas are moved with the broker's own tools, and another system's topic is never changed. The finding says what stands in the way.",
+        "[topics.orders]\npartitions = 3   # and the broker has 6" => "[topics.orders]\npartitions = 6";
+}

@@ -1,0 +1,80 @@
+//! What `check --online` says on a real Kafka: every folder of `tests/configs/online` shows the findings
+//! in its `expected.txt` once the topics in its `topics.txt` are there.
+//!
+//! With `BIPLANE_UPDATE_EXPECTED=1` the files are written anew; read the difference before it is kept.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Cluster, Engine, brokers, unique};
+
+fn cases() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs/online");
+    let mut cases: Vec<_> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.sort();
+    cases
+}
+
+/// Makes the topics of a case: a line is a name, its partitions and its settings.
+fn create_topics(case: &Path, prefix: &str) {
+    let text = fs::read_to_string(case.join("topics.txt")).unwrap_or_default();
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        let name = format!("{prefix}.{}", words.next().unwrap());
+        let partitions = words.next().unwrap().parse().unwrap();
+        let settings: Vec<_> = words.map(|word| word.split_once('=').unwrap()).collect();
+        Cluster::shared().create_topic(&name, partitions, &settings);
+    }
+}
+
+fn check(case: &Path, prefix: &str, brokers: &str) -> (Option<i32>, String, String) {
+    let variables = [("PREFIX", prefix), ("BIPLANE_KAFKA_BROKERS", brokers)];
+    let output = Engine::command(case, &["check", "--online"], &variables);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap().replace(prefix, "PREFIX");
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn what_the_broker_has_otherwise_is_shown_where_it_is_defined() {
+    let update = std::env::var_os("BIPLANE_UPDATE_EXPECTED").is_some();
+    for case in cases() {
+        let prefix = unique("online");
+        create_topics(&case, &prefix);
+        let (code, text, errors) = check(&case, &prefix, &brokers());
+        assert_eq!(code, Some(1), "{text}{errors}");
+        let name = case.file_name().unwrap().to_str().unwrap().replace("__", "::");
+        assert!(text.contains(&format!("[{name}]")), "{name}: {text}");
+        let expected = case.join("expected.txt");
+        if update {
+            fs::write(&expected, &text).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&expected).unwrap_or_default(), text, "{name}");
+    }
+}
+
+#[test]
+fn topics_as_the_files_want_them_are_no_finding() {
+    let case = cases().into_iter().find(|case| case.ends_with("broker__topic-missing")).unwrap();
+    let prefix = unique("online");
+    Cluster::shared().create_topic(&format!("{prefix}.raw"), 1, &[]);
+    let variables = [("PREFIX", prefix.as_str()), ("BIPLANE_KAFKA_BROKERS", &brokers())];
+    let applied = Engine::command(&case, &["topics", "apply", "--yes"], &variables);
+    assert_eq!(applied.status.code(), Some(0), "{}", String::from_utf8_lossy(&applied.stderr));
+    let (code, text, errors) = check(&case, &prefix, &brokers());
+    assert_eq!((code, text.lines().count()), (Some(0), 1), "{text}{errors}");
+}
+
+#[test]
+fn a_broker_that_cannot_be_asked_is_no_finding_but_an_incomplete_check() {
+    let case = &cases()[0];
+    let (code, text, errors) = check(case, "no-prefix", "127.0.0.1:1");
+    assert_eq!(code, Some(3), "{text}{errors}");
+    assert!(text.starts_with("no findings in "), "what was found offline is shown all the same: {text}");
+    assert!(errors.contains("the brokers could not be asked"), "{errors}");
+    let (code, _, errors) = check(case, "no-prefix", "");
+    assert_eq!(code, Some(2), "{errors}");
+    let broken = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs/err/topic__undefined");
+    let (code, text, errors) = check(&broken, "no-prefix", "127.0.0.1:1");
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(text.contains("topic::undefined") && errors.contains("not asked"), "{text}{errors}");
+}
