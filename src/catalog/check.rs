@@ -16,7 +16,7 @@ use super::scene::{Scene, Shown};
 use super::stages::{self, WrittenStage};
 use super::{Catalog, Outside, Topic, Tree, fingerprint, graph, http_clients, retries, steps, topics};
 use crate::base::ByteSize;
-use crate::diag::{Diagnostic, Diagnostics, FileId, Severity, SourceMap, Span, codes};
+use crate::diag::{Diagnostic, Diagnostics, FileId, Severity, SourceMap, Span, codes, nearest};
 use crate::spec::{
     Definition, DlqSpec, HttpClientSpec, Ledger, ReadContext, RetrySpec, Sections, StageSpec, Table,
     TableReader, TopicSpec, parse,
@@ -257,7 +257,7 @@ fn read_defaults(scene: &Scene<'_>) {
 
 fn resolve_topics(scene: &mut Scene<'_>) {
     for (name, definition) in &scene.sections.topics {
-        if reports_dots(scene, name, *definition) {
+        if reports_dots(scene, "topics", name, *definition) {
             continue;
         }
         let what = format!("topic `{name}`");
@@ -272,13 +272,16 @@ fn resolve_topics(scene: &mut Scene<'_>) {
     }
 }
 
-/// `[topics.raw.events]` is a table `raw` that holds nothing but tables.
-fn reports_dots(scene: &Scene<'_>, name: &str, definition: Definition<'_>) -> bool {
+/// `[topics.raw.events]` is a table `raw` that holds a table `events`; one that is nearly named like a
+/// table of topics and DLQs is a slip instead.
+fn reports_dots(scene: &Scene<'_>, section: &'static str, name: &str, definition: Definition<'_>) -> bool {
+    let tables = ["labels", "settings"];
     let inner = definition.table.entries.iter().find(|entry| {
-        entry.node.as_table().is_some() && !["labels", "settings"].contains(&entry.key.as_str())
+        let known = tables.contains(&entry.key.as_str()) || nearest(&entry.key, tables).is_some();
+        entry.node.as_table().is_some() && !known
     });
     let Some(inner) = inner else { return false };
-    scene.used.borrow_mut().insert(("topics", name.to_owned()));
+    scene.used.borrow_mut().insert((section, name.to_owned()));
     let mut dotted = format!("{name}.{}", inner.key);
     let mut table = inner.node.as_table();
     while let Some([entry]) = table.map(|table| table.entries.as_slice()) {
@@ -289,7 +292,7 @@ fn reports_dots(scene: &Scene<'_>, name: &str, definition: Definition<'_>) -> bo
     scene.report(
         Diagnostic::new(&codes::TOML_UNQUOTED_DOTS, format!("the name `{dotted}` needs quotes"))
             .at(Span { end: inner.key_span.end, ..definition.name_span }, "read as a table within a table")
-            .help(format!("write [topics.\"{dotted}\"]")),
+            .help(format!("write [{section}.\"{dotted}\"]")),
     );
     true
 }
@@ -322,6 +325,9 @@ fn read_stages<'a>(scene: &Scene<'a>) -> Vec<WrittenStage<'a>> {
 
 fn resolve_dlqs(scene: &mut Scene<'_>, stages: &[WrittenStage<'_>]) {
     for (name, definition) in &scene.sections.dlqs {
+        if reports_dots(scene, "dlqs", name, *definition) {
+            continue;
+        }
         let spec = DlqSpec::read(scene.reader("dlqs", name, format!("DLQ `{name}`"), definition));
         let users =
             stages.iter().filter(|stage| stage.spec.dlq.as_ref().is_some_and(|dlq| dlq.value == *name));

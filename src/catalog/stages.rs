@@ -198,7 +198,10 @@ fn dlq(
     let name = spec.dlq.as_ref()?;
     scene.used.borrow_mut().insert(("dlqs", name.value.clone()));
     let Some(dlq) = scene.dlqs.get(name.value.as_str()) else {
-        if !scene.sections.dlqs.contains_key(name.value.as_str()) {
+        // A name whose table is broken is defined all the same.
+        let first = name.value.split('.').next().unwrap_or_default();
+        let defined = [name.value.as_str(), first].iter().any(|name| scene.sections.dlqs.contains_key(*name));
+        if !defined {
             let near = nearest(&name.value, scene.sections.dlqs.keys().copied());
             scene.undefined(
                 Diagnostic::new(

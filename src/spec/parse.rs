@@ -47,11 +47,19 @@ impl Converter<'_> {
     fn node(&self, spanned: &toml::Spanned<DeValue<'_>>) -> Node {
         let range = spanned.span();
         let value = match spanned.get_ref() {
-            DeValue::String(text) => NodeValue::String(text.to_string()),
+            DeValue::String(text) => {
+                self.warn_of_escapes(range.clone());
+                NodeValue::String(text.to_string())
+            }
             DeValue::Integer(number) => self.integer(number, range.clone()),
             DeValue::Float(number) => NodeValue::Float(number.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(truth) => NodeValue::Boolean(*truth),
-            DeValue::Datetime(time) => NodeValue::Datetime(*time),
+            DeValue::Datetime(time) => {
+                if time.time.is_some_and(|time| time.second.is_none()) {
+                    self.warn_of_newer("a time has no seconds", range.clone(), "write the seconds");
+                }
+                NodeValue::Datetime(*time)
+            }
             DeValue::Array(array) => NodeValue::Array(array.iter().map(|item| self.node(item)).collect()),
             DeValue::Table(table) => {
                 self.warn_of_lines(range.clone());
@@ -89,9 +97,37 @@ impl Converter<'_> {
         (inner == value).then(|| u32::try_from(range.start + quotes + skipped).ok())?
     }
 
+    fn warn_of_escapes(&self, range: std::ops::Range<usize>) {
+        let Some(raw) = self.text.get(range.clone()).filter(|raw| raw.starts_with('"')) else { return };
+        if let Some(at) = newer_escape(raw) {
+            let place = range.start + at..range.start + at + 2;
+            self.warn_of_newer(
+                "a string has an escape of TOML 1.1",
+                place,
+                "write the character as `\\uHHHH`",
+            );
+        }
+    }
+
+    fn warn_of_newer(&self, message: &str, range: std::ops::Range<usize>, help: &str) {
+        let message = format!("{message}, which most TOML readers refuse");
+        self.diagnostics.push(
+            Diagnostic::new(&codes::TOML_NEWER_SYNTAX, message)
+                .at(Span::new(self.file, range), "only in TOML 1.1")
+                .help(help),
+        );
+    }
+
     fn warn_of_lines(&self, range: std::ops::Range<usize>) {
         let Some(raw) = self.text.get(range.clone()).filter(|raw| raw.starts_with('{')) else { return };
-        if breaks_inside_braces(raw) {
+        let inside = raw.strip_suffix('}').unwrap_or(raw).trim_end();
+        if !breaks_inside_braces(raw) {
+            if inside.ends_with(',') {
+                let at = range.start + inside.len();
+                let message = "an inline table has a comma behind its last entry";
+                self.warn_of_newer(message, at - 1..at, "remove the comma");
+            }
+        } else {
             let end = raw.find('\n').map_or(range.end, |at| range.start + at);
             self.diagnostics.push(
                 Diagnostic::new(
@@ -103,6 +139,17 @@ impl Converter<'_> {
             );
         }
     }
+}
+
+/// Where the first escape stands in a string's raw text that TOML 1.0 does not know.
+fn newer_escape(raw: &str) -> Option<usize> {
+    let mut characters = raw.char_indices();
+    while let Some((at, character)) = characters.next() {
+        if character == '\\' && matches!(characters.next(), Some((_, 'e' | 'x'))) {
+            return Some(at);
+        }
+    }
+    None
 }
 
 /// Whether a newline stands directly inside the braces of an inline table: inside strings and arrays
@@ -226,6 +273,10 @@ mod tests {
         assert_eq!(codes_of("a = 1\na = 2\n"), ["toml::duplicate-key"]);
         assert_eq!(codes_of("http = { a = 1 }\nhttp.b = 2\n"), ["toml::redefined"]);
         assert_eq!(codes_of("a = {\n b = 1 }\n"), ["toml::multi-line-inline-table"]);
+        for newer in ["a = { b = 1, }\n", "a = \"\\e[1m\"\n", "a = \"\\x41\"\n", "a = 2026-01-01T00:00Z\n"] {
+            assert_eq!(codes_of(newer), ["toml::newer-syntax"], "{newer}");
+        }
+        assert!(codes_of("a = { b = [1,], c = '\\e', d = \"\\\\x\" }\n").is_empty());
         assert!(codes_of("a = { b = [\n1,\n2] , c = '''\n''' }\n").is_empty());
     }
 

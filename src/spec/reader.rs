@@ -106,6 +106,14 @@ impl<'a> TableReader<'a> {
         rest
     }
 
+    /// The entries under `keys` that nobody asked for and nobody reads here; they count as known from now
+    /// on, so that they get a finding of their own.
+    pub fn strays(&mut self, keys: &[&str]) -> Vec<&'a Entry> {
+        let strays: Vec<_> = self.unasked().filter(|entry| keys.contains(&entry.key.as_str())).collect();
+        self.asked.extend(strays.iter().map(|entry| entry.key.clone()));
+        strays
+    }
+
     /// Reads a key that has to be there: `table.required("url", TableReader::string)`.
     pub fn required<T>(&mut self, key: &str, read: impl FnOnce(&mut Self, &str) -> Option<T>) -> Option<T> {
         if let Some(ledger) = self.context.ledger {

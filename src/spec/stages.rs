@@ -7,7 +7,7 @@ use super::{
     Tombstones, Unmatched,
 };
 use crate::base::ByteSize;
-use crate::diag::Span;
+use crate::diag::{Diagnostic, Span, codes};
 
 /// A stage as written.
 #[derive(Debug, Clone)]
@@ -221,6 +221,14 @@ fn read_output(mut table: TableReader<'_>) -> OutputSpec<'_> {
         key: table.text("key"),
         headers,
     };
+    for stray in table.strays(&STAGE_KEYS) {
+        let message = format!("`{}` is a key of the stage, but stands in {}", stray.key, table.what);
+        table.report(
+            Diagnostic::new(&codes::TOML_KEY_AFTER_STEPS, message)
+                .at(stray.key_span, "belongs to the output above it")
+                .help("move it above the first `[[…outputs]]` of the stage"),
+        );
+    }
     table.finish();
     output
 }

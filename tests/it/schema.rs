@@ -147,8 +147,7 @@ fn a_misspelt_key_breaks_the_schema_wherever_the_readers_refuse_it() {
         let mut tree = tree.clone();
         tree.insert("pipelines/ingest.toml", changed.as_bytes());
         let options = CheckOptions { environment: None, require_env: false, outside: &Nothing };
-        let unknown =
-            ["key::unknown", "step::unknown", "key::missing", "step::no-type", "toml::unquoted-dots"];
+        let unknown = ["key::unknown", "step::unknown", "key::missing", "step::no-type"];
         let checked = check(&tree, &options);
         let by_check = checked.findings.iter().any(|finding| unknown.contains(&finding.code.name));
         let document = to_json(toml::Value::Table(toml::from_str(&changed).unwrap()));

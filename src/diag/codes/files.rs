@@ -13,8 +13,8 @@ codes! {
     TOML_BAD_ESCAPE: Error "toml::bad-escape", "A backslash in a double-quoted string is not an escape",
         "In \"…\" a backslash starts an escape such as \\n or \\\". Regular expressions and paths belong in single quotes, where a backslash is itself.",
         "filter = \"value.id | regex_match('\\d+')\"" => "filter = 'value.id | regex_match(\"\\d+\")'";
-    TOML_KEY_AFTER_STEPS: Error "toml::key-after-steps", "A stage's key is written after its first [[…steps]]",
-        "In TOML a key belongs to the nearest header above it. Below [[stages.x.steps]] it belongs to that step, not to the stage.",
+    TOML_KEY_AFTER_STEPS: Error "toml::key-after-steps", "A stage's key is written after its first [[…steps]] or [[…outputs]]",
+        "In TOML a key belongs to the nearest header above it. Below [[stages.x.steps]] it belongs to that step, below [[stages.x.outputs]] to that output, not to the stage.",
         "[stages.enrich]\nfrom = \"orders\"\n\n[[stages.enrich.steps]]\nfilter = \"value.ok\"\nto = \"shipped\"" => "[stages.enrich]\nfrom = \"orders\"\nto   = \"shipped\"\n\n[[stages.enrich.steps]]\nfilter = \"value.ok\"";
     TOML_UNQUOTED_DOTS: Error "toml::unquoted-dots", "A name with dots is written without quotes",
         "TOML reads every dot in a header as a table within a table, so an unquoted name with dots is several names.",
@@ -22,6 +22,9 @@ codes! {
     TOML_MULTI_LINE_INLINE_TABLE: Warning "toml::multi-line-inline-table", "An inline table spans several lines",
         "TOML 1.1 allows it, but most editors, formatters and other readers know TOML 1.0 and refuse the file.",
         "[retries.gentle]\nbackoff = {\n  initial = \"1s\",\n  max = \"1m\",\n}" => "[retries.gentle]\nbackoff.initial = \"1s\"\nbackoff.max     = \"1m\"";
+    TOML_NEWER_SYNTAX: Warning "toml::newer-syntax", "Syntax of TOML 1.1 that other readers refuse",
+        "TOML 1.1 allows a comma behind the last entry of an inline table, the escapes \\e and \\xHH and times without seconds. Most editors, formatters and other readers know TOML 1.0 and refuse the file.",
+        "[topics.orders]\nlabels = { tier = \"gold\", }" => "[topics.orders]\nlabels = { tier = \"gold\" }";
     FILE_NOT_UTF8: Error "file::not-utf8", "A file is not UTF-8",
         "Config files are UTF-8 text. The finding names the first byte that is not.",
         "description = \"M\\xFCnchen\"  # saved as Latin-1" => "description = \"München\"  # saved as UTF-8";
