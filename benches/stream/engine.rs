@@ -64,6 +64,7 @@ fn config_root(case: &str, input: &str, output: &str) -> PathBuf {
     std::fs::create_dir_all(root.join("schemas")).expect("a config root");
     std::fs::write(root.join("schemas/order.json"), SCHEMA).expect("a schema");
     let steps = if case == "json" { STEPS } else { "" };
+    let window = if case == "stall" { "window = { records = 100_000, bytes = \"4MiB\" }" } else { "" };
     let pipeline = format!(
         r#"
 [topics."{input}"]
@@ -86,6 +87,7 @@ to    = "{output}"
 order = "key"
 retry = "bench"
 dlq   = "bench"
+{window}
 {steps}"#
     );
     std::fs::write(root.join("pipelines/bench.toml"), pipeline).expect("a pipeline");

@@ -22,13 +22,17 @@ impl Cluster {
     pub(crate) fn from_environment() -> Self {
         let brokers = std::env::var("BIPLANE_TEST_KAFKA_BROKERS")
             .expect("benches/run starts a broker; else name one in BIPLANE_TEST_KAFKA_BROKERS");
+        Self::new(&brokers)
+    }
+
+    pub(crate) fn new(brokers: &str) -> Self {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &brokers);
+        config.set("bootstrap.servers", brokers);
         Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
             admin: config.create().expect("an admin client"),
             watcher: config.create().expect("a watcher"),
-            brokers,
+            brokers: brokers.to_owned(),
         }
     }
 

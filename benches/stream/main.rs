@@ -59,7 +59,7 @@ fn main() {
         memory::by_million(&cluster, wanted.records.unwrap_or(10_000_000));
     }
     if wanted.has("stall") {
-        memory::stalled(&cluster);
+        memory::stalled();
     }
 }
 
