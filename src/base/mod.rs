@@ -1,9 +1,11 @@
 //! Small values that everything else is made of: failures, sizes, durations, rates, backoff.
 //!
-//! Owns no state and does no IO. Imports nothing from the crate.
+//! Owns no state and does no IO; the switch for tests in [`guard`] is the exception. Imports nothing from
+//! the crate.
 
 mod backoff;
 mod failure;
+pub mod guard;
 mod retry;
 mod units;
 

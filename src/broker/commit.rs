@@ -38,8 +38,8 @@ pub struct Committed {
     pub metadata: String,
 }
 
-/// What became of one commit: the partitions that were committed, or why none was.
-pub(super) type Outcome = Result<Vec<TopicPartition>, BrokerError>;
+/// What became of one commit: its number, and the partitions that were committed or why none was.
+pub(super) type Outcome = (u64, Result<Vec<TopicPartition>, BrokerError>);
 
 /// The thread that commits for one consumer.
 pub(super) struct Committer {
@@ -61,7 +61,7 @@ struct State {
 }
 
 enum Request {
-    Later(IndexMap<TopicPartition, Commit>),
+    Later(u64, IndexMap<TopicPartition, Commit>),
     Now(Vec<Commit>, mpsc::SyncSender<Result<(), BrokerError>>),
 }
 
@@ -88,13 +88,14 @@ impl Committer {
         Ok(Self { queue, thread: Some(thread) })
     }
 
-    /// Asks for a commit whose outcome is taken later.
-    pub(super) fn later(&self, commits: &[Commit]) {
+    /// Asks for a commit whose outcome is taken later, under the newest number it was merged with.
+    pub(super) fn later(&self, commits: &[Commit], number: u64) {
         let mut state = self.queue.state.lock();
-        if !matches!(state.requests.back(), Some(Request::Later(_))) {
-            state.requests.push_back(Request::Later(IndexMap::new()));
+        if !matches!(state.requests.back(), Some(Request::Later(..))) {
+            state.requests.push_back(Request::Later(number, IndexMap::new()));
         }
-        if let Some(Request::Later(merged)) = state.requests.back_mut() {
+        if let Some(Request::Later(newest, merged)) = state.requests.back_mut() {
+            *newest = number;
             merged.extend(commits.iter().map(|commit| (commit.partition.clone(), commit.clone())));
         }
         drop(state);
@@ -155,14 +156,14 @@ impl Queue {
             Request::Now(commits, done) => {
                 let _ = done.send(to_client(&commits).and_then(|list| commit(&list)));
             }
-            Request::Later(commits) => {
+            Request::Later(number, commits) => {
                 let (partitions, commits): (Vec<_>, Vec<_>) = commits.into_iter().unzip();
                 let outcome = to_client(&commits).and_then(|list| commit(&list)).map(|()| partitions);
                 let mut state = self.state.lock();
                 if state.outcomes.len() == MAX_OUTCOMES {
                     state.outcomes.pop_front();
                 }
-                state.outcomes.push_back(outcome);
+                state.outcomes.push_back((number, outcome));
                 drop(state);
                 wake();
             }
@@ -231,12 +232,12 @@ mod tests {
             || {},
         )
         .expect("started");
-        committer.later(&[commit(0, 1)]);
+        committer.later(&[commit(0, 1)], 1);
         assert_eq!(starts.recv(), Ok(vec![(0, Offset::Offset(1))]));
-        committer.later(&[commit(0, 2), commit(1, 5)]);
-        committer.later(&[commit(0, 3)]);
+        committer.later(&[commit(0, 2), commit(1, 5)], 2);
+        committer.later(&[commit(0, 3)], 3);
         let answer = committer.now(&[commit(0, 4)]);
-        committer.later(&[commit(0, 6)]);
+        committer.later(&[commit(0, 6)], 5);
         for expected in [
             vec![(0, Offset::Offset(3)), (1, Offset::Offset(5))],
             vec![(0, Offset::Offset(4))],
@@ -249,8 +250,10 @@ mod tests {
         committer.stop();
         go.send(()).expect("served");
         committer.join();
-        let taken: Vec<usize> =
-            committer.take().into_iter().map(|outcome| outcome.map_or(0, |all| all.len())).collect();
-        assert_eq!(taken, [1, 2, 1]);
+        let taken = committer
+            .take()
+            .into_iter()
+            .map(|(number, outcome)| (number, outcome.map_or(0, |all| all.len())));
+        assert_eq!(taken.collect::<Vec<_>>(), [(1, 1), (3, 2), (5, 1)]);
     }
 }

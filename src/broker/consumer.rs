@@ -318,13 +318,14 @@ impl Consumer {
     }
 
     /// Commits without waiting. Commits are carried out in the order in which they were asked for; what
-    /// was not started yet is merged with what comes next. `wake` is called when there is an outcome.
+    /// was not started yet is merged with what comes next. `wake` is called when there is an outcome,
+    /// which bears `number`, or a later one that this was merged with.
     ///
     /// # Errors
     /// None today; what goes wrong comes through [`Consumer::take_commit_results`].
-    pub fn commit_later(&self, commits: &[Commit]) -> Result<(), BrokerError> {
+    pub fn commit_later(&self, commits: &[Commit], number: u64) -> Result<(), BrokerError> {
         if !commits.is_empty() {
-            self.committer.later(commits);
+            self.committer.later(commits, number);
         }
         Ok(())
     }
@@ -353,8 +354,8 @@ impl Consumer {
     }
 
     /// What became of the calls of [`Consumer::commit_later`] since the last look, oldest first: the
-    /// partitions that were committed, or why none was.
-    pub fn take_commit_results(&self) -> Vec<Result<Vec<TopicPartition>, BrokerError>> {
+    /// number, and the partitions that were committed or why none was.
+    pub fn take_commit_results(&self) -> Vec<(u64, Result<Vec<TopicPartition>, BrokerError>)> {
         self.committer.take()
     }
 

@@ -149,6 +149,17 @@ impl MockKafka {
         })
     }
 
+    /// Lets requests of a kind succeed again.
+    ///
+    /// # Errors
+    /// Where the cluster has ended.
+    pub fn fail_no_more(&self, request: MockRequest) -> Result<(), BrokerError> {
+        self.ask("end an injected error", move |cluster| {
+            cluster.clear_request_errors(request.to_client());
+            Ok(())
+        })
+    }
+
     fn ask(
         &self,
         doing: &'static str,

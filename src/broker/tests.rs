@@ -119,9 +119,9 @@ fn records_offsets_and_metadata_make_the_round_trip() {
     assert!(wakes.load(Ordering::Relaxed) > 0, "the owner was woken");
 
     let commit = |offset| Commit { partition: partitions[0].clone(), offset, metadata: "v1 αβ".to_owned() };
-    consumer.commit_later(&[commit(500)]).expect("sent");
+    consumer.commit_later(&[commit(500)], 7).expect("sent");
     let results = until(&consumer, |_| Some(consumer.take_commit_results()).filter(|some| !some.is_empty()));
-    assert_eq!(results, [Ok(partitions.clone())]);
+    assert_eq!(results, [(7, Ok(partitions.clone()))]);
     consumer.commit_now(&[commit(990)]).expect("committed");
     let committed = consumer.committed(&partitions, PATIENCE).expect("asked").remove(0);
     assert_eq!((committed.offset, committed.metadata.as_str()), (Some(990), "v1 αβ"));

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::offsets::OffsetTracker;
 use super::partitions::Partition;
 use super::runner::{Phase, Runner};
+use crate::base::guard::{self, Guard};
 use crate::broker::{ConsumeError, Rebalance, StartAt, TopicPartition};
 use crate::catalog::OnLost;
 
@@ -47,7 +48,7 @@ impl Runner {
                 }
             }
         }
-        self.commit_sent = None;
+        self.commits.forget();
         self.consumer.unassign();
     }
 
@@ -56,7 +57,8 @@ impl Runner {
             let kept = self.partitions.get(slot).is_some_and(|partition| {
                 partition.suspended && partition.next().is_some() && assigned.contains(&partition.name)
             });
-            if !kept {
+            let kept = kept && !guard::removed(Guard::Keep);
+            if !kept && !guard::removed(Guard::Abandon) {
                 self.abandon(slot);
             }
         }
@@ -141,6 +143,8 @@ impl Runner {
     fn clear(&mut self, slot: u32) -> usize {
         self.blocked.retain(|blocked| self.in_flight.slot(blocked.id) != Some(slot));
         let abandoned = self.in_flight.abandon(slot);
+        let in_flight = &self.in_flight;
+        self.commits.retain(|id| in_flight.slot(id).is_some());
         self.lanes.clear(slot);
         self.running -= abandoned.running;
         self.unacknowledged -= abandoned.unacknowledged;
@@ -215,7 +219,9 @@ impl Runner {
         }
         self.must_abort = false;
         for slot in self.partitions.slots() {
-            self.rewind(slot, None);
+            if !guard::removed(Guard::Rewind) {
+                self.rewind(slot, None);
+            }
         }
     }
 
@@ -223,6 +229,7 @@ impl Runner {
         match error {
             ConsumeError::OffsetOutOfRange(_) => self.offset_lost(),
             ConsumeError::Fatal(reason) => self.consumer_lost(reason),
+            ConsumeError::Unreachable(reason) if guard::removed(Guard::RideOut) => self.halt(reason.clone()),
             _ => self.shared.trouble(&error.to_string()),
         }
     }
@@ -233,7 +240,7 @@ impl Runner {
         for slot in self.partitions.slots() {
             self.abandon(slot);
         }
-        self.commit_sent = None;
+        self.commits.forget();
         self.retry_assignment = None;
         let now = self.now;
         self.reopened.retain(|at| now.duration_since(*at) < REOPEN_MEMORY);

@@ -33,6 +33,9 @@ pub(super) struct Begin {
     pub(super) beyond: Beyond,
 }
 
+/// The number of a call of [`Delivery::close_later`] and what became of it.
+pub(super) type Answer = (u64, Result<Vec<TopicPartition>, BrokerError>);
+
 /// What a runner needs of the guarantee behind it. Called from the runner's thread only.
 pub(super) trait Delivery: Send {
     /// Where newly assigned partitions start.
@@ -42,14 +45,15 @@ pub(super) trait Delivery: Send {
     fn produce(&mut self, outgoing: Outgoing<'_>, token: u64) -> Result<(), (SendError, OutHeaders)>;
 
     /// Closes the epoch with these offsets without waiting; the answer comes by
-    /// [`Delivery::take_closed`].
-    fn close_later(&mut self, commits: &[Commit]) -> Result<(), BrokerError>;
+    /// [`Delivery::take_closed`] under `number`, which rises from call to call.
+    fn close_later(&mut self, commits: &[Commit], number: u64) -> Result<(), BrokerError>;
 
     /// Closes the epoch with these offsets and waits for the answer, at most `limit`.
     fn close_now(&mut self, commits: &[Commit], limit: Duration) -> Result<(), BrokerError>;
 
-    /// Answers to [`Delivery::close_later`] since the last call.
-    fn take_closed(&mut self) -> Vec<Result<(), BrokerError>>;
+    /// Answers to [`Delivery::close_later`] since the last call: the number, and the partitions that
+    /// were closed or why none was. One answer may stand for several calls, under the newest number.
+    fn take_closed(&mut self) -> Vec<Answer>;
 
     /// Goes on with another consumer of the same group. Nothing of the old one's partitions is open.
     fn rejoin(&mut self, consumer: Arc<Consumer>);
@@ -224,16 +228,16 @@ impl Delivery for AtLeastOnce {
         self.producer.send(outgoing, &self.sink, token)
     }
 
-    fn close_later(&mut self, commits: &[Commit]) -> Result<(), BrokerError> {
-        self.consumer.commit_later(commits)
+    fn close_later(&mut self, commits: &[Commit], number: u64) -> Result<(), BrokerError> {
+        self.consumer.commit_later(commits, number)
     }
 
     fn close_now(&mut self, commits: &[Commit], limit: Duration) -> Result<(), BrokerError> {
         self.consumer.commit_within(commits, limit)
     }
 
-    fn take_closed(&mut self) -> Vec<Result<(), BrokerError>> {
-        self.consumer.take_commit_results().into_iter().map(|result| result.map(|_| ())).collect()
+    fn take_closed(&mut self) -> Vec<Answer> {
+        self.consumer.take_commit_results()
     }
 
     fn rejoin(&mut self, consumer: Arc<Consumer>) {

@@ -55,6 +55,8 @@ pub(super) struct Entry {
     pub(super) lane: Option<LaneId>,
     /// The attempt that runs or comes next; counts from 1.
     pub(super) attempt: u32,
+    /// The first commit that knows of the attempts it has spent.
+    pub(super) secured_by: u64,
     /// Its timestamp.
     pub(super) timestamp: Option<i64>,
     /// Whether its latency is measured.
@@ -198,6 +200,7 @@ mod tests {
             size,
             lane: None,
             attempt: 1,
+            secured_by: 0,
             timestamp: None,
             sampled: false,
             unacknowledged: 1,

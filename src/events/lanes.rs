@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use super::inflight::EntryId;
+use crate::base::guard::{self, Guard};
 
 /// The name of a lane.
 pub(super) type LaneId = u64;
@@ -34,7 +35,7 @@ impl Lanes {
 
     /// Whether a record of that lane must wait.
     pub(super) fn is_held(&self, lane: LaneId) -> bool {
-        !self.held.is_empty() && self.held.contains_key(&lane)
+        !self.held.is_empty() && self.held.contains_key(&lane) && !guard::removed(Guard::Lanes)
     }
 
     /// Takes a lane that nobody holds.

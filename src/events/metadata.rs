@@ -4,8 +4,10 @@
 //! A broker keeps at most 4,096 bytes of text a partition. The text is `b1.` and unpadded URL-safe
 //! Base64 of: the base offset (8 bytes, big endian), a kind (0 runs, 1 bitmap), the length of the
 //! set (varint), the set, the attempts (count, then offset delta and attempts, all varints), and a
-//! CRC-32C of all before it. Whatever does not fit is left out, highest offsets first; whatever
-//! cannot be trusted (another base, version or checksum) is ignored as a whole. Varints are LEB128.
+//! CRC-32C of all before it. A kibibyte is kept for attempts, which is room for 340 to 500 records, and
+//! what the set leaves of the rest is theirs too, up to 1,000 or 1,500. Whatever does not fit is left
+//! out, highest offsets first: such records are done again, or start their count again. Whatever cannot
+//! be trusted (another base, version or checksum) is ignored as a whole. Varints are LEB128.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +17,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 const PREFIX: &str = "b1.";
 /// The limit on raw bytes, so that prefix and Base64 stay within 4,096 characters.
 const MAX_RAW: usize = (4_096 - 3) / 4 * 3;
-/// At most this part of it goes to attempts.
-const MAX_ATTEMPTS: usize = 1_024;
+/// This part of it goes to attempts where there are so many, however much is finished.
+const ATTEMPTS: usize = 1_024;
 const CHECKSUM: usize = 4;
+/// The base, the kind and the length of the set.
+const HEAD: usize = 8 + 1 + 3;
+/// The number of attempts that follow.
+const COUNT: usize = 3;
 
 /// What lies beyond a committed offset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,14 +46,15 @@ impl Beyond {
         if self.finished.is_empty() && self.attempts.is_empty() {
             return String::new();
         }
-        let attempts = encode_attempts(&self.attempts, base);
-        let room = MAX_RAW - CHECKSUM - 8 - 1 - 3 - attempts.len();
+        let all = MAX_RAW - CHECKSUM - HEAD - COUNT;
+        let room = all - attempts_size(&self.attempts, base).min(ATTEMPTS);
         let runs = encode_runs(&self.finished, base, room);
         let bitmap = encode_bitmap(&self.finished, base, room);
         let (kind, set) = match bitmap {
             Some(bitmap) if bitmap.len() < runs.bytes.len() || !runs.whole => (1, bitmap),
             _ => (0, runs.bytes),
         };
+        let attempts = encode_attempts(&self.attempts, base, all - set.len());
         let mut raw = base.to_be_bytes().to_vec();
         raw.push(kind);
         put(&mut raw, set.len() as u64);
@@ -151,7 +158,15 @@ fn decode_bitmap(set: &[u8], base: i64) -> Vec<(i64, i64)> {
     runs
 }
 
-fn encode_attempts(attempts: &BTreeMap<i64, u32>, base: i64) -> Vec<u8> {
+/// How many bytes all attempts take, without their number.
+fn attempts_size(attempts: &BTreeMap<i64, u32>, base: i64) -> usize {
+    let size = |value: u64| (64 - (value | 1).leading_zeros()).div_ceil(7) as usize;
+    let before = std::iter::once(base).chain(attempts.keys().copied());
+    let sizes = attempts.iter().zip(before);
+    sizes.map(|((offset, spent), before)| size(offset.abs_diff(before)) + size(u64::from(*spent))).sum()
+}
+
+fn encode_attempts(attempts: &BTreeMap<i64, u32>, base: i64, room: usize) -> Vec<u8> {
     let mut entries = Vec::new();
     let mut count = 0u64;
     let mut previous = base;
@@ -159,7 +174,7 @@ fn encode_attempts(attempts: &BTreeMap<i64, u32>, base: i64) -> Vec<u8> {
         let before = entries.len();
         put(&mut entries, offset.abs_diff(previous));
         put(&mut entries, u64::from(*spent));
-        if entries.len() > MAX_ATTEMPTS {
+        if entries.len() > room {
             entries.truncate(before);
             break;
         }
@@ -254,6 +269,23 @@ mod tests {
             prop_assert!(!read.finished.is_empty());
             for (first, last) in read.finished {
                 prop_assert!((first..=last).all(|offset| finished.contains(&offset)));
+            }
+        }
+
+        #[test]
+        fn attempts_take_the_room_that_the_set_leaves_and_the_lowest_offsets_stay(
+            finished in proptest::collection::btree_set(1i64..100_000, 0..9_000),
+            count in 0usize..4_000,
+        ) {
+            let attempts: BTreeMap<_, _> = (0..count as i64).map(|offset| (offset * 2, 2)).collect();
+            let beyond = Beyond { finished: runs_of(&finished), attempts };
+            let text = beyond.encode(0);
+            prop_assert!(text.len() <= 4_096);
+            let read = Beyond::decode(&text, 0).unwrap_or_default();
+            prop_assert!(read.attempts.len() >= count.min(ATTEMPTS / 2));
+            prop_assert!(read.attempts.iter().eq(beyond.attempts.iter().take(read.attempts.len())));
+            if finished.is_empty() {
+                prop_assert!(read.attempts.len() >= count.min(1_500));
             }
         }
 

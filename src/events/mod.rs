@@ -1,6 +1,7 @@
 //! The event plane: stage runners that read topics, run steps and write topics.
 
 mod assign;
+mod commits;
 mod dead_letters;
 mod delivery;
 mod inbox;

@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use crate::base::guard::{self, Guard};
+
 /// One record's place in its partition's tracker: rises by one a record started.
 pub(super) type Sequence = u64;
 
@@ -32,6 +34,9 @@ impl OffsetTracker {
         if offset < self.next {
             return None;
         }
+        if guard::removed(Guard::Gaps) {
+            self.entries.extend((self.next..offset).map(|missing| missing.cast_unsigned() << 1));
+        }
         self.next = offset + 1;
         self.entries.push_back(offset.cast_unsigned() << 1);
         Some(self.first + self.entries.len() as u64 - 1)
@@ -52,6 +57,12 @@ impl OffsetTracker {
 
     /// The offset to commit: all before it are finished.
     pub(super) fn position(&self) -> i64 {
+        if guard::removed(Guard::Contiguous) {
+            let newest = self.entries.iter().rev().find(|entry| **entry & 1 == 1);
+            if let Some(entry) = newest {
+                return (entry >> 1).cast_signed() + 1;
+            }
+        }
         self.entries.front().map_or(self.next, |entry| (entry >> 1).cast_signed())
     }
 

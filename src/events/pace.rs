@@ -1,15 +1,14 @@
-//! How fast a stage goes: the window and the span, pauses, commits, reports, and its end.
+//! How fast a stage goes: the window and the span, pauses, reports, and its end.
 
 use std::time::Duration;
 
 use super::runner::{Phase, Runner};
-use crate::broker::{BrokerError, Commit, TopicPartition};
+use crate::base::guard::{self, Guard};
+use crate::broker::TopicPartition;
 
 /// For so long a full window only stops taking from the queue; past it the partitions are paused,
 /// which throws away what was fetched ahead.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A commit without an answer for so long is taken for lost and sent again.
-const COMMIT_LIMIT: Duration = Duration::from_secs(15);
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the last commit and leaving the group may take, each, where no broker answers.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
@@ -25,10 +24,9 @@ impl Runner {
             return self.paused_all;
         }
         let window = self.program.stage.window;
-        let full = self.in_flight.len() >= window.records
-            || self.in_flight.bytes() >= window.bytes.as_usize()
-            || !self.blocked.is_empty()
-            || self.must_abort;
+        let over =
+            self.in_flight.len() >= window.records || self.in_flight.bytes() >= window.bytes.as_usize();
+        let full = over && !guard::removed(Guard::Window) || !self.blocked.is_empty() || self.must_abort;
         match (full, self.full_since) {
             (true, None) => self.full_since = Some(self.now),
             (false, Some(_)) if self.has_room() => self.full_since = None,
@@ -52,10 +50,7 @@ impl Runner {
         self.reopen_consumer();
         self.assign_again();
         self.pause_and_resume();
-        self.read_commit_answers();
-        if self.wants_commit() && self.now >= self.next_commit || self.commit_soon {
-            self.commit_later();
-        }
+        self.keep_committing();
         if self.now >= self.next_report {
             self.next_report = self.now + REPORT_INTERVAL;
             self.report();
@@ -94,91 +89,6 @@ impl Runner {
         }
     }
 
-    /// Whether there is something to commit.
-    pub(super) fn wants_commit(&self) -> bool {
-        self.partitions.iter().any(|partition| partition.dirty && !partition.suspended)
-    }
-
-    fn read_commit_answers(&mut self) {
-        for answer in self.delivery.take_closed() {
-            if let Some(sent) = self.commit_sent.take() {
-                self.shared.committed(self.now.duration_since(sent));
-            }
-            if let Err(error) = answer {
-                self.commit_failed(&error);
-            }
-        }
-        if self.commit_sent.is_some_and(|sent| self.now.duration_since(sent) > COMMIT_LIMIT) {
-            self.commit_sent = None;
-            self.commit_failed(&BrokerError::Unreachable("a commit was not answered".to_owned()));
-        }
-    }
-
-    /// A failed commit loses nothing: what it said is said again with the next one.
-    fn commit_failed(&mut self, error: &BrokerError) {
-        self.shared.trouble(&error.to_string());
-        self.mark_dirty();
-        self.next_commit = self.now + self.program.stage.commit_interval;
-    }
-
-    fn mark_dirty(&mut self) {
-        for slot in self.partitions.slots() {
-            if let Some(partition) = self.partitions.get_mut(slot) {
-                partition.dirty = true;
-            }
-        }
-    }
-
-    /// Sends a commit unless one is under way; there is never more than one.
-    fn commit_later(&mut self) {
-        if self.commit_sent.is_some() {
-            return;
-        }
-        self.commit_soon = false;
-        self.next_commit = self.now + self.program.stage.commit_interval;
-        let commits = self.commits();
-        if commits.is_empty() {
-            return;
-        }
-        match self.delivery.close_later(&commits) {
-            Ok(()) => self.commit_sent = Some(self.now),
-            Err(error) => self.commit_failed(&error),
-        }
-    }
-
-    /// Commits what is finished and waits for the answer. What a commit under way says is said again,
-    /// since its answer may never be seen.
-    pub(super) fn commit_now(&mut self, limit: Duration) {
-        if self.commit_sent.take().is_some() {
-            self.mark_dirty();
-        }
-        let commits = self.commits();
-        if commits.is_empty() {
-            return;
-        }
-        if let Err(error) = self.delivery.close_now(&commits, limit) {
-            self.commit_failed(&error);
-        }
-    }
-
-    fn commits(&mut self) -> Vec<Commit> {
-        let mut commits = Vec::new();
-        for slot in self.partitions.slots() {
-            let Some(partition) = self.partitions.get(slot) else { continue };
-            if !partition.dirty || partition.suspended {
-                continue;
-            }
-            let Some(offset) = partition.position() else { continue };
-            let metadata = partition.beyond(self.in_flight.attempts(slot)).encode(offset);
-            commits.push(Commit { partition: partition.name.clone(), offset, metadata });
-            if let Some(partition) = self.partitions.get_mut(slot) {
-                partition.dirty = false;
-                partition.committed = Some(offset);
-            }
-        }
-        commits
-    }
-
     /// Looks at acknowledgements between two turns of the loop, so that a commit says all it can.
     pub(super) fn read_acknowledgements(&mut self) {
         let mut acknowledgements = std::mem::take(&mut self.acknowledgements);
@@ -191,13 +101,14 @@ impl Runner {
 
     fn end_drain(&mut self) {
         let Phase::Draining(deadline) = self.phase else { return };
-        if self.running == 0 && self.unacknowledged == 0 && self.blocked.is_empty() || self.now >= deadline {
+        let done = self.running == 0 && self.unacknowledged == 0 && self.blocked.is_empty();
+        if done || self.now >= deadline || guard::removed(Guard::Drain) {
             self.phase = Phase::Stopped;
         }
     }
 
     fn report(&mut self) {
-        let waiting = self.timers.len();
+        let waiting = self.timers.len() + self.commits.waiting();
         let state = match &self.phase {
             Phase::Running if self.partitions.is_empty() && !self.shared.was_assigned() => "starting",
             Phase::Running if self.paused_all => "paused",

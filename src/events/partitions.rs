@@ -35,6 +35,8 @@ pub(super) struct Partition {
     pub(super) sentenced: HashMap<i64, Sentence>,
     /// The offset last committed or asked to be committed.
     pub(super) committed: Option<i64>,
+    /// The newest commit that the broker has answered for it.
+    pub(super) secured: u64,
     /// Whether something worth a commit happened since.
     pub(super) dirty: bool,
     /// Revoked, and not yet known whether it comes back in the same rebalance.
@@ -61,6 +63,7 @@ impl Partition {
             beyond,
             sentenced: HashMap::new(),
             committed,
+            secured: 0,
             dirty: false,
             suspended: false,
             span_full: false,

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
 
+use super::commits::Commits;
 use super::delivery::Delivery;
 use super::inbox::{Acknowledgement, Command, Ended, Inbox};
 use super::inflight::{Entry, EntryId, InFlight};
@@ -23,6 +24,7 @@ use super::partitions::Partitions;
 use super::program::{Batch, Prepared, Program, Verdict};
 use super::status::{Counts, Shared};
 use crate::base::Failure;
+use crate::base::guard::{self, Guard};
 use crate::broker::{BrokerError, Consumer, Polled, TopicPartition};
 use crate::catalog::Order;
 use crate::record::{OwnedRecord, RawRecord};
@@ -90,9 +92,7 @@ pub(super) struct Runner {
     /// Since when the window has been full.
     pub(super) full_since: Option<Instant>,
     pub(super) paused_all: bool,
-    pub(super) next_commit: Instant,
-    pub(super) commit_soon: bool,
-    pub(super) commit_sent: Option<Instant>,
+    pub(super) commits: Commits,
     pub(super) next_report: Instant,
     pub(super) must_abort: bool,
     /// An assignment whose starts could not be looked up, and when it is tried again.
@@ -118,7 +118,7 @@ impl Runner {
     ) -> Self {
         let now = Instant::now();
         Self {
-            next_commit: now + program.stage.commit_interval,
+            commits: Commits::new(now, program.stage.commit_interval),
             next_report: now,
             program,
             consumer,
@@ -140,8 +140,6 @@ impl Runner {
             unacknowledged: 0,
             full_since: None,
             paused_all: false,
-            commit_soon: false,
-            commit_sent: None,
             must_abort: false,
             retry_assignment: None,
             now,
@@ -254,6 +252,7 @@ impl Runner {
             sampled,
             lane: None,
             attempt: spent + 1,
+            secured_by: 0,
             unacknowledged: 0,
             first_failed: None,
             record: None,
@@ -316,8 +315,11 @@ impl Runner {
         let mut batch = std::mem::take(&mut self.scratch);
         batch.clear();
         let program = &self.program;
-        let result = catch_unwind(AssertUnwindSafe(|| program.prepare_now(raw, attempt, &mut batch)))
-            .unwrap_or_else(|panic| Err(panicked(&*panic)));
+        let result = match guard::removed(Guard::CatchPanic) {
+            true => program.prepare_now(raw, attempt, &mut batch),
+            false => catch_unwind(AssertUnwindSafe(|| program.prepare_now(raw, attempt, &mut batch)))
+                .unwrap_or_else(|panic| Err(panicked(&*panic))),
+        };
         self.settle(id, raw, result, batch);
     }
 
@@ -395,9 +397,7 @@ impl Runner {
     fn wake_due(&mut self) {
         while self.timers.peek().is_some_and(|Reverse((due, _))| *due <= self.now) {
             let Some(Reverse((_, id))) = self.timers.pop() else { return };
-            if self.in_flight.get_mut(id).is_some() {
-                self.ready.push_back(id);
-            }
+            self.start_or_await_commit(id);
         }
     }
 
@@ -407,8 +407,8 @@ impl Runner {
         if let Some(Reverse((due, _))) = self.timers.peek() {
             until = until.min(*due);
         }
-        if self.wants_commit() && self.commit_sent.is_none() {
-            until = until.min(self.next_commit);
+        if let Some(due) = self.commit_due() {
+            until = until.min(due);
         }
         if !self.blocked.is_empty() {
             until = until.min(self.now + BLOCKED_RETRY);

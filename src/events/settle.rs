@@ -9,6 +9,7 @@ use super::inflight::EntryId;
 use super::partitions::Sentence;
 use super::program::{Batch, Prepared, Target, Verdict};
 use super::runner::{Blocked, Runner};
+use crate::base::guard::{self, Guard};
 use crate::base::{Exhausted, Failure};
 use crate::broker::{OutHeaders, Outgoing, SendError};
 use crate::record::{HeaderChange, RawRecord};
@@ -62,6 +63,10 @@ impl Runner {
         self.shared.failed(&failure, raw);
         match self.judge(attempt, &failure, self.now.saturating_duration_since(first.0)) {
             Disposition::Retry(wait) => self.wait(id, raw, wait, &failure),
+            Disposition::DeadLetter if guard::removed(Guard::DeadLetter) => {
+                self.through(id);
+                self.finish(id);
+            }
             Disposition::DeadLetter => {
                 self.dead_letter(id, raw, Sentence { failure, attempts: attempt, truncate: false });
             }
@@ -98,9 +103,12 @@ impl Runner {
     /// The record waits for its next attempt and holds its lane meanwhile, but no place to run.
     fn wait(&mut self, id: EntryId, raw: RawRecord<'_>, wait: Duration, failure: &Failure) {
         self.shared.retried(&failure.code);
+        let Some(slot) = self.in_flight.slot(id) else { return };
+        let secured_by = self.attempt_spent(slot, wait);
         let Some(entry) = self.in_flight.get_mut(id) else { return };
         entry.attempt += 1;
-        let (slot, held) = (entry.slot, entry.lane);
+        entry.secured_by = secured_by;
+        let held = entry.lane;
         let lane = held.or_else(|| self.lane(slot, &raw));
         if held.is_none()
             && let Some(lane) = lane
@@ -109,11 +117,6 @@ impl Runner {
         }
         self.own(id, raw, lane);
         self.timers.push(Reverse((self.now + wait, id)));
-        // The attempts spent are committed, so that being killed does not start the count again.
-        self.commit_soon = true;
-        if let Some(partition) = self.partitions.get_mut(slot) {
-            partition.dirty = true;
-        }
     }
 
     /// Dead-letters a record that came again for that purpose only.
@@ -159,6 +162,9 @@ impl Runner {
             }
         }
         self.through(id);
+        if guard::removed(Guard::Acknowledgement) {
+            self.finish(id);
+        }
         self.finish_if_acknowledged(id);
         self.scratch = batch;
     }

@@ -14,6 +14,7 @@ use super::inbox::{Command, Inbox};
 use super::program::Program;
 use super::runner::{Reopen, Runner};
 use super::status::{Shared, StageStatus};
+use crate::base::guard;
 use crate::broker::{BrokerError, ClientSettings, Consumer, ConsumerOptions, DeliverySink};
 use crate::catalog::Stage;
 use crate::steps::{OpenError, Ports};
@@ -108,8 +109,9 @@ pub(super) fn start_with(
         Arc::clone(&shared),
         runtime.runtime.clone(),
     );
-    let watch = Arc::clone(&shared);
+    let (watch, inherited) = (Arc::clone(&shared), guard::inherited());
     thread::Builder::new().name(format!("stage {}", stage.name)).spawn(move || {
+        inherited.adopt();
         if catch_unwind(AssertUnwindSafe(|| runner.run())).is_err() {
             watch.halted("the stage's own thread panicked; restart the engine and report this");
             watch.stopped();

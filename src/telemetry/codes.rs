@@ -11,6 +11,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
+use crate::base::guard::{self, Guard};
+
 /// How many distinct codes a stage has in its labels.
 pub const MAX_CODES: usize = 64;
 
@@ -52,7 +54,8 @@ impl CodeCounters {
 
     pub(super) fn add(&self, fate: Fate, code: &str, count: u64) {
         let mut known = self.known.lock();
-        if !known.contains_key(code) && (code.len() > MAX_LENGTH || distinct(&known) >= MAX_CODES) {
+        let full = distinct(&known) >= MAX_CODES && !guard::removed(Guard::CodeBound);
+        if !known.contains_key(code) && (code.len() > MAX_LENGTH || full) {
             self.add_known(&mut known, fate, OTHER, count);
         } else {
             self.add_known(&mut known, fate, code, count);

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+use crate::base::guard::{self, Guard};
+
 const MAX_KEYS: usize = 256;
 
 /// Decides which of many equal log lines are written.
@@ -46,6 +48,7 @@ impl RateLimit {
         let key = if slots.has_room_for(key, now, self.interval) { key } else { "" };
         let slots = &mut slots.by_key;
         match slots.get_mut(key) {
+            _ if guard::removed(Guard::LogLimit) => Some(0),
             Some(slot) if now.duration_since(slot.written_at) < self.interval => {
                 slot.held_back += 1;
                 None

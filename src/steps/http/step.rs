@@ -12,6 +12,7 @@ use super::batch::{Asking, Batches, Limits, Outcomes};
 use super::cache::Cache;
 use super::client::{HttpClient, Pool};
 use super::split::Parts;
+use crate::base::guard::{self, Guard};
 use crate::base::{Class, Failure};
 use crate::expr::{Expression, Root, RootSet, Scope, Template, TemplateTree};
 use crate::record::Item;
@@ -205,7 +206,10 @@ impl Sender {
 
     /// Sends and reads the whole answer within the client's deadline, the wait for a connection included.
     async fn send(&self, request: Request) -> Result<Answer, Failure> {
-        let limit = self.plan.client.timeout;
+        let limit = match guard::removed(Guard::HttpDeadline) {
+            true => Duration::MAX,
+            false => self.plan.client.timeout,
+        };
         tokio::time::timeout(limit, self.exchange(request)).await.unwrap_or_else(|_| {
             let limit = crate::base::format_duration(limit);
             Err(Failure::transient("timeout", format!("no whole answer within {limit}")))

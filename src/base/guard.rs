@@ -1,0 +1,194 @@
+//! A switch for tests alone: it leaves one guard out, so that the test of a fault can show that the
+//! guard is what it rests on.
+//!
+//! `BIPLANE_TEST_WITHOUT` names guards, separated by commas, in builds with debug assertions; a test in
+//! this process leaves one out for the threads it starts with [`without`]. In a release build every
+//! guard stands and the question is a constant. Each guard is asked for in one place.
+
+/// What keeps a promise under one fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Guard {
+    /// Connections that break are ridden out; without it they halt the stage.
+    RideOut,
+    /// What a failed commit said is said again.
+    CommitAgain,
+    /// A partition that went to another member is abandoned.
+    Abandon,
+    /// A partition that comes back in the same rebalance goes on where it stood.
+    Keep,
+    /// A record is finished once its outputs are acknowledged; without it, once they are sent.
+    Acknowledgement,
+    /// A stop waits for what is in flight.
+    Drain,
+    /// The offset committed is the one before which all is finished; without it, the newest finished.
+    Contiguous,
+    /// A record waits for the one before it in its lane.
+    Lanes,
+    /// No send times out singly.
+    EndlessSends,
+    /// What is in flight is bounded.
+    Window,
+    /// After a fatal error of the producer its partitions are read again.
+    Rewind,
+    /// An exhausted record is finished once its dead letter is acknowledged; without it, unwritten.
+    DeadLetter,
+    /// Attempts spent are committed.
+    Attempts,
+    /// The next attempt waits until the ones before it are committed.
+    AttemptGate,
+    /// Offsets that do not exist are not waited for.
+    Gaps,
+    /// An HTTP request has one deadline over its whole answer.
+    HttpDeadline,
+    /// An HTTP answer's body is capped.
+    BodyCap,
+    /// An expression's work is capped.
+    Fuel,
+    /// An expression's result is capped.
+    OutputCap,
+    /// The codes that have a series of their own are capped.
+    CodeBound,
+    /// A log line that repeats is held back.
+    LogLimit,
+    /// A panic inside a step fails its record only.
+    CatchPanic,
+}
+
+#[cfg(not(debug_assertions))]
+mod switch {
+    use super::Guard;
+
+    /// Whether a test has left `guard` out: never, in a release build.
+    #[inline(always)]
+    pub const fn removed(_: Guard) -> bool {
+        false
+    }
+
+    const _: () = assert!(!removed(Guard::Contiguous), "known when this is compiled");
+
+    /// What this thread hands on to one that it starts: nothing.
+    #[derive(Debug, Clone, Copy)]
+    pub struct Inherited;
+
+    /// See [`Inherited`].
+    pub const fn inherited() -> Inherited {
+        Inherited
+    }
+
+    impl Inherited {
+        /// Does nothing.
+        pub const fn adopt(self) {}
+    }
+}
+
+#[cfg(debug_assertions)]
+mod switch {
+    use std::cell::Cell;
+    use std::sync::OnceLock;
+
+    use super::Guard;
+
+    const NAMES: [(&str, Guard); 22] = [
+        ("ride-out", Guard::RideOut),
+        ("commit-again", Guard::CommitAgain),
+        ("abandon", Guard::Abandon),
+        ("keep", Guard::Keep),
+        ("acknowledgement", Guard::Acknowledgement),
+        ("drain", Guard::Drain),
+        ("contiguous", Guard::Contiguous),
+        ("lanes", Guard::Lanes),
+        ("endless-sends", Guard::EndlessSends),
+        ("window", Guard::Window),
+        ("rewind", Guard::Rewind),
+        ("dead-letter", Guard::DeadLetter),
+        ("attempts", Guard::Attempts),
+        ("attempt-gate", Guard::AttemptGate),
+        ("gaps", Guard::Gaps),
+        ("http-deadline", Guard::HttpDeadline),
+        ("body-cap", Guard::BodyCap),
+        ("fuel", Guard::Fuel),
+        ("output-cap", Guard::OutputCap),
+        ("code-bound", Guard::CodeBound),
+        ("log-limit", Guard::LogLimit),
+        ("catch-panic", Guard::CatchPanic),
+    ];
+
+    thread_local! {
+        static HERE: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Whether a test has left `guard` out.
+    pub fn removed(guard: Guard) -> bool {
+        static NAMED: OnceLock<u32> = OnceLock::new();
+        let named = NAMED.get_or_init(|| parse(&std::env::var("BIPLANE_TEST_WITHOUT").unwrap_or_default()));
+        (named | HERE.get()) & bit(guard) != 0
+    }
+
+    /// What this thread hands on to one that it starts: the guards that it does without.
+    #[derive(Debug, Clone, Copy)]
+    pub struct Inherited(u32);
+
+    /// See [`Inherited`].
+    pub fn inherited() -> Inherited {
+        Inherited(HERE.get())
+    }
+
+    impl Inherited {
+        /// This thread does without the same guards.
+        pub fn adopt(self) {
+            HERE.set(self.0);
+        }
+    }
+
+    /// Runs `work` without `guard`, on this thread and on those that inherit from it.
+    #[cfg(test)]
+    pub(crate) fn without<T>(guard: Guard, work: impl FnOnce() -> T) -> T {
+        let before = HERE.replace(HERE.get() | bit(guard));
+        let result = work();
+        HERE.set(before);
+        result
+    }
+
+    fn parse(names: &str) -> u32 {
+        let known = |name: &str| NAMES.iter().find(|(known, _)| *known == name).map(|(_, guard)| bit(*guard));
+        names.split(',').filter_map(|name| known(name.trim())).fold(0, |all, one| all | one)
+    }
+
+    const fn bit(guard: Guard) -> u32 {
+        1 << guard as u8
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn each_guard_has_one_name_and_a_bit_of_its_own() {
+            let all = NAMES.iter().fold(0, |all, (name, guard)| {
+                assert_eq!(parse(name), bit(*guard), "{name}");
+                all + bit(*guard)
+            });
+            assert_eq!(all, (1 << NAMES.len()) - 1);
+            assert_eq!(parse("fuel, window ,unheard-of"), bit(Guard::Fuel) | bit(Guard::Window));
+        }
+
+        #[test]
+        fn a_thread_that_inherits_does_without_the_same_guards_and_no_other_does() {
+            let ask = || removed(Guard::Rewind);
+            let (adopted, fresh) = without(Guard::Rewind, || {
+                let handed = inherited();
+                let adopting = std::thread::spawn(move || {
+                    handed.adopt();
+                    ask()
+                });
+                (adopting.join().unwrap(), std::thread::spawn(ask).join().unwrap())
+            });
+            assert!(adopted && !fresh && !ask());
+        }
+    }
+}
+
+#[cfg(all(test, debug_assertions))]
+pub(crate) use switch::without;
+pub use switch::{Inherited, inherited, removed};
