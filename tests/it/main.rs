@@ -15,6 +15,7 @@ mod explain;
 mod faults;
 mod formats;
 mod harness;
+mod kill_run;
 mod kills;
 mod oauth;
 mod online;

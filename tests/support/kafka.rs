@@ -190,6 +190,14 @@ impl Cluster {
 
     /// Every record from the start to where the topic ends now, ordered by partition and offset.
     pub fn read_all(&self, topic: &str) -> Vec<Message> {
+        let mut messages = Vec::new();
+        self.scan(topic, |message| messages.push(Message::read(message)));
+        messages.sort_by_key(|message| (message.partition, message.offset));
+        messages
+    }
+
+    /// Shows every record from the start to where the topic ends now, a partition's in their order.
+    pub fn scan(&self, topic: &str, mut show: impl FnMut(&BorrowedMessage<'_>)) {
         let consumer = self.reader();
         let ends = self.ends(&consumer, topic);
         let mut open: BTreeMap<i32, i64> =
@@ -202,13 +210,16 @@ impl Cluster {
         }
         consumer.assign(&assignment).expect("an assignment");
         let started = Instant::now();
-        let mut messages = Vec::new();
         while !open.is_empty() {
             assert!(started.elapsed() < TIMEOUT * 6, "`{topic}` is not read to its end: {open:?} are open");
             match consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
-                    if ends.get(&message.partition()).is_some_and(|(_, high)| message.offset() < *high) {
-                        messages.push(Message::read(&message));
+                    let high = ends.get(&message.partition()).map_or(0, |(_, high)| *high);
+                    if message.offset() < high {
+                        show(&message);
+                    }
+                    if message.offset() + 1 < high {
+                        continue;
                     }
                 }
                 Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) | None => {}
@@ -221,8 +232,12 @@ impl Cluster {
                 !matches!(reached, Some(Offset::Offset(offset)) if offset >= *high)
             });
         }
-        messages.sort_by_key(|message| (message.partition, message.offset));
-        messages
+    }
+
+    /// Where each partition ends: the offset behind its newest record.
+    pub fn end_offsets(&self, topic: &str) -> BTreeMap<i32, i64> {
+        let ends = self.ends(&self.reader(), topic);
+        ends.into_iter().map(|(partition, (_, high))| (partition, high)).collect()
     }
 
     /// How many offsets the topic spans in all partitions.

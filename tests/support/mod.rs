@@ -6,6 +6,7 @@
 
 mod dev;
 mod engine;
+pub mod gate;
 mod kafka;
 mod private_kafka;
 pub mod stub;
@@ -15,4 +16,4 @@ pub use dev::Dev;
 pub use engine::{ConfigRoot, Engine, Http, signal};
 pub use kafka::{Cluster, Message, brokers, unique};
 pub use private_kafka::PrivateKafka;
-pub use wait::{wait_for, wait_until};
+pub use wait::{holds_within, wait_for, wait_until};

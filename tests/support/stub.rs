@@ -1,40 +1,56 @@
 //! A small HTTP server on the loopback that answers as a test says and counts what it was asked.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Answers one request by its path; whatever is written is the whole answer.
-pub type Answer = fn(&str, &mut TcpStream);
+/// One request.
+struct Asked<'a> {
+    path: &'a str,
+    /// How often the path was asked for, this time included.
+    times: usize,
+    body: &'a str,
+}
 
-/// As [`Answer`], with the body of the request behind its path.
-type BodyAnswer = dyn Fn(&str, &str, &mut TcpStream) + Send + Sync;
+type Answer = dyn Fn(Asked<'_>, &mut TcpStream) + Send + Sync;
 
 /// The running server; it ends with the test process.
 pub struct Stub {
     address: String,
-    asked: Arc<AtomicUsize>,
+    asked: Arc<Mutex<BTreeMap<String, usize>>>,
 }
 
 impl Stub {
-    /// Starts it on a free port.
-    pub fn start(answer: Answer) -> Self {
-        Self::start_with_bodies(move |path, _, stream| answer(path, stream))
+    /// Starts it on a free port. `answer` gets the path; whatever it writes is the whole answer.
+    pub fn start(answer: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> Self {
+        Self::listen(Arc::new(move |asked: Asked<'_>, stream: &mut TcpStream| answer(asked.path, stream)))
     }
 
     /// Starts it with an answer that looks at bodies.
     pub fn start_with_bodies(answer: impl Fn(&str, &str, &mut TcpStream) + Send + Sync + 'static) -> Self {
-        let answer: Arc<BodyAnswer> = Arc::new(answer);
+        Self::listen(Arc::new(move |asked: Asked<'_>, stream: &mut TcpStream| {
+            answer(asked.path, asked.body, stream);
+        }))
+    }
+
+    /// Starts it with an answer that is told how often the path was asked for, this time included.
+    pub fn counting(answer: impl Fn(&str, usize, &mut TcpStream) + Send + Sync + 'static) -> Self {
+        Self::listen(Arc::new(move |asked: Asked<'_>, stream: &mut TcpStream| {
+            answer(asked.path, asked.times, stream);
+        }))
+    }
+
+    fn listen(answer: Arc<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address").to_string();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&asked);
+        let asked = Arc::new(Mutex::new(BTreeMap::new()));
+        let counts = Arc::clone(&asked);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (answer, counter) = (Arc::clone(&answer), Arc::clone(&counter));
-                thread::spawn(move || serve(stream, &*answer, &counter));
+                let (answer, counts) = (Arc::clone(&answer), Arc::clone(&counts));
+                thread::spawn(move || serve(stream, &*answer, &counts));
             }
         });
         Self { address, asked }
@@ -47,14 +63,19 @@ impl Stub {
 
     /// How many requests came so far.
     pub fn asked(&self) -> usize {
-        self.asked.load(Ordering::Acquire)
+        self.asked.lock().expect("the counts").values().sum()
+    }
+
+    /// How many requests came for each path.
+    pub fn by_path(&self) -> BTreeMap<String, usize> {
+        self.asked.lock().expect("the counts").clone()
     }
 }
 
-fn serve(mut stream: TcpStream, answer: &BodyAnswer, asked: &AtomicUsize) {
+fn serve(mut stream: TcpStream, answer: &Answer, asked: &Mutex<BTreeMap<String, usize>>) {
     let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
     let mut line = String::new();
-    if reader.read_line(&mut line).is_err() {
+    if reader.read_line(&mut line).is_err() || line.is_empty() {
         return;
     }
     let (mut header, mut length) = (String::new(), 0);
@@ -70,9 +91,14 @@ fn serve(mut stream: TcpStream, answer: &BodyAnswer, asked: &AtomicUsize) {
     if reader.read_exact(&mut body).is_err() {
         return;
     }
-    asked.fetch_add(1, Ordering::AcqRel);
     let path = line.split_whitespace().nth(1).unwrap_or_default();
-    answer(path, &String::from_utf8_lossy(&body), &mut stream);
+    let times = {
+        let mut asked = asked.lock().expect("the counts");
+        let times = asked.entry(path.to_owned()).or_default();
+        *times += 1;
+        *times
+    };
+    answer(Asked { path, times, body: &String::from_utf8_lossy(&body) }, &mut stream);
 }
 
 /// A whole answer with a body; the connection ends with it.

@@ -11,6 +11,19 @@ pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() ->
     wait_for(what, deadline, || condition().then_some(()));
 }
 
+/// Waits until `condition` holds, at most `limit`; whether it did.
+pub fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let started = Instant::now();
+    let (_never, tick) = mpsc::channel::<()>();
+    while !condition() {
+        if started.elapsed() >= limit {
+            return false;
+        }
+        let _ = tick.recv_timeout(TICK);
+    }
+    true
+}
+
 /// Waits until `look` finds something and returns it. Panics with `what` after `deadline`.
 pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
