@@ -77,7 +77,7 @@ pub(crate) fn stalled() {
             engine.process.resident_megabytes(),
             metric(&engine.address, "biplane_stage_in_flight_records{"),
             metric(&engine.address, "biplane_stage_in_flight_bytes{"),
-            cluster.written(output)
+            metric(&engine.address, "biplane_stage_records_out_total{")
         );
     };
     STALLED.into_iter().for_each(&mut show);
