@@ -92,6 +92,8 @@ pub enum Polled<'c> {
     Record(Fetched<'c>),
     /// The group has changed; answer with [`Consumer::assign`] or [`Consumer::unassign`].
     Rebalance(Rebalance),
+    /// All that this partition holds by now was read. Told only to a consumer that joins no group.
+    End(i32),
     /// Something is wrong; polling goes on unless the error says otherwise.
     Error(ConsumeError),
     /// Nothing in time, or only the client's own business: poll again.
@@ -203,6 +205,7 @@ impl Consumer {
         }
         match self.client.poll(wait) {
             Some(Ok(message)) => Polled::Record(Fetched::new(message)),
+            Some(Err(KafkaError::PartitionEOF(partition))) => Polled::End(partition),
             Some(Err(error)) => Polled::Error(ConsumeError::from_client(&error, context.take_reason())),
             // The client returns empty-handed right after a rebalance or the answer to a commit.
             None => context.take_rebalance().map_or(Polled::Nothing, Polled::Rebalance),
@@ -515,6 +518,7 @@ fn config(settings: &ClientSettings, options: &ConsumerOptions) -> ClientConfig 
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
         .set("allow.auto.create.topics", "false")
+        .set("enable.partition.eof", options.topics.is_empty().to_string())
         .set("isolation.level", "read_committed")
         .set("queued.max.messages.kbytes", options.queued_kbytes.max(1).to_string())
         .set("fetch.queue.backoff.ms", "5");

@@ -75,7 +75,7 @@ fn assigned(polled: Polled<'_>) -> Option<Vec<TopicPartition>> {
     match polled {
         Polled::Rebalance(Rebalance::Assigned(partitions)) => Some(partitions),
         Polled::Record(record) => panic!("a record before the assignment was answered: {record:?}"),
-        Polled::Rebalance(_) | Polled::Error(_) | Polled::Nothing => None,
+        Polled::Rebalance(_) | Polled::End(_) | Polled::Error(_) | Polled::Nothing => None,
     }
 }
 
@@ -158,7 +158,7 @@ fn a_lost_offset_is_an_error_and_only_its_partition_starts_where_the_owner_says(
                 assert_eq!(record.raw().topic, "good", "a silent jump to {}", record.offset());
                 offsets.push(record.offset());
             }
-            Polled::Rebalance(_) | Polled::Nothing => {}
+            Polled::Rebalance(_) | Polled::End(_) | Polled::Nothing => {}
         }
         lost_offset.clone().filter(|_| offsets == [1, 2])
     });

@@ -13,8 +13,9 @@ use serde::Serialize;
 
 use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
-use super::scan::{self, Seen};
+use super::scan::{self, Part, Seen};
 use super::{connect, output, root};
+use crate::broker::Consumer;
 use crate::record::{OwnedRecord, RawRecord};
 
 /// The dead letters of one stage and code in one DLQ.
@@ -40,7 +41,8 @@ pub(super) fn list(global: &GlobalArguments, format: Format) -> CliResult {
     let mut groups = Vec::new();
     for (name, dlq) in catalog.dlqs() {
         let mut found = BTreeMap::new();
-        scan::topic(&looker, &dlq.topic.physical, None, |raw| {
+        let parts = scan::parts(&looker, &dlq.topic.physical)?;
+        scan::read(&looker, &parts, |raw| {
             count(&mut found, raw);
             Seen::More
         })?;
@@ -82,24 +84,17 @@ pub(super) fn show(global: &GlobalArguments, which: &Which<'_>, format: Format) 
         return Err(CliError::usage(format!("there is no DLQ `{}`", which.name)));
     };
     let looker = scan::looker(&client, &format!("{}.dlqs", global.namespace))?;
-    let mut found: Option<OwnedRecord> = None;
-    let exact = which.offset.map(|offset| (which.partition.unwrap_or_default(), offset));
-    scan::topic(&looker, &dlq.topic.physical, exact, |raw| {
-        if exact.is_some() {
-            found = Some(raw.to_owned()).filter(|_| exact == Some((raw.partition, raw.offset)));
-            return Seen::Enough;
-        }
-        let wanted = which.partition.is_none_or(|partition| partition == raw.partition);
-        let newer = found.as_ref().is_none_or(|found| found.as_raw().timestamp <= raw.timestamp);
-        if wanted && newer {
-            found = Some(raw.to_owned());
-        }
-        Seen::More
-    })?;
+    let mut parts = scan::parts(&looker, &dlq.topic.physical)?;
+    parts.retain(|part| which.partition.is_none_or(|number| number == part.partition.partition));
+    let found = match which.offset {
+        Some(offset) => at(&looker, &parts, offset)?,
+        None => newest(&looker, &parts)?,
+    };
     let Some(record) = found else {
-        let place = match exact {
-            Some((partition, offset)) => format!("at {}[{partition}]@{offset}", dlq.topic.physical),
-            None => format!("in {}", dlq.topic.physical),
+        let place = match (which.partition, which.offset) {
+            (Some(partition), Some(offset)) => format!("at {}[{partition}]@{offset}", dlq.topic.physical),
+            (Some(partition), None) => format!("in {}[{partition}]", dlq.topic.physical),
+            _ => format!("in {}", dlq.topic.physical),
         };
         return Err(CliError::failed(format!("there is no dead letter {place}")));
     };
@@ -109,6 +104,26 @@ pub(super) fn show(global: &GlobalArguments, which: &Which<'_>, format: Format) 
         Format::Text => output::print(&letter.text())?,
     }
     Ok(Exit::Clean)
+}
+
+/// The record at one offset of these partitions.
+fn at(looker: &Consumer, parts: &[Part], offset: i64) -> CliResult<Option<OwnedRecord>> {
+    let holds = |part: &&Part| (part.from..part.end).contains(&offset);
+    let exact = parts.iter().filter(holds).map(|part| Part { from: offset, end: offset + 1, ..part.clone() });
+    let found = scan::firsts(looker, &exact.collect::<Vec<_>>(), |raw| raw.to_owned())?;
+    Ok(found.into_values().next())
+}
+
+/// The newest record of these partitions.
+fn newest(looker: &Consumer, parts: &[Part]) -> CliResult<Option<OwnedRecord>> {
+    let mut newest: Option<OwnedRecord> = None;
+    scan::read(looker, parts, |raw| {
+        if newest.as_ref().is_none_or(|found| found.as_raw().timestamp <= raw.timestamp) {
+            newest = Some(raw.to_owned());
+        }
+        Seen::More
+    })?;
+    Ok(newest)
 }
 
 #[derive(Debug, Default)]

@@ -12,8 +12,9 @@ use serde::Serialize;
 
 use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
-use super::{asking, connect, live, output, root, scan};
-use crate::broker::{ClientSettings, Consumer, StartAt, TopicPartition};
+use super::scan::{self, Part};
+use super::{asking, connect, live, output, root};
+use crate::broker::{ClientSettings, Consumer, TopicPartition};
 use crate::catalog::{Catalog, Stage};
 use crate::engine::EngineStatus;
 use crate::events::{PartitionStatus, StageStatus};
@@ -132,9 +133,9 @@ fn of_group(group: &Consumer, stage: &Stage) -> CliResult<Vec<PartitionStatus>> 
     let behind: Vec<_> = facts
         .iter()
         .filter(|(_, _, from, end)| from < end)
-        .map(|(partition, _, from, _)| (partition.clone(), StartAt::Offset(*from)))
+        .map(|(partition, _, from, end)| Part { partition: partition.clone(), from: *from, end: *end })
         .collect();
-    let oldest = scan::timestamps(group, &behind)?;
+    let oldest = scan::firsts(group, &behind, |raw| raw.timestamp.unwrap_or_default())?;
     let age = |partition: &TopicPartition, lag: i64| match oldest.get(partition) {
         Some(timestamp) => Some(((now_millis() - timestamp).max(0)) as f64 / 1_000.0),
         None => (lag == 0).then_some(0.0),

@@ -208,7 +208,7 @@ impl Runner {
                 }
                 Polled::Rebalance(rebalance) => self.rebalance(rebalance),
                 Polled::Error(error) => self.consume_error(&error),
-                Polled::Nothing => break,
+                Polled::Nothing | Polled::End(_) => break,
             }
         }
         self.counts.flush(&self.shared.metrics);

@@ -224,7 +224,7 @@ impl World {
             assert!(Instant::now() < deadline, "{topic} has only {got:#?}");
             match consumer.poll(Duration::from_millis(100)) {
                 Polled::Record(fetched) => got.push(read(&fetched.raw())),
-                Polled::Rebalance(_) | Polled::Error(_) | Polled::Nothing => {}
+                Polled::Rebalance(_) | Polled::Error(_) | Polled::End(_) | Polled::Nothing => {}
             }
         }
         assert!(consumer.close(Duration::from_secs(10)));
