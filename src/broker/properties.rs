@@ -64,7 +64,7 @@ pub const PROPERTIES: &[Property] = &[
     any("sasl.oauthbearer.token.file", "a file that holds a JWT and is read again at each refresh"),
     secret("sasl.oauthbearer.config", "what unsecured tokens say, such as `principal=me`, for tests"),
     any("enable.sasl.oauthbearer.unsecure.jwt", "`true` makes unsecured tokens, for tests"),
-    any("ssl.ca.location", "the file or folder of the authorities that are trusted"),
+    any("ssl.ca.location", "the file or folder of the authorities that are trusted; default: the system's"),
     secret("ssl.ca.pem", "the authorities that are trusted, as PEM text"),
     any("ssl.certificate.location", "the client's certificate"),
     secret("ssl.certificate.pem", "the client's certificate, as PEM text"),

@@ -99,6 +99,10 @@ impl ClientSettings {
                 config.set(name, value);
             }
         }
+        if !self.properties.keys().any(|name| name.starts_with("ssl.ca.")) {
+            // The client's own OpenSSL looks where nobody keeps authorities; this finds the system's.
+            config.set("ssl.ca.location", "probe");
+        }
         config
     }
 
@@ -162,6 +166,30 @@ mod tests {
             .with_variables(variables(&[("BIPLANE_KAFKA_SASL_PASSWORD", "hunter2")]))
             .expect("allowed");
         assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_authorities_are_the_systems_unless_others_are_named() {
+        assert_eq!(ClientSettings::default().config(Role::Any).get("ssl.ca.location"), Some("probe"));
+        let named = |name: &str| {
+            let mut settings = ClientSettings::default();
+            settings.properties.insert(name.to_owned(), "mine".to_owned());
+            settings.config(Role::Any).get("ssl.ca.location").map(str::to_owned)
+        };
+        assert_eq!(named("ssl.ca.location").as_deref(), Some("mine"));
+        assert_eq!(named("ssl.ca.pem"), None);
+    }
+
+    #[test]
+    fn the_client_is_built_with_all_that_the_documentation_promises() {
+        let built =
+            ClientConfig::new().create_native_config().and_then(|config| config.get("builtin.features"));
+        let features = built.expect("the client says");
+        let features: Vec<_> = features.split(',').collect();
+        let promised =
+            ["ssl", "sasl_plain", "sasl_scram", "sasl_oauthbearer", "gzip", "snappy", "lz4", "zstd"];
+        let missing: Vec<_> = promised.iter().filter(|feature| !features.contains(feature)).collect();
+        assert!(missing.is_empty(), "{missing:?} are not in {features:?}");
     }
 
     #[test]

@@ -22,4 +22,5 @@ mod online;
 mod poison;
 mod schema;
 mod stages;
+mod tls;
 mod topics;

@@ -43,7 +43,7 @@ fn root() -> ConfigRoot {
 }
 
 fn start_kafka() -> PrivateKafka {
-    let kafka = PrivateKafka::start_with(LISTENER);
+    let kafka = PrivateKafka::start_with(LISTENER, &[]);
     for topic in ["in", "out", "d.dlq"] {
         kafka.cluster().create_topic(topic, 2, &[]);
     }

@@ -27,6 +27,7 @@ pub struct PrivateKafka {
 impl PrivateKafka {
     /// Formats a data folder and starts a broker on it. Panics where Kafka's jars are not at hand.
     pub fn start() -> Self {
+<<<<<<< HEAD
         Self::start_with("")
     }
 
@@ -38,6 +39,17 @@ impl PrivateKafka {
         let [port, controller_port, second_port] = free_ports();
         let properties = format!("{PROPERTIES}\n{properties}\n")
             .replace("@SECOND_PORT@", &second_port.to_string())
+=======
+        Self::start_with("", &[])
+    }
+
+    /// As [`PrivateKafka::start`], with further properties, which win over the usual ones, and further
+    /// arguments for the tool that formats the folder.
+    pub fn start_with(more: &str, format: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("biplane-kafka-").tempdir().expect("a folder");
+        let (port, controller_port) = two_free_ports();
+        let properties = format!("{PROPERTIES}\n{more}")
+>>>>>>> 549ddb3 (Kafka over TLS trusts the system's authorities where none are named; TLS with SCRAM and PLAIN is tested on a real Kafka)
             .replace("@DATA@", &folder.path().join("data").display().to_string())
             .replace("@PORT@", &port.to_string())
             .replace("@CONTROLLER_PORT@", &controller_port.to_string());
@@ -47,6 +59,7 @@ impl PrivateKafka {
         let status = java()
             .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
             .arg(&file)
+            .args(format)
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .status()
