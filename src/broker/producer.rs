@@ -68,7 +68,8 @@ pub struct TopicRoute {
     pub compression: Compression,
     /// The topic's `max.message.bytes` where it is known. It bounds a whole batch, and the client does
     /// not split a batch that is refused: without it, a topic whose limit is under
-    /// [`ProducerOptions::batch_bytes`] loses good records together with the batch they are in.
+    /// [`ProducerOptions::batch_bytes`] refuses good records together with the batch they are in, and
+    /// only [`Producer::send_alone`] tells which are too large.
     pub max_message_bytes: Option<usize>,
 }
 
@@ -164,6 +165,8 @@ struct Lanes {
 struct LaneKey {
     compression: Compression,
     batch_bytes: usize,
+    /// A batch for each record.
+    alone: bool,
 }
 
 impl Producer {
@@ -195,16 +198,18 @@ impl Producer {
         if lanes.default.is_none() {
             return Err(BrokerError::Fatal("the producer is closed".to_owned()));
         }
-        let lane = match lanes.by_key.get(&key) {
-            Some(lane) => Arc::clone(lane),
-            None => {
-                let lane = Lane::open(&self.settings, &self.options, key, &self.shared)?;
-                lanes.by_key.insert(key, Arc::clone(&lane));
-                lane
-            }
-        };
+        let lane = self.lane(&mut lanes, key)?;
         lanes.by_topic.insert(Arc::from(topic), lane);
         Ok(())
+    }
+
+    fn lane(&self, lanes: &mut Lanes, key: LaneKey) -> Result<Arc<Lane>, BrokerError> {
+        if let Some(lane) = lanes.by_key.get(&key) {
+            return Ok(Arc::clone(lane));
+        }
+        let lane = Lane::open(&self.settings, &self.options, key, &self.shared)?;
+        lanes.by_key.insert(key, Arc::clone(&lane));
+        Ok(lane)
     }
 
     /// Adds a sink. Its id is not given to another before every send under it has been answered.
@@ -225,11 +230,42 @@ impl Producer {
     /// [`SendError::Full`] means: wait for answers, then send again.
     pub fn send(&self, out: Outgoing<'_>, sink: &Sink, token: u64) -> Result<(), (SendError, OutHeaders)> {
         let lanes = self.lanes.read();
-        let lane = match lanes.by_topic.is_empty() {
-            true => lanes.default.as_ref(),
-            false => lanes.by_topic.get(out.topic).or(lanes.default.as_ref()),
-        };
-        let Some(lane) = lane else { return Err((SendError::Purged, out.headers)) };
+        match lanes.of(out.topic) {
+            Some(lane) => self.send_on(lane, out, sink, token),
+            None => Err((SendError::Purged, out.headers)),
+        }
+    }
+
+    /// As [`Producer::send`], in a batch that holds nothing else, so that a refusal is the record's
+    /// own. It knows no order with other sends: let them be answered first, and its answer come before
+    /// the next.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub fn send_alone(
+        &self,
+        out: Outgoing<'_>,
+        sink: &Sink,
+        token: u64,
+    ) -> Result<(), (SendError, OutHeaders)> {
+        let mut lanes = self.lanes.write();
+        let Some(usual) = lanes.of(out.topic) else { return Err((SendError::Purged, out.headers)) };
+        let key = LaneKey { alone: true, ..usual.key };
+        match self.lane(&mut lanes, key) {
+            Ok(lane) => self.send_on(&lane, out, sink, token),
+            Err(error) => {
+                Err((SendError::Other { retriable: true, message: error.to_string() }, out.headers))
+            }
+        }
+    }
+
+    fn send_on(
+        &self,
+        lane: &Lane,
+        out: Outgoing<'_>,
+        sink: &Sink,
+        token: u64,
+    ) -> Result<(), (SendError, OutHeaders)> {
         sink.traffic.sent.0.fetch_add(1, Ordering::AcqRel);
         let record = BaseRecord::<[u8], [u8], usize> {
             topic: out.topic,
@@ -308,6 +344,14 @@ impl fmt::Debug for Producer {
 }
 
 impl Lanes {
+    /// The lane of a topic; `None` once closed.
+    fn of(&self, topic: &str) -> Option<&Arc<Lane>> {
+        match self.by_topic.is_empty() {
+            true => self.default.as_ref(),
+            false => self.by_topic.get(topic).or(self.default.as_ref()),
+        }
+    }
+
     fn drain(&mut self) -> Vec<Arc<Lane>> {
         self.default = None;
         self.by_topic.clear();
@@ -318,7 +362,8 @@ impl Lanes {
 impl ProducerOptions {
     fn lane(&self, route: TopicRoute) -> LaneKey {
         let bound = route.max_message_bytes.unwrap_or(usize::MAX);
-        LaneKey { compression: route.compression, batch_bytes: self.batch_bytes.min(bound).max(1) }
+        let batch_bytes = self.batch_bytes.min(bound).max(1);
+        LaneKey { compression: route.compression, batch_bytes, alone: false }
     }
 
     fn config(&self, settings: &ClientSettings, key: LaneKey) -> ClientConfig {
@@ -336,6 +381,9 @@ impl ProducerOptions {
             .set("queue.buffering.max.messages", self.buffer_records.max(1).to_string())
             .set("queue.buffering.max.kbytes", self.buffer_kbytes.max(1).to_string())
             .set("compression.codec", key.compression.as_str());
+        if key.alone {
+            config.set("batch.num.messages", "1").set("linger.ms", "0");
+        }
         config
     }
 }
@@ -343,6 +391,7 @@ impl ProducerOptions {
 /// One client instance with the thread that polls it. The thread owns the instance's end: when it
 /// stops, it drops the client, which purges and answers what is left.
 struct Lane {
+    key: LaneKey,
     client: Arc<BaseProducer<Context>>,
     stop: Arc<AtomicBool>,
     ended: Mutex<Option<mpsc::Receiver<()>>>,
@@ -383,7 +432,7 @@ impl Lane {
                 let _ = done.send(());
             })
             .map_err(|error| BrokerError::Other { retriable: true, message: error.to_string() })?;
-        Ok(Arc::new(Self { client, stop, ended: Mutex::new(Some(ended)) }))
+        Ok(Arc::new(Self { key, client, stop, ended: Mutex::new(Some(ended)) }))
     }
 
     /// Tells the thread to stop; what is returned hears of its end.

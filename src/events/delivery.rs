@@ -10,6 +10,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 
+use super::limits::Limits;
 use super::metadata::Beyond;
 use crate::base::ByteSize;
 use crate::broker::{
@@ -44,6 +45,10 @@ pub(super) trait Delivery: Send {
     /// Adds a record to the open epoch; its acknowledgement comes to the sink under `token`.
     fn produce(&mut self, outgoing: Outgoing<'_>, token: u64) -> Result<(), (SendError, OutHeaders)>;
 
+    /// As [`Delivery::produce`], in a batch that holds nothing else. Called only while nothing is
+    /// unacknowledged, and nothing else is produced before its acknowledgement.
+    fn produce_alone(&mut self, outgoing: Outgoing<'_>, token: u64) -> Result<(), (SendError, OutHeaders)>;
+
     /// Closes the epoch with these offsets without waiting; the answer comes by
     /// [`Delivery::take_closed`] under `number`, which rises from call to call.
     fn close_later(&mut self, commits: &[Commit], number: u64) -> Result<(), BrokerError>;
@@ -70,6 +75,7 @@ pub(super) trait Delivery: Send {
 pub struct Producers {
     settings: ClientSettings,
     options: ProducerOptions,
+    limits: Mutex<Limits>,
     state: Mutex<State>,
 }
 
@@ -85,7 +91,9 @@ impl Producers {
     /// Where the client refuses its settings.
     pub fn open(settings: ClientSettings, options: ProducerOptions) -> Result<Self, BrokerError> {
         let current = Producer::open(&settings, options.clone())?;
-        Ok(Self { settings, options, state: Mutex::new(State { current, routes: IndexMap::new() }) })
+        let limits = Mutex::new(Limits::new(settings.clone()));
+        let state = Mutex::new(State { current, routes: IndexMap::new() });
+        Ok(Self { settings, options, limits, state })
     }
 
     /// The producer in use.
@@ -94,23 +102,32 @@ impl Producers {
     }
 
     /// Says how the topics that `stage` writes are written. A topic keeps its first route as long as
-    /// the engine runs, since two routes know no common order.
+    /// the engine runs, since two routes know no common order. Waits a moment for the brokers where
+    /// the files do not say how large a record may be.
     ///
     /// # Errors
     /// Where the client refuses a route.
     pub(super) fn route(&self, stage: &Stage) -> Result<(), BrokerError> {
         let outputs = stage.outputs.iter().map(|output| &output.topic);
-        let mut state = self.state.lock();
+        let mut limits = self.limits.lock();
         for topic in outputs.chain(stage.dlq.iter().map(|dlq| &dlq.topic)) {
+            if self.state.lock().routes.contains_key(&topic.physical) {
+                continue;
+            }
+            let told = topic.max_message_bytes.map(ByteSize::as_usize);
+            let limit = told.or_else(|| limits.of(&topic.physical));
             let route = TopicRoute {
                 compression: compression(topic.compression),
-                max_message_bytes: topic.max_message_bytes.map(ByteSize::as_usize),
+                // A limit that no batch meets makes no difference.
+                max_message_bytes: limit.filter(|limit| *limit < self.options.batch_bytes),
             };
-            if route != TopicRoute::default() && !state.routes.contains_key(&topic.physical) {
+            let mut state = self.state.lock();
+            if route != TopicRoute::default() {
                 state.current.route(&topic.physical, route)?;
-                state.routes.insert(Arc::clone(&topic.physical), route);
             }
+            state.routes.insert(Arc::clone(&topic.physical), route);
         }
+        limits.rest();
         Ok(())
     }
 
@@ -120,7 +137,7 @@ impl Producers {
         let mut state = self.state.lock();
         if Arc::ptr_eq(&state.current, broken) {
             let renewed = Producer::open(&self.settings, self.options.clone())?;
-            for (topic, route) in &state.routes {
+            for (topic, route) in state.routes.iter().filter(|(_, route)| **route != TopicRoute::default()) {
                 renewed.route(topic, *route)?;
             }
             state.current = renewed;
@@ -226,6 +243,10 @@ impl Delivery for AtLeastOnce {
 
     fn produce(&mut self, outgoing: Outgoing<'_>, token: u64) -> Result<(), (SendError, OutHeaders)> {
         self.producer.send(outgoing, &self.sink, token)
+    }
+
+    fn produce_alone(&mut self, outgoing: Outgoing<'_>, token: u64) -> Result<(), (SendError, OutHeaders)> {
+        self.producer.send_alone(outgoing, &self.sink, token)
     }
 
     fn close_later(&mut self, commits: &[Commit], number: u64) -> Result<(), BrokerError> {

@@ -61,6 +61,8 @@ pub(super) struct Entry {
     pub(super) timestamp: Option<i64>,
     /// Whether its latency is measured.
     pub(super) sampled: bool,
+    /// Whether what it becomes is sent with nothing else beside it.
+    pub(super) alone: bool,
     /// Outputs handed over and not acknowledged.
     pub(super) unacknowledged: u32,
     /// When its first attempt failed, on this engine's monotonic clock.
@@ -142,6 +144,14 @@ impl InFlight {
         self.take(id.index())
     }
 
+    /// The records of a partition of which something was sent and not acknowledged.
+    pub(super) fn unacknowledged(&mut self, slot: u32) -> impl Iterator<Item = &mut Entry> {
+        self.places
+            .iter_mut()
+            .filter_map(|place| place.entry.as_mut())
+            .filter(move |entry| entry.slot == slot && entry.unacknowledged > 0)
+    }
+
     /// Takes all records of a partition out; their tasks are aborted.
     pub(super) fn abandon(&mut self, slot: u32) -> Abandoned {
         let mine = |place: &Place| place.entry.as_ref().is_some_and(|entry| entry.slot == slot);
@@ -203,6 +213,7 @@ mod tests {
             secured_by: 0,
             timestamp: None,
             sampled: false,
+            alone: false,
             unacknowledged: 1,
             first_failed: None,
             record: None,

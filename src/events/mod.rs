@@ -8,6 +8,7 @@ mod inbox;
 mod inflight;
 mod lag;
 mod lanes;
+mod limits;
 mod metadata;
 mod offsets;
 mod pace;

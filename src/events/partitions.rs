@@ -1,7 +1,7 @@
 //! The partitions a stage owns: where each stands, what is known beyond its position, whether it is
 //! paused, and what survives a rebalance.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,6 +33,9 @@ pub(super) struct Partition {
     pub(super) beyond: Beyond,
     /// Records to dead-letter unseen.
     pub(super) sentenced: HashMap<i64, Sentence>,
+    /// Records that were in a batch which the broker refused for its size: each is sent alone when it
+    /// comes again, so that it shows which of them are too large.
+    pub(super) suspects: HashSet<i64>,
     /// The offset last committed or asked to be committed.
     pub(super) committed: Option<i64>,
     /// The newest commit that the broker has answered for it.
@@ -62,6 +65,7 @@ impl Partition {
             tracker: committed.map(OffsetTracker::new),
             beyond,
             sentenced: HashMap::new(),
+            suspects: HashSet::new(),
             committed,
             secured: 0,
             dirty: false,

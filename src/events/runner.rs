@@ -89,6 +89,8 @@ pub(super) struct Runner {
     pub(super) blocked: VecDeque<Blocked>,
     /// Sends that are not acknowledged.
     pub(super) unacknowledged: usize,
+    /// Whether what was sent last went alone: until its answer nothing else is sent.
+    pub(super) alone: bool,
     /// Since when the window has been full.
     pub(super) full_since: Option<Instant>,
     pub(super) paused_all: bool,
@@ -138,6 +140,7 @@ impl Runner {
             timers: BinaryHeap::new(),
             blocked: VecDeque::new(),
             unacknowledged: 0,
+            alone: false,
             full_since: None,
             paused_all: false,
             must_abort: false,
@@ -239,6 +242,7 @@ impl Runner {
             true => None,
             false => partition.sentenced.remove(&raw.offset),
         };
+        let alone = !partition.suspects.is_empty() && partition.suspects.remove(&raw.offset);
         self.taken += 1;
         let size = raw.size();
         self.counts.took(size);
@@ -253,6 +257,7 @@ impl Runner {
             lane: None,
             attempt: spent + 1,
             secured_by: 0,
+            alone,
             unacknowledged: 0,
             first_failed: None,
             record: None,

@@ -176,6 +176,10 @@ impl Runner {
         batch: &Batch,
         index: usize,
     ) -> Result<(), SendError> {
+        let alone = self.in_flight.get_mut(id).is_some_and(|entry| entry.alone);
+        if (alone || self.alone) && self.unacknowledged > 0 {
+            return Err(SendError::Full);
+        }
         let prepared = &batch.outputs[index];
         let headers = self.out_headers(raw, prepared, index);
         let stage = &self.program.stage;
@@ -193,7 +197,12 @@ impl Runner {
             headers,
         };
         let bytes = outgoing.value.map_or(0, <[u8]>::len) + outgoing.key.map_or(0, <[u8]>::len);
-        self.delivery.produce(outgoing, id.token()).map_err(|(error, _)| error)?;
+        let sent = match alone {
+            false => self.delivery.produce(outgoing, id.token()),
+            true => self.delivery.produce_alone(outgoing, id.token()),
+        };
+        sent.map_err(|(error, _)| error)?;
+        self.alone = alone;
         if let Target::Output(_) = prepared.target {
             self.counts.sent(bytes);
         }
@@ -334,6 +343,9 @@ impl Runner {
             return;
         }
         if error == SendError::TooLarge {
+            if raw.is_none() && !entry.alone {
+                return self.suspect(id, slot);
+            }
             let sentence = match entry.sentence.take() {
                 Some(sentence) if sentence.truncate => {
                     return self.halt(format!("the DLQ refuses even a shortened record: {error}"));
@@ -364,5 +376,23 @@ impl Runner {
         }
         self.shared.send_refused(&error);
         self.rewind(slot, Some(self.now + SEND_PAUSE));
+    }
+
+    /// The broker refuses a batch as a whole: all that may have been in it is read again and sent one
+    /// by one, which shows whose fault it is.
+    fn suspect(&mut self, id: EntryId, slot: u32) {
+        let Some(partition) = self.partitions.get_mut(slot) else { return };
+        // This one is answered already; counted in again it is seen with the others.
+        if let Some(entry) = self.in_flight.get_mut(id) {
+            entry.unacknowledged += 1;
+            self.unacknowledged += 1;
+        }
+        for entry in self.in_flight.unacknowledged(slot) {
+            partition.suspects.insert(entry.offset);
+            if let Some(sentence) = entry.sentence.take() {
+                partition.sentenced.insert(entry.offset, *sentence);
+            }
+        }
+        self.rewind(slot, None);
     }
 }

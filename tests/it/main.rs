@@ -21,6 +21,7 @@ mod oauth;
 mod online;
 mod poison;
 mod schema;
+mod sizes;
 mod stages;
 mod tls;
 mod topics;

@@ -17,9 +17,5 @@ pub use dev::Dev;
 pub use engine::{ConfigRoot, Engine, Http, signal};
 pub use kafka::{Cluster, Message, brokers, unique};
 pub use private_kafka::PrivateKafka;
-<<<<<<< HEAD
-pub use wait::{holds_within, wait_for, wait_until};
-=======
 pub use secured_kafka::SecuredKafka;
-pub use wait::{wait_for, wait_until};
->>>>>>> 549ddb3 (Kafka over TLS trusts the system's authorities where none are named; TLS with SCRAM and PLAIN is tested on a real Kafka)
+pub use wait::{holds_within, wait_for, wait_until};

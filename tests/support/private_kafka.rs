@@ -27,29 +27,18 @@ pub struct PrivateKafka {
 impl PrivateKafka {
     /// Formats a data folder and starts a broker on it. Panics where Kafka's jars are not at hand.
     pub fn start() -> Self {
-<<<<<<< HEAD
-        Self::start_with("")
+        Self::start_with("", &[])
     }
 
-    /// As [`PrivateKafka::start`] with further broker properties, which win over the usual ones. They
-    /// may open a second listener: `@PORT@` is the first one's port, `@CONTROLLER_PORT@` the
-    /// controller's and `@SECOND_PORT@` a free one.
-    pub fn start_with(properties: &str) -> Self {
+    /// As [`PrivateKafka::start`] with further broker properties, which win over the usual ones, and
+    /// further arguments for the tool that formats the folder. The properties may open a second
+    /// listener: `@PORT@` is the first one's port, `@CONTROLLER_PORT@` the controller's and
+    /// `@SECOND_PORT@` a free one.
+    pub fn start_with(properties: &str, format: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("biplane-kafka-").tempdir().expect("a folder");
         let [port, controller_port, second_port] = free_ports();
         let properties = format!("{PROPERTIES}\n{properties}\n")
             .replace("@SECOND_PORT@", &second_port.to_string())
-=======
-        Self::start_with("", &[])
-    }
-
-    /// As [`PrivateKafka::start`], with further properties, which win over the usual ones, and further
-    /// arguments for the tool that formats the folder.
-    pub fn start_with(more: &str, format: &[&str]) -> Self {
-        let folder = tempfile::Builder::new().prefix("biplane-kafka-").tempdir().expect("a folder");
-        let (port, controller_port) = two_free_ports();
-        let properties = format!("{PROPERTIES}\n{more}")
->>>>>>> 549ddb3 (Kafka over TLS trusts the system's authorities where none are named; TLS with SCRAM and PLAIN is tested on a real Kafka)
             .replace("@DATA@", &folder.path().join("data").display().to_string())
             .replace("@PORT@", &port.to_string())
             .replace("@CONTROLLER_PORT@", &controller_port.to_string());

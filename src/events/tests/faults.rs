@@ -45,6 +45,10 @@ impl Delivery for Between {
         self.inner.produce(outgoing, token)
     }
 
+    fn produce_alone(&mut self, outgoing: Outgoing<'_>, token: u64) -> Result<(), (SendError, OutHeaders)> {
+        self.inner.produce_alone(outgoing, token)
+    }
+
     fn close_later(&mut self, commits: &[Commit], number: u64) -> Result<(), BrokerError> {
         self.commits.fetch_add(1, Ordering::AcqRel);
         self.inner.close_later(commits, number)
@@ -195,4 +199,32 @@ fn records_that_try_again_share_few_commits() {
     assert!(u128::from(commits) <= most && commits < 500, "{commits} commits in {:?}", started.elapsed());
     stop(&handle);
     assert_eq!(handle.status().failures["busy"], 3_000);
+}
+
+#[test]
+fn a_batch_that_is_refused_for_its_size_costs_only_the_record_that_is_too_large() {
+    let world = World::new(|_, _| Ok(()));
+    let sent = words(60, 5);
+    world.produce(&borrowed(&sent));
+    world.kafka.fail_next(MockRequest::Produce, MockError::TooLarge, 2).unwrap();
+    let handle = world.start();
+    let distinct =
+        |got: &[Got]| got.iter().map(|record| &record.value).collect::<std::collections::HashSet<_>>().len();
+    let got = world.read_until("out", |got| distinct(got) == 60);
+    for (key, values) in by_key(&got) {
+        let expected: Vec<_> =
+            sent.iter().filter(|(sent, _)| *sent == key).map(|(_, value)| value.clone()).collect();
+        assert_eq!(values, expected, "key {key}");
+    }
+    assert_eq!(handle.status().counts.dead_lettered, 0);
+
+    // Refused in a batch and alone: this one it is.
+    stop(&handle);
+    world.produce(&[("k", "\"large\"".to_owned())]);
+    world.kafka.fail_next(MockRequest::Produce, MockError::TooLarge, 2).unwrap();
+    let handle = world.start();
+    let dead = world.read("dead", 1);
+    assert_eq!(dead[0].value, b"\"large\"");
+    assert_eq!(dead[0].headers["biplane-error-code"], "record-too-large");
+    stop(&handle);
 }
