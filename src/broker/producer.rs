@@ -2,7 +2,7 @@
 //!
 //! Every accepted send is answered exactly once through its sink, also when the producer is closed.
 //! Nothing times out singly, so records of a partition never overtake one another; buffers are
-//! bounded, and a full buffer refuses instead of waiting. Compression and batch size are settings of
+//! bounded, and a full buffer refuses instead of waiting. Compression, linger and batch size are settings of
 //! a client instance, so each distinct pair gets an instance of its own (a lane), opened when a topic
 //! first asks for it; one topic always uses one lane. It does not retry what failed for good and does
 //! not rebuild itself after a fatal error: [`Producer::fatal`] tells the owner to open a new one.
@@ -66,6 +66,8 @@ impl Compression {
 pub struct TopicRoute {
     /// How its batches are compressed.
     pub compression: Compression,
+    /// How long its records wait for company; `None`: [`ProducerOptions::linger`].
+    pub linger: Option<Duration>,
     /// The topic's `max.message.bytes` where it is known. It bounds a whole batch, and the client does
     /// not split a batch that is refused: without it, a topic whose limit is under
     /// [`ProducerOptions::batch_bytes`] refuses good records together with the batch they are in, and
@@ -76,7 +78,7 @@ pub struct TopicRoute {
 /// How the producer batches and how much it buffers.
 #[derive(Debug, Clone)]
 pub struct ProducerOptions {
-    /// How long a record waits for company.
+    /// How long a record waits for company, where its topic says nothing else.
     pub linger: Duration,
     /// The most bytes of a batch.
     pub batch_bytes: usize,
@@ -165,6 +167,7 @@ struct Lanes {
 struct LaneKey {
     compression: Compression,
     batch_bytes: usize,
+    linger: Duration,
     /// A batch for each record.
     alone: bool,
 }
@@ -250,7 +253,7 @@ impl Producer {
     ) -> Result<(), (SendError, OutHeaders)> {
         let mut lanes = self.lanes.write();
         let Some(usual) = lanes.of(out.topic) else { return Err((SendError::Purged, out.headers)) };
-        let key = LaneKey { alone: true, ..usual.key };
+        let key = LaneKey { alone: true, linger: Duration::ZERO, ..usual.key };
         match self.lane(&mut lanes, key) {
             Ok(lane) => self.send_on(&lane, out, sink, token),
             Err(error) => {
@@ -363,7 +366,8 @@ impl ProducerOptions {
     fn lane(&self, route: TopicRoute) -> LaneKey {
         let bound = route.max_message_bytes.unwrap_or(usize::MAX);
         let batch_bytes = self.batch_bytes.min(bound).max(1);
-        LaneKey { compression: route.compression, batch_bytes, alone: false }
+        let linger = route.linger.unwrap_or(self.linger);
+        LaneKey { compression: route.compression, batch_bytes, linger, alone: false }
     }
 
     fn config(&self, settings: &ClientSettings, key: LaneKey) -> ClientConfig {
@@ -375,14 +379,14 @@ impl ProducerOptions {
             .set("acks", "all")
             .set("message.timeout.ms", send_limit)
             .set("partitioner", "murmur2_random")
-            .set("linger.ms", (self.linger.as_micros() as f64 / 1_000.0).to_string())
+            .set("linger.ms", (key.linger.as_micros() as f64 / 1_000.0).to_string())
             .set("batch.size", key.batch_bytes.to_string())
             .set("message.max.bytes", largest.to_string())
             .set("queue.buffering.max.messages", self.buffer_records.max(1).to_string())
             .set("queue.buffering.max.kbytes", self.buffer_kbytes.max(1).to_string())
             .set("compression.codec", key.compression.as_str());
         if key.alone {
-            config.set("batch.num.messages", "1").set("linger.ms", "0");
+            config.set("batch.num.messages", "1");
         }
         config
     }
@@ -599,11 +603,17 @@ mod tests {
     }
 
     #[test]
-    fn topics_share_a_lane_unless_compression_or_batch_size_differ() {
+    fn topics_share_a_lane_unless_compression_linger_or_batch_size_differ() {
         let options = ProducerOptions::default();
-        let lane = |compression, max| options.lane(TopicRoute { compression, max_message_bytes: max });
+        let route = |compression, max| TopicRoute { compression, max_message_bytes: max, linger: None };
+        let lane = |compression, max| options.lane(route(compression, max));
         assert_eq!(lane(Compression::None, None), lane(Compression::None, Some(1_048_588)));
         assert_ne!(lane(Compression::None, None), lane(Compression::None, Some(65_536)));
         assert_ne!(lane(Compression::None, None), lane(Compression::Zstd, None));
+        let linger = |linger| options.lane(TopicRoute { linger: Some(linger), ..TopicRoute::default() });
+        assert_eq!(linger(options.linger), lane(Compression::None, None));
+        let slow = linger(Duration::from_millis(1_500));
+        let config = options.config(&ClientSettings::new("b:1", "test"), slow);
+        assert_eq!((config.get("linger.ms"), slow == linger(Duration::ZERO)), (Some("1500"), false));
     }
 }

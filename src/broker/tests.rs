@@ -276,7 +276,7 @@ fn routes_of_other_compression_are_lanes_that_answer_alike() {
     for compression in kinds {
         let topic = compression.as_str();
         kafka.create_topic(topic, 1).expect("created");
-        producer.route(topic, TopicRoute { compression, max_message_bytes: None }).expect("routed");
+        producer.route(topic, TopicRoute { compression, ..TopicRoute::default() }).expect("routed");
         send_all(&producer, topic, 50);
     }
     assert!(producer.close(PATIENCE));

@@ -76,6 +76,8 @@ pub struct Topic {
     pub max_message_bytes: Option<ByteSize>,
     /// `compression.type` of what is produced to it (`none`, `gzip`, `snappy`, `lz4`, `zstd`).
     pub compression: Compression,
+    /// How long what is produced to it waits for company in a batch; `None`: the engine's default.
+    pub linger: Option<Duration>,
     /// The schema file, relative to `schemas/`, if it has one.
     pub schema: Option<Arc<str>>,
     /// True where the topic is another system's: never created or changed, only read or written.
@@ -118,8 +120,8 @@ pub struct Stage {
     pub concurrency: usize,
     /// How much may be in flight, from poll to acknowledgement.
     pub window: Bound,
-    /// How many records a partition may be ahead of its contiguous offset.
-    pub span: usize,
+    /// How much a partition may be ahead of its contiguous offset, finished or not.
+    pub span: Bound,
     /// Where a group without offsets starts.
     pub start: Start,
     /// What happens where a committed offset is gone.

@@ -57,7 +57,10 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
             records: count(&spec.window_records, 10_000),
             bytes: spec.window_bytes.as_ref().map_or(ByteSize(64 << 20), |size| size.value),
         },
-        span: count(&spec.ahead, 100_000),
+        span: Bound {
+            records: count(&spec.span_records, 100_000),
+            bytes: spec.span_bytes.as_ref().map_or(ByteSize(1 << 30), |size| size.value),
+        },
         start: spec.start.as_ref().map_or(Start::Earliest, |word| word.value),
         on_lost: spec.on_lost.as_ref().map_or(OnLost::Halt, |word| word.value),
         codec,

@@ -42,6 +42,7 @@ pub(super) fn resolve(name: &str, what: &str, spec: &TopicSpec, diagnostics: &Di
         settings,
         max_message_bytes: spec.max_message_bytes.as_ref().map(|size| size.value),
         compression: spec.compression.as_ref().map_or(Compression::None, |word| word.value),
+        linger: spec.linger.as_ref().map(|linger| linger.value),
         schema: spec.schema.as_ref().map(|schema| Arc::from(schema.value.as_str())),
         external,
     }

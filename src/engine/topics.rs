@@ -288,6 +288,7 @@ mod tests {
             settings: settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
             max_message_bytes: None,
             compression: Compression::None,
+            linger: None,
             schema: None,
             external,
         }

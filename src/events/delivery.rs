@@ -118,6 +118,7 @@ impl Producers {
             let limit = told.or_else(|| limits.of(&topic.physical));
             let route = TopicRoute {
                 compression: compression(topic.compression),
+                linger: topic.linger,
                 // A limit that no batch meets makes no difference.
                 max_message_bytes: limit.filter(|limit| *limit < self.options.batch_bytes),
             };

@@ -18,6 +18,10 @@ pub(super) struct OffsetTracker {
     first: Sequence,
     /// Offsets from the first unfinished one on; the lowest bit says whether it is finished.
     entries: VecDeque<u64>,
+    /// The bytes of each entry, in the same order.
+    sizes: VecDeque<u32>,
+    /// Their sum.
+    bytes: usize,
     /// Where the partition goes on when nothing is unfinished.
     next: i64,
 }
@@ -25,12 +29,12 @@ pub(super) struct OffsetTracker {
 impl OffsetTracker {
     /// A tracker whose position is `position` until a record starts.
     pub(super) fn new(position: i64) -> Self {
-        Self { first: 0, entries: VecDeque::new(), next: position }
+        Self { first: 0, entries: VecDeque::new(), sizes: VecDeque::new(), bytes: 0, next: position }
     }
 
-    /// A record starts. Returns `None` where `offset` is no higher than one started before: the
+    /// A record of `bytes` starts. Returns `None` where `offset` is no higher than one started before: the
     /// record came a second time and must not be worked on again.
-    pub(super) fn start(&mut self, offset: i64) -> Option<Sequence> {
+    pub(super) fn start(&mut self, offset: i64, bytes: usize) -> Option<Sequence> {
         if offset < self.next {
             return None;
         }
@@ -39,6 +43,9 @@ impl OffsetTracker {
         }
         self.next = offset + 1;
         self.entries.push_back(offset.cast_unsigned() << 1);
+        let size = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.sizes.push_back(size);
+        self.bytes += size as usize;
         Some(self.first + self.entries.len() as u64 - 1)
     }
 
@@ -50,6 +57,7 @@ impl OffsetTracker {
         if index == 0 {
             while self.entries.front().is_some_and(|entry| entry & 1 == 1) {
                 self.entries.pop_front();
+                self.bytes -= self.sizes.pop_front().unwrap_or_default() as usize;
                 self.first += 1;
             }
         }
@@ -74,6 +82,11 @@ impl OffsetTracker {
     /// How many records lie between the position and the newest one started.
     pub(super) fn span(&self) -> usize {
         self.entries.len()
+    }
+
+    /// The bytes of these records.
+    pub(super) fn span_bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The finished offsets beyond the position, rising, as inclusive runs.
@@ -101,21 +114,22 @@ mod tests {
     #[test]
     fn a_hole_holds_the_position_until_it_is_filled() {
         let mut tracker = OffsetTracker::new(10);
-        let sequences: Vec<_> = (10..14).map(|offset| tracker.start(offset).unwrap()).collect();
+        let sequences: Vec<_> = (10..14).map(|offset| tracker.start(offset, 10).unwrap()).collect();
         tracker.finish(sequences[3]);
         tracker.finish(sequences[1]);
         assert_eq!((tracker.position(), tracker.finished_beyond()), (10, vec![(11, 11), (13, 13)]));
+        assert_eq!((tracker.span(), tracker.span_bytes()), (4, 40), "what is finished counts as well");
         tracker.finish(sequences[0]);
-        assert_eq!(tracker.position(), 12);
+        assert_eq!((tracker.position(), tracker.span_bytes()), (12, 20));
         tracker.finish(sequences[2]);
-        assert_eq!((tracker.position(), tracker.span()), (14, 0));
+        assert_eq!((tracker.position(), tracker.span(), tracker.span_bytes()), (14, 0, 0));
     }
 
     #[test]
     fn offsets_that_do_not_exist_are_not_waited_for() {
         let mut tracker = OffsetTracker::new(0);
-        let first = tracker.start(5).unwrap();
-        let second = tracker.start(9).unwrap();
+        let first = tracker.start(5, 1).unwrap();
+        let second = tracker.start(9, 1).unwrap();
         tracker.finish(second);
         assert_eq!((tracker.position(), tracker.finished_beyond()), (5, vec![(9, 9)]));
         tracker.finish(first);
@@ -125,9 +139,9 @@ mod tests {
     #[test]
     fn an_offset_that_comes_again_is_refused() {
         let mut tracker = OffsetTracker::new(3);
-        assert!(tracker.start(2).is_none());
-        assert!(tracker.start(3).is_some());
-        assert!(tracker.start(3).is_none());
+        assert!(tracker.start(2, 1).is_none());
+        assert!(tracker.start(3, 1).is_some());
+        assert!(tracker.start(3, 1).is_none());
     }
 
     proptest! {
@@ -141,7 +155,7 @@ mod tests {
             let mut open = Vec::new();
             for gap in gaps {
                 offset += gap;
-                open.push((tracker.start(offset).unwrap(), offset));
+                open.push((tracker.start(offset, gap as usize).unwrap(), offset));
             }
             let mut finished = Vec::new();
             for pick in picks {

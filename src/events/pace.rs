@@ -70,8 +70,13 @@ impl Runner {
         let (mut pause, mut resume): (Vec<TopicPartition>, Vec<TopicPartition>) = (Vec::new(), Vec::new());
         for slot in self.partitions.slots() {
             let Some(partition) = self.partitions.get_mut(slot) else { continue };
-            let ahead = partition.tracker.as_ref().map_or(0, |tracker| tracker.span());
-            partition.span_full = if partition.span_full { ahead > span / 2 } else { ahead >= span };
+            partition.span_full = partition.tracker.as_ref().is_some_and(|tracker| {
+                let (records, bytes) = (tracker.span(), tracker.span_bytes());
+                match partition.span_full {
+                    true => records > span.records / 2 || bytes > span.bytes.as_usize() / 2,
+                    false => records >= span.records || bytes >= span.bytes.as_usize(),
+                }
+            });
             if partition.held_until.is_some_and(|until| until <= self.now) {
                 partition.held_until = None;
             }

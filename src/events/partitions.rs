@@ -214,8 +214,8 @@ mod tests {
         let beyond = Beyond { finished: vec![(12, 14), (20, 22)], attempts: BTreeMap::from([(15, 2)]) };
         let mut partition = Partition::new(name("a", 0), Some(10), beyond);
         let tracker = partition.tracker.as_mut().unwrap();
-        tracker.start(10);
-        let second = tracker.start(11).unwrap();
+        tracker.start(10, 1);
+        let second = tracker.start(11, 1).unwrap();
         tracker.finish(second);
         let kept = partition.beyond([(10, 1)].into_iter());
         assert_eq!(kept.finished, [(11, 14), (20, 22)]);

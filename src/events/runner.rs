@@ -227,7 +227,8 @@ impl Runner {
         }
         let Some(partition) = self.partitions.get_mut(slot) else { return };
         let tracker = partition.tracker.get_or_insert_with(|| OffsetTracker::new(raw.offset));
-        let Some(sequence) = tracker.start(raw.offset) else { return };
+        let size = raw.size();
+        let Some(sequence) = tracker.start(raw.offset, size) else { return };
         partition.last_timestamp = raw.timestamp;
         partition.dirty = true;
         if !partition.beyond.finished.is_empty() && partition.beyond.is_finished(raw.offset) {
@@ -244,7 +245,6 @@ impl Runner {
         };
         let alone = !partition.suspects.is_empty() && partition.suspects.remove(&raw.offset);
         self.taken += 1;
-        let size = raw.size();
         self.counts.took(size);
         let sampled = self.taken.is_multiple_of(LATENCY_SAMPLE);
         let id = self.in_flight.insert(Entry {

@@ -77,6 +77,7 @@ fn topic(name: &str) -> Arc<Topic> {
         settings: Default::default(),
         max_message_bytes: None,
         compression: Compression::None,
+        linger: None,
         schema: None,
         external: false,
     })
@@ -90,7 +91,7 @@ fn stage(step: &Scripted) -> Stage {
         order: Order::Key,
         concurrency: 4,
         window: Bound { records: 1_000, bytes: ByteSize(1 << 20) },
-        span: 10_000,
+        span: Bound { records: 10_000, bytes: ByteSize(1 << 24) },
         start: Start::Earliest,
         on_lost: OnLost::Halt,
         codec: Arc::new(JsonCodec),
@@ -336,4 +337,29 @@ fn a_failing_key_is_tried_again_holds_only_itself_and_ends_in_the_dlq() {
     );
     let status = handle.status();
     assert_eq!((status.failures["busy"], status.counts.dead_lettered), (5, 3));
+}
+
+#[test]
+fn a_partition_pauses_that_is_too_many_bytes_ahead_of_a_waiting_record() {
+    let world = World::new(|word, _| match word {
+        "stuck" => Err(Failure::transient("busy", "try later")),
+        _ => Ok(()),
+    });
+    let mut stage = stage(&world.step);
+    stage.span.bytes = ByteSize(10_000);
+    let mut retry = RetryPolicy::clone(&stage.retry);
+    retry.backoff = Backoff::Delays(vec![Duration::from_secs(50)]);
+    stage.retry = Arc::new(retry);
+    let mut sent = vec![("stuck".to_owned(), "\"stuck\"".to_owned())];
+    sent.extend((0..2_000).map(|n| (format!("k{n}"), format!("\"{n:0>1000}\""))));
+    world.produce(&borrowed(&sent));
+    let handle = start(Arc::new(stage), &world.stage_runtime()).unwrap();
+    // The other partition is not held up.
+    world.read_until("out", |_| {
+        let partitions = handle.status().partitions;
+        partitions.iter().any(|partition| partition.end > Some(500) && partition.lag_records == Some(0))
+    });
+    stop(&handle);
+    let done = world.step.calls.lock().len();
+    assert!(done < 1_500, "{done} records of 2000 were taken, half of them behind one that waits");
 }

@@ -1,5 +1,6 @@
 //! `[stages.NAME]`: a consumer of topics that applies steps and writes outputs.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{
@@ -34,8 +35,10 @@ pub struct StageSpec<'a> {
     pub window_records: Option<Spanned<i64>>,
     /// How many bytes may be in flight.
     pub window_bytes: Option<Spanned<ByteSize>>,
-    /// How far a partition may be ahead of its contiguous offset.
-    pub ahead: Option<Spanned<i64>>,
+    /// How many records a partition may be ahead of its contiguous offset.
+    pub span_records: Option<Spanned<i64>>,
+    /// How many bytes of records a partition may be ahead of its contiguous offset.
+    pub span_bytes: Option<Spanned<ByteSize>>,
     /// Where a group without offsets starts.
     pub start: Option<Spanned<Start>>,
     /// What happens where a committed offset is gone.
@@ -105,12 +108,16 @@ pub const STAGE_KEYS: [&str; 24] = [
     "runbook",
 ];
 
+/// How many records a bound may allow.
+const RECORDS: RangeInclusive<i64> = 1..=10_000_000;
+
 impl<'a> StageSpec<'a> {
     /// Reads a whole `[stages.NAME]`.
     pub fn read(mut table: TableReader<'a>) -> Self {
         table.name("was");
         let about = About::read(&mut table);
-        let (window_records, window_bytes) = read_window(&mut table);
+        let (window_records, window_bytes) = read_bound(&mut table, "window");
+        let (span_records, span_bytes) = read_span(&mut table);
         let from = table.required("from", TableReader::names);
         let to = table.entry("to").map(|entry| entry.key_span);
         let outputs = read_outputs(&mut table);
@@ -130,7 +137,8 @@ impl<'a> StageSpec<'a> {
             concurrency: table.integer("concurrency", 1..=100_000),
             window_records,
             window_bytes,
-            ahead: table.integer("span", 1..=10_000_000),
+            span_records,
+            span_bytes,
             start: read_start(&mut table),
             on_lost: table.word("on_lost", &[("halt", OnLost::Halt), ("earliest", OnLost::Earliest)]),
             decode: table.word(
@@ -173,11 +181,22 @@ pub fn read_step_group(mut table: TableReader<'_>) -> Vec<&Table> {
     steps
 }
 
-fn read_window(table: &mut TableReader<'_>) -> (Option<Spanned<i64>>, Option<Spanned<ByteSize>>) {
-    let Some(mut window) = table.table("window") else { return (None, None) };
-    let read = (window.integer("records", 1..=10_000_000), window.size("bytes"));
-    window.finish();
+type WrittenBound = (Option<Spanned<i64>>, Option<Spanned<ByteSize>>);
+
+/// `{ records = 10_000, bytes = "64MiB" }`
+fn read_bound(table: &mut TableReader<'_>, key: &str) -> WrittenBound {
+    let Some(mut bound) = table.table(key) else { return (None, None) };
+    let read = (bound.integer("records", RECORDS), bound.size("bytes"));
+    bound.finish();
     read
+}
+
+/// A bound, or its records alone as a number.
+fn read_span(table: &mut TableReader<'_>) -> WrittenBound {
+    match table.node("span").map(|node| &node.value) {
+        Some(NodeValue::Table(_)) => read_bound(table, "span"),
+        _ => (table.integer("span", RECORDS), None),
+    }
 }
 
 fn read_start(table: &mut TableReader<'_>) -> Option<Spanned<Start>> {

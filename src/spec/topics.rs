@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{About, Compression, NodeValue, Spanned, TableReader};
-use crate::base::{ByteSize, parse_duration};
+use crate::base::{ByteSize, format_duration, parse_duration};
 use crate::diag::Span;
 
 /// How long records are kept.
@@ -36,6 +36,8 @@ pub struct TopicSpec {
     pub max_message_bytes: Option<Spanned<ByteSize>>,
     /// How producers compress.
     pub compression: Option<Spanned<Compression>>,
+    /// How long producers wait for company for a record.
+    pub linger: Option<Spanned<Duration>>,
     /// The schema file under `schemas/`.
     pub schema: Option<Spanned<String>>,
     /// Further settings of the broker, by their own names.
@@ -43,6 +45,9 @@ pub struct TopicSpec {
     /// Whether it is another system's.
     pub external: Option<Spanned<bool>>,
 }
+
+/// The longest `linger`.
+const MAX_LINGER: Duration = Duration::from_secs(10);
 
 const COMPRESSIONS: [(&str, Compression); 5] = [
     ("none", Compression::None),
@@ -74,6 +79,12 @@ impl TopicSpec {
             cleanup: table.word("cleanup", &CLEANUPS),
             max_message_bytes: table.size("max_message_bytes"),
             compression: table.word("compression", &COMPRESSIONS),
+            linger: table.parsed(
+                "linger",
+                "a duration such as \"20ms\"",
+                Duration::from_millis(5),
+                read_linger,
+            ),
             schema: None,
             settings: read_settings(table),
             external: None,
@@ -95,6 +106,15 @@ fn read_retention(text: &str) -> Result<Retention, String> {
         "unlimited" => Ok(Retention::Unlimited),
         _ => parse_duration(text).map(Retention::For).map_err(|error| error.0),
     }
+}
+
+/// A record that waits is in flight, so the wait is short; none at all sends each at once.
+fn read_linger(text: &str) -> Result<Duration, String> {
+    let linger = parse_duration(text).map_err(|error| error.0)?;
+    if linger > MAX_LINGER {
+        return Err(format!("must be at most {}", format_duration(MAX_LINGER)));
+    }
+    Ok(linger)
 }
 
 /// `settings."min.insync.replicas" = 2`: words of the broker, so any scalar goes.

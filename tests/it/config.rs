@@ -181,6 +181,7 @@ max_message_bytes = "2MiB"
 [topics.orders]
 topic     = "orders.v1"
 retention = "7d"
+linger    = "20ms"
 
 [dlqs.failed]
 headers = ["connect"]
@@ -207,6 +208,19 @@ fn a_setting_comes_from_its_key_then_the_defaults_then_what_is_built_in() {
 }
 
 #[test]
+fn a_span_is_a_number_of_records_or_records_and_bytes() {
+    let span = |written: &str| {
+        let text = format!("{STAGE}{written}\n");
+        let span = check_text(&text, &[], "", None).catalog.unwrap().stages()["import"].span;
+        (span.records, span.bytes.0)
+    };
+    assert_eq!(span(""), (100_000, 1 << 30));
+    assert_eq!(span("span = 500"), (500, 1 << 30));
+    assert_eq!(span("span.bytes = \"2MiB\""), (100_000, 2 << 20));
+    assert_eq!(span("span = { records = 7, bytes = \"1KiB\" }"), (7, 1 << 10));
+}
+
+#[test]
 fn an_env_value_comes_from_the_process_then_the_environment_then_its_default() {
     let production = [("environments/production.toml", "slots = 2\n")];
     let slots = |variables, environment| {
@@ -227,6 +241,7 @@ fn topics_carry_the_settings_that_the_files_name_and_no_others() {
         orders.settings.iter().collect::<Vec<_>>(),
         [(&"retention.ms".to_owned(), &"604800000".to_owned())]
     );
+    assert_eq!(orders.linger, Some(Duration::from_millis(20)));
     let dlq = &catalog.dlqs()["failed"];
     assert_eq!(&*dlq.topic.physical, "failed.dlq");
     let room = (2 << 20) + (64 << 10);
