@@ -508,6 +508,9 @@ fn config(settings: &ClientSettings, options: &ConsumerOptions) -> ClientConfig 
     if config.get("fetch.max.bytes").is_none() {
         config.set("fetch.max.bytes", FETCH_MAX_BYTES);
     }
+    if config.get("queued.max.messages.kbytes").is_none() {
+        config.set("queued.max.messages.kbytes", options.queued_kbytes.max(1).to_string());
+    }
     config
         .set("group.id", &options.group)
         .set("group.protocol", "classic")
@@ -520,7 +523,6 @@ fn config(settings: &ClientSettings, options: &ConsumerOptions) -> ClientConfig 
         .set("allow.auto.create.topics", "false")
         .set("enable.partition.eof", options.topics.is_empty().to_string())
         .set("isolation.level", "read_committed")
-        .set("queued.max.messages.kbytes", options.queued_kbytes.max(1).to_string())
         .set("fetch.queue.backoff.ms", "5");
     if let Some(id) = &options.instance_id {
         config.set("group.instance.id", id);

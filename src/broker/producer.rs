@@ -373,7 +373,17 @@ impl ProducerOptions {
     fn config(&self, settings: &ClientSettings, key: LaneKey) -> ClientConfig {
         let mut config = settings.config(Role::Producer);
         let send_limit = if guard::removed(Guard::EndlessSends) { "2000" } else { "0" };
-        let largest = self.max_record_bytes.min(self.buffer_kbytes * 512).max(1_000);
+        for (name, value) in [
+            ("queue.buffering.max.messages", self.buffer_records),
+            ("queue.buffering.max.kbytes", self.buffer_kbytes),
+        ] {
+            if config.get(name).is_none() {
+                config.set(name, value.max(1).to_string());
+            }
+        }
+        let buffer = config.get("queue.buffering.max.kbytes").and_then(|kbytes| kbytes.parse().ok());
+        let buffer: usize = buffer.unwrap_or(self.buffer_kbytes);
+        let largest = self.max_record_bytes.min(buffer.saturating_mul(512)).max(1_000);
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -382,8 +392,6 @@ impl ProducerOptions {
             .set("linger.ms", (key.linger.as_micros() as f64 / 1_000.0).to_string())
             .set("batch.size", key.batch_bytes.to_string())
             .set("message.max.bytes", largest.to_string())
-            .set("queue.buffering.max.messages", self.buffer_records.max(1).to_string())
-            .set("queue.buffering.max.kbytes", self.buffer_kbytes.max(1).to_string())
             .set("compression.codec", key.compression.as_str());
         if key.alone {
             config.set("batch.num.messages", "1");
@@ -603,6 +611,16 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_that_the_deployment_sets_holds_and_bounds_the_largest_record() {
+        let mut settings = ClientSettings::new("b:1", "test");
+        settings.properties.insert("queue.buffering.max.kbytes".to_owned(), "1024".to_owned());
+        let options = ProducerOptions::default();
+        let config = options.config(&settings, options.lane(TopicRoute::default()));
+        assert_eq!(config.get("queue.buffering.max.kbytes"), Some("1024"));
+        assert_eq!(config.get("message.max.bytes"), Some("524288"), "half of it");
+    }
+
+    #[test]
     fn topics_share_a_lane_unless_compression_linger_or_batch_size_differ() {
         let options = ProducerOptions::default();
         let route = |compression, max| TopicRoute { compression, max_message_bytes: max, linger: None };
@@ -614,6 +632,7 @@ mod tests {
         assert_eq!(linger(options.linger), lane(Compression::None, None));
         let slow = linger(Duration::from_millis(1_500));
         let config = options.config(&ClientSettings::new("b:1", "test"), slow);
+        assert_eq!(config.get("queue.buffering.max.kbytes"), Some("65536"));
         assert_eq!((config.get("linger.ms"), slow == linger(Duration::ZERO)), (Some("1500"), false));
     }
 }

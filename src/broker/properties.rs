@@ -87,9 +87,22 @@ pub const PROPERTIES: &[Property] = &[
     consumer("fetch.min.bytes", "how much data the broker waits for"),
     consumer("fetch.max.bytes", "the most data of one answer"),
     consumer("max.partition.fetch.bytes", "the most data of a partition in one answer"),
+    consumer(
+        "queued.max.messages.kbytes",
+        "the most KiB that a stage fetches ahead of its window; default 8192",
+    ),
+    consumer("queued.min.messages", "how many records a stage tries to have fetched ahead of each partition"),
     consumer("heartbeat.interval.ms", "how often a member says that it lives"),
     consumer("check.crcs", "`true` verifies the checksum of each batch"),
     producer("batch.num.messages", "the most records of one batch"),
+    producer(
+        "queue.buffering.max.kbytes",
+        "the most KiB that wait to be sent or acknowledged, for each kind of batch; default 65536",
+    ),
+    producer(
+        "queue.buffering.max.messages",
+        "the most records that wait to be sent or acknowledged, for each kind of batch; default 100000",
+    ),
     producer("retry.backoff.ms", "the first wait before a send is repeated"),
     producer("request.timeout.ms", "how long the broker may take to acknowledge"),
 ];

@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::exit::{CliError, CliResult};
+use crate::base::ByteSize;
+use crate::engine::WINDOW;
 
 /// Declarative pipelines on Kafka: TOML in, records through topics, retried, dead-lettered, measured.
 #[derive(Debug, Parser)]
@@ -115,7 +117,16 @@ pub enum Command {
     /// Print the JSON Schema of config files, for editors
     Schema,
     /// Run the engine: the stages and the HTTP server
-    Run,
+    Run {
+        /// How many records all stages together may have in flight
+        #[arg(long, env = "BIPLANE_WINDOW_RECORDS", hide_env_values = true, value_name = "NUMBER")]
+        #[arg(default_value_t = WINDOW.records, value_parser = records)]
+        window_records: usize,
+        /// How many bytes of records all stages together may have in flight, such as `512MiB`
+        #[arg(long, env = "BIPLANE_WINDOW_BYTES", hide_env_values = true, value_name = "SIZE")]
+        #[arg(default_value_t = WINDOW.bytes, value_parser = size)]
+        window_bytes: ByteSize,
+    },
     /// Run everything in one process, with Kafka in memory unless brokers are named
     Dev {
         /// Feed the sample records and show what becomes of them
@@ -251,5 +262,16 @@ fn name(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("a name starts with a lowercase letter and goes on with a-z, 0-9, `.`, `_` and `-`".to_owned())
+    }
+}
+
+fn records(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "expected a number above zero".to_owned())
+}
+
+fn size(text: &str) -> Result<ByteSize, String> {
+    match ByteSize::parse(text) {
+        Ok(ByteSize(0)) => Err("must be more than nothing".to_owned()),
+        size => size.map_err(|error| error.to_string()),
     }
 }

@@ -21,7 +21,7 @@ use super::serving::{Serving, Started};
 use super::{example, live, output, reloading, root};
 use crate::broker::{ClientSettings, DeliverySink, OutHeaders, Outgoing, Producer, SendError};
 use crate::catalog::Catalog;
-use crate::engine::{EngineSettings, OnError, Reloader, TaskError, View, Warn, load_tree};
+use crate::engine::{EngineSettings, OnError, Reloader, TaskError, View, WINDOW, Warn, load_tree};
 use crate::telemetry::LogOptions;
 
 const DATA_FOLDER: &str = ".biplane";
@@ -44,6 +44,7 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
         client: kafka.client().clone(),
         namespace: global.namespace.clone(),
         engine_id: global.engine_id().map(str::to_owned),
+        window: WINDOW,
     };
     let serving = Serving {
         settings,

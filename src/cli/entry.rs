@@ -10,6 +10,7 @@ use super::dlqs::{self, Which};
 use super::exit::{CliError, CliResult, Exit};
 use super::topics::{self, Consent};
 use super::{check, completions, dev, explain, man, output, run, schema, stages};
+use crate::catalog::Bound;
 
 /// Runs the command that `arguments` (the program's name first) ask for. Errors are written to
 /// standard error; a closed pipe ends quietly.
@@ -45,7 +46,9 @@ fn dispatch(arguments: Arguments) -> CliResult {
         ),
         Command::Explain { subject, format } => explain::run(global, subject.as_deref(), format),
         Command::Schema => schema::run(),
-        Command::Run => run::run(global),
+        Command::Run { window_records, window_bytes } => {
+            run::run(global, Bound { records: window_records, bytes: window_bytes })
+        }
         Command::Dev { sample } => dev::run(global, sample),
         Command::Topics(TopicsCommand::Plan { format }) => topics::plan(global, format),
         Command::Topics(TopicsCommand::Apply { dry_run, yes, format }) => {

@@ -4,10 +4,11 @@ use super::arguments::GlobalArguments;
 use super::exit::{CliError, CliResult, Exit};
 use super::serving::Serving;
 use super::{connect, root};
+use crate::catalog::Bound;
 use crate::engine::EngineSettings;
 use crate::telemetry::LogOptions;
 
-pub(super) fn run(global: &GlobalArguments) -> CliResult {
+pub(super) fn run(global: &GlobalArguments, window: Bound) -> CliResult {
     LogOptions::from_variables(|name| std::env::var(name).ok())
         .and_then(|options| options.install(None))
         .map_err(|error| CliError::usage(error.to_string()))?;
@@ -19,6 +20,7 @@ pub(super) fn run(global: &GlobalArguments) -> CliResult {
         client,
         namespace: global.namespace.clone(),
         engine_id: global.engine_id().map(str::to_owned),
+        window,
     };
     Serving { settings, catalog, listen: global.listen.clone(), drain: None }.run(|_| Ok(()))
 }

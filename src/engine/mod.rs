@@ -17,7 +17,7 @@ pub use load::{LoadError, Process, load_tree};
 pub use memory::Warn;
 pub use reconcile::{Changes, StageChange};
 pub use reload::{MakeTopics, Reload, Reloader, Report};
-pub use running::{Engine, EngineError, EngineSettings};
+pub use running::{Engine, EngineError, EngineSettings, WINDOW};
 pub use status::{BrokerState, EngineStatus, Readiness};
 pub use supervisor::{OnError, Supervisor, TaskError};
 pub use view::View;

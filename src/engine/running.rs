@@ -17,11 +17,12 @@ use tracing::{info, warn};
 use super::status::{BrokerState, EngineStatus, Readiness};
 use super::supervisor::TaskError;
 use super::view::View;
+use crate::base::ByteSize;
 use crate::broker::{
     BrokerError, ClientSettings, Consumer, ConsumerOptions, ProducerOptions, TopicPartition,
 };
-use crate::catalog::Catalog;
-use crate::events::{self, Producers, StageHandle, StageRuntime, StageStatus, StartError};
+use crate::catalog::{Bound, Catalog};
+use crate::events::{self, Budget, Producers, StageHandle, StageRuntime, StageStatus, StartError};
 use crate::steps::Ports;
 use crate::telemetry::Telemetry;
 
@@ -44,7 +45,12 @@ pub struct EngineSettings {
     pub namespace: String,
     /// Its name for static membership, if it has one.
     pub engine_id: Option<String>,
+    /// What all stages may hold in flight together.
+    pub window: Bound,
 }
+
+/// What all stages of an engine may hold in flight together where nothing else is said.
+pub const WINDOW: Bound = Bound { records: 200_000, bytes: ByteSize(512 << 20) };
 
 /// Why an engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +117,7 @@ impl Engine {
         let shared = StageRuntime {
             client: settings.client.clone(),
             producers,
+            budget: Budget::new(settings.window),
             namespace: settings.namespace.clone(),
             engine_id: settings.engine_id.clone(),
             runtime,

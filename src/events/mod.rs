@@ -1,6 +1,7 @@
 //! The event plane: stage runners that read topics, run steps and write topics.
 
 mod assign;
+mod budget;
 mod commits;
 mod dead_letters;
 mod delivery;
@@ -19,6 +20,7 @@ mod settle;
 mod stage;
 mod status;
 
+pub use budget::Budget;
 pub use delivery::Producers;
 pub use stage::{StageHandle, StageRuntime, StartError, prove, start};
 pub use status::{PartitionStatus, StageStatus};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::runner::{Phase, Runner};
 use crate::base::guard::{self, Guard};
 use crate::broker::TopicPartition;
+use crate::catalog::Bound;
 
 /// For so long a full window only stops taking from the queue; past it the partitions are paused,
 /// which throws away what was fetched ahead.
@@ -23,7 +24,7 @@ impl Runner {
         if self.paused_all || !matches!(self.phase, Phase::Running) {
             return self.paused_all;
         }
-        let window = self.program.stage.window;
+        let window = self.window;
         let over =
             self.in_flight.len() >= window.records || self.in_flight.bytes() >= window.bytes.as_usize();
         let full = over && !guard::removed(Guard::Window) || !self.blocked.is_empty() || self.must_abort;
@@ -35,9 +36,18 @@ impl Runner {
         self.full_since.is_none()
     }
 
+    /// Says what is in flight and learns how much may be: the stage's window, or less where the stages
+    /// of the engine together hold much.
+    pub(super) fn renew_window(&mut self) {
+        let allowed = self.share.renew(self.in_flight.len(), self.in_flight.bytes());
+        let window = self.program.stage.window;
+        self.window =
+            Bound { records: window.records.min(allowed.records), bytes: window.bytes.min(allowed.bytes) };
+    }
+
     /// Half of the window is free again.
     fn has_room(&self) -> bool {
-        let window = self.program.stage.window;
+        let window = self.window;
         self.in_flight.len() <= window.records / 2
             && self.in_flight.bytes() <= window.bytes.as_usize() / 2
             && self.blocked.is_empty()
@@ -46,6 +56,7 @@ impl Runner {
 
     /// Everything that follows the clock.
     pub(super) fn keep_pace(&mut self) {
+        self.renew_window();
         self.abort_epoch();
         self.reopen_consumer();
         self.assign_again();

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
 
+use super::budget::Share;
 use super::commits::Commits;
 use super::delivery::Delivery;
 use super::inbox::{Acknowledgement, Command, Ended, Inbox};
@@ -22,11 +23,12 @@ use super::lanes::{LaneId, Lanes};
 use super::offsets::OffsetTracker;
 use super::partitions::Partitions;
 use super::program::{Batch, Prepared, Program, Verdict};
+use super::stage::StageRuntime;
 use super::status::{Counts, Shared};
 use crate::base::Failure;
 use crate::base::guard::{self, Guard};
 use crate::broker::{BrokerError, Consumer, Polled, TopicPartition};
-use crate::catalog::Order;
+use crate::catalog::{Bound, Order};
 use crate::record::{OwnedRecord, RawRecord};
 
 /// At most this many records are taken before other business is looked at.
@@ -78,6 +80,10 @@ pub(super) struct Runner {
     pub(super) phase: Phase,
     pub(super) partitions: Partitions,
     pub(super) in_flight: InFlight,
+    /// The stage's part in what the engine may hold.
+    pub(super) share: Share,
+    /// How much may be in flight in this turn.
+    pub(super) window: Bound,
     pub(super) lanes: Lanes,
     /// Records that may start as soon as there is a free place, or at once where steps never wait.
     pub(super) ready: VecDeque<EntryId>,
@@ -116,12 +122,13 @@ impl Runner {
         delivery: Box<dyn Delivery>,
         inbox: Arc<Inbox>,
         shared: Arc<Shared>,
-        runtime: Handle,
+        runtime: &StageRuntime,
     ) -> Self {
         let now = Instant::now();
         Self {
             commits: Commits::new(now, program.stage.commit_interval),
             next_report: now,
+            window: program.stage.window,
             program,
             consumer,
             reopen,
@@ -130,7 +137,8 @@ impl Runner {
             delivery,
             inbox,
             shared,
-            runtime,
+            runtime: runtime.runtime.clone(),
+            share: runtime.budget.join(),
             phase: Phase::Running,
             partitions: Partitions::default(),
             in_flight: InFlight::default(),
@@ -201,6 +209,7 @@ impl Runner {
 
     /// Takes at most a turn of records or events from the consumer; how many records there were.
     fn take_records(&mut self) -> usize {
+        self.renew_window();
         let consumer = Arc::clone(&self.consumer);
         let mut taken = 0;
         while taken < TURN && self.may_poll() {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::budget::Budget;
 use super::delivery::{AtLeastOnce, Delivery, Producers};
 use super::inbox::{Command, Inbox};
 use super::program::Program;
@@ -27,6 +28,8 @@ pub struct StageRuntime {
     pub client: ClientSettings,
     /// The shared producer.
     pub producers: Arc<Producers>,
+    /// What the stages may hold in flight together.
+    pub budget: Arc<Budget>,
     /// The prefix of the groups.
     pub namespace: String,
     /// Static membership under this id.
@@ -107,7 +110,7 @@ pub(super) fn start_with(
         delivery,
         Arc::clone(&inbox),
         Arc::clone(&shared),
-        runtime.runtime.clone(),
+        runtime,
     );
     let (watch, inherited) = (Arc::clone(&shared), guard::inherited());
     thread::Builder::new().name(format!("stage {}", stage.name)).spawn(move || {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::budget::Budget;
 use super::delivery::Producers;
 use super::stage::{StageHandle, StageRuntime, start};
 use crate::base::{Backoff, ByteSize, Class, CodePattern, Exhausted, Failure, RetryPolicy};
@@ -177,6 +178,7 @@ impl World {
         StageRuntime {
             producers: Arc::new(Producers::open(client.clone(), ProducerOptions::default()).unwrap()),
             client,
+            budget: Budget::new(Bound { records: 100_000, bytes: ByteSize(1 << 28) }),
             namespace: "t".to_owned(),
             engine_id: None,
             runtime: self.runtime.handle().clone(),
@@ -362,4 +364,20 @@ fn a_partition_pauses_that_is_too_many_bytes_ahead_of_a_waiting_record() {
     stop(&handle);
     let done = world.step.calls.lock().len();
     assert!(done < 1_500, "{done} records of 2000 were taken, half of them behind one that waits");
+}
+
+#[test]
+fn a_stage_holds_no_more_than_the_engine_may_though_its_own_window_is_larger() {
+    let world = World::new(|_, _| Err(Failure::transient("busy", "try later")));
+    let mut stage = stage(&world.step);
+    let mut retry = RetryPolicy::clone(&stage.retry);
+    retry.backoff = Backoff::Delays(vec![Duration::from_secs(50)]);
+    stage.retry = Arc::new(retry);
+    world.produce(&borrowed(&words(500, 500)));
+    let mut runtime = world.stage_runtime();
+    runtime.budget = Budget::new(Bound { records: 40, bytes: ByteSize(1 << 20) });
+    let handle = start(Arc::new(stage), &runtime).unwrap();
+    world.read_until("out", |_| handle.status().state == "paused");
+    assert_eq!(handle.status().in_flight, 40);
+    stop(&handle);
 }
