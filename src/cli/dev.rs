@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use super::arguments::GlobalArguments;
+use super::arguments::{Format, GlobalArguments};
 use super::dev_kafka::DevKafka;
 use super::exit::{CliError, CliResult, Exit};
 use super::live::Screen;
@@ -36,7 +36,7 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
     set_up_logs(sample && live::in_place())?;
     let config = config_root(&global.config, sample)?;
     let tree = load_tree(&config)?;
-    let Some(catalog) = root::check(&tree, global.environment())? else { return Ok(Exit::Findings) };
+    let Some(catalog) = root::check(&tree, global.environment(), Format::Text)? else { return Ok(Exit::Findings) };
     let samples = if sample { samples::read(&config)? } else { Vec::new() };
     let kafka = Arc::new(DevKafka::start(global)?);
     kafka.bring_up(&catalog)?;

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
+use super::progress::Progress;
 use super::scan::{self, Part, Seen};
 use super::{connect, output, root};
 use crate::broker::Consumer;
@@ -33,17 +34,22 @@ struct Group {
 
 pub(super) fn list(global: &GlobalArguments, format: Format) -> CliResult {
     let client = connect::client(global)?;
-    let Some(catalog) = root::load(&global.config, global.environment())? else {
+    let Some(catalog) = root::load_for(global, format)? else {
         return Ok(Exit::Findings);
     };
     let looker = scan::looker(&client, &format!("{}.dlqs", global.namespace))?;
-    let progress = output::progress(catalog.dlqs().len(), "reading the DLQs");
-    let mut groups = Vec::new();
+    let mut topics = Vec::new();
     for (name, dlq) in catalog.dlqs() {
+        topics.push((name, dlq, scan::parts(&looker, &dlq.topic.physical)?));
+    }
+    let records = topics.iter().flat_map(|(_, _, parts)| parts).map(Part::len).sum();
+    let mut progress = Progress::new(records, "reading the DLQs");
+    let mut groups = Vec::new();
+    for (name, dlq, parts) in topics {
         let mut found = BTreeMap::new();
-        let parts = scan::parts(&looker, &dlq.topic.physical)?;
         scan::read(&looker, &parts, |raw| {
             count(&mut found, raw);
+            progress.step();
             Seen::More
         })?;
         groups.extend(found.into_iter().map(|((stage, code), tally)| Group {
@@ -55,9 +61,8 @@ pub(super) fn list(global: &GlobalArguments, format: Format) -> CliResult {
             first_failed_at: tally.first,
             last_failed_at: tally.last,
         }));
-        progress.inc(1);
     }
-    progress.finish_and_clear();
+    progress.finish();
     match format {
         Format::Json => output::json(&groups)?,
         Format::Text => {
@@ -77,7 +82,7 @@ pub(super) struct Which<'a> {
 
 pub(super) fn show(global: &GlobalArguments, which: &Which<'_>, format: Format) -> CliResult {
     let client = connect::client(global)?;
-    let Some(catalog) = root::load(&global.config, global.environment())? else {
+    let Some(catalog) = root::load_for(global, format)? else {
         return Ok(Exit::Findings);
     };
     let Some(dlq) = catalog.dlqs().get(which.name) else {
@@ -116,14 +121,8 @@ fn at(looker: &Consumer, parts: &[Part], offset: i64) -> CliResult<Option<OwnedR
 
 /// The newest record of these partitions.
 fn newest(looker: &Consumer, parts: &[Part]) -> CliResult<Option<OwnedRecord>> {
-    let mut newest: Option<OwnedRecord> = None;
-    scan::read(looker, parts, |raw| {
-        if newest.as_ref().is_none_or(|found| found.as_raw().timestamp <= raw.timestamp) {
-            newest = Some(raw.to_owned());
-        }
-        Seen::More
-    })?;
-    Ok(newest)
+    let lasts = scan::lasts(looker, parts)?;
+    Ok(lasts.into_iter().max_by_key(|record| record.as_raw().timestamp))
 }
 
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 
 use serde_json::json;
 
-use super::arguments::CheckFormat;
+use super::arguments::{CheckFormat, Format};
 use super::exit::CliResult;
 use super::output;
 use crate::catalog::Checked;
@@ -24,7 +24,7 @@ pub(super) struct Shown<'a> {
 pub(super) fn print(checked: &Checked, shown: &Shown<'_>) -> CliResult<()> {
     let Checked { findings, sources, .. } = checked;
     match shown.format {
-        CheckFormat::Text => print_text(checked),
+        CheckFormat::Text => print_plain(checked, Format::Text),
         CheckFormat::Concise => {
             findings.iter().try_for_each(|finding| output::line(&concise(finding, sources)))?;
             output::note(&summary(checked));
@@ -37,15 +37,18 @@ pub(super) fn print(checked: &Checked, shown: &Shown<'_>) -> CliResult<()> {
             output::note(&summary(checked));
             Ok(())
         }
-        CheckFormat::Json => output::json(&as_json(checked)),
+        CheckFormat::Json => print_plain(checked, Format::Json),
         CheckFormat::Sarif => output::json(&to_sarif(findings, sources, &prefix(shown.root))),
         CheckFormat::Junit => output::print(&to_junit(findings, sources, shown.deny_warnings)?),
     }
 }
 
-/// Writes all findings for people, and the summary.
-pub(super) fn print_text(checked: &Checked) -> CliResult<()> {
-    output::print(&text(checked))
+/// Writes all findings and the summary as every command can.
+pub(super) fn print_plain(checked: &Checked, format: Format) -> CliResult<()> {
+    match format {
+        Format::Text => output::print(&text(checked)),
+        Format::Json => output::json(&as_json(checked)),
+    }
 }
 
 /// Every finding and the summary, as people read them.

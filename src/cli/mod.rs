@@ -19,6 +19,7 @@ mod findings;
 mod live;
 mod man;
 mod output;
+mod progress;
 mod reloading;
 mod root;
 mod run;

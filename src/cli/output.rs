@@ -3,10 +3,9 @@
 //! Colors only where a terminal is and `NO_COLOR` is not; a closed pipe becomes
 //! [`CliError::ClosedPipe`] instead of a panic.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 
 use comfy_table::{Cell, ContentArrangement, Row, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::exit::{CliError, CliResult};
@@ -64,16 +63,4 @@ pub(super) fn print_table<R: Into<Row>>(header: &[&str], rows: Vec<R>, empty: &s
         return Ok(());
     }
     line(&table(header, rows))
-}
-
-/// A bar on standard error where that is a terminal and there is more than one step.
-pub(super) fn progress(steps: usize, what: &'static str) -> ProgressBar {
-    if steps < 2 || !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(steps as u64).with_message(what);
-    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}") {
-        bar.set_style(style);
-    }
-    bar
 }

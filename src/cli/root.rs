@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::arguments::{Format, GlobalArguments};
 use super::exit::CliResult;
 use super::findings;
 use crate::catalog::{self, Catalog, CheckOptions, Tree};
@@ -11,16 +12,25 @@ use crate::engine::{Process, load_tree};
 /// The catalog of the config root, with every env value required as for a run; `None` where it does
 /// not check, in which case its findings were written.
 pub(super) fn load(root: &Path, environment: Option<&str>) -> CliResult<Option<Arc<Catalog>>> {
-    check(&load_tree(root)?, environment)
+    check(&load_tree(root)?, environment, Format::Text)
+}
+
+/// As [`load`], for a command that writes in `format`.
+pub(super) fn load_for(global: &GlobalArguments, format: Format) -> CliResult<Option<Arc<Catalog>>> {
+    check(&load_tree(&global.config)?, global.environment(), format)
 }
 
 /// The same of files that were read already.
-pub(super) fn check(tree: &Tree, environment: Option<&str>) -> CliResult<Option<Arc<Catalog>>> {
+pub(super) fn check(
+    tree: &Tree,
+    environment: Option<&str>,
+    format: Format,
+) -> CliResult<Option<Arc<Catalog>>> {
     let options = CheckOptions { environment, require_env: true, outside: &Process };
     let mut checked = catalog::check(tree, &options);
     let catalog = checked.catalog.take();
     if catalog.is_none() {
-        findings::print_text(&checked)?;
+        findings::print_plain(&checked, format)?;
     }
     Ok(catalog.map(Arc::new))
 }

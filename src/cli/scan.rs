@@ -11,7 +11,7 @@ use super::exit::{CliError, CliResult};
 use crate::broker::{
     ClientSettings, ConsumeError, Consumer, ConsumerOptions, Polled, StartAt, TopicPartition,
 };
-use crate::record::RawRecord;
+use crate::record::{OwnedRecord, RawRecord};
 
 /// How long the brokers may take to answer one question, and how long nothing may come while
 /// something is left to read.
@@ -95,6 +95,29 @@ pub(super) fn firsts<T>(
         })?;
     }
     Ok(found)
+}
+
+/// The last record of each part, where there is one. Looks at the ends first, so that a long topic costs
+/// no more than a short one.
+pub(super) fn lasts(consumer: &Consumer, parts: &[Part]) -> CliResult<Vec<OwnedRecord>> {
+    let mut open = parts.to_vec();
+    let mut found = HashMap::new();
+    let mut back = 1;
+    while !open.is_empty() {
+        let tails: Vec<Part> =
+            open.iter().map(|part| Part { from: part.from.max(part.end - back), ..part.clone() }).collect();
+        read(consumer, &tails, |raw| {
+            found.insert(raw.partition, raw.to_owned());
+            Seen::More
+        })?;
+        // Where markers or gaps are all that was there, the record lies further back.
+        for (part, tail) in open.iter_mut().zip(tails) {
+            part.end = tail.from;
+        }
+        open.retain(|part| part.from < part.end && !found.contains_key(&part.partition.partition));
+        back *= 16;
+    }
+    Ok(found.into_values().collect())
 }
 
 fn read_within(
@@ -249,6 +272,20 @@ mod tests {
         assert_eq!(seen, 10);
         let firsts = firsts(&looker, &parts, |raw| raw.offset).expect("all of it");
         assert_eq!((firsts.len(), firsts.values().sum::<i64>()), (2, 0));
+    }
+
+    #[test]
+    fn the_last_record_of_each_part_is_found_from_its_end() {
+        let (_kafka, looker) = cluster();
+        let mut parts = parts(&looker, "t").expect("asked");
+        let offsets = |parts: &[Part]| -> Vec<_> {
+            let lasts = lasts(&looker, parts).expect("the ends");
+            lasts.iter().map(|record| record.as_raw().offset).collect()
+        };
+        assert_eq!(offsets(&parts), [4, 4]);
+        parts.truncate(1);
+        parts[0].end = 3;
+        assert_eq!(offsets(&parts), [2]);
     }
 
     #[test]

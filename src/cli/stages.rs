@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
+use super::progress::Progress;
 use super::scan::{self, Part};
 use super::{asking, connect, live, output, root};
 use crate::broker::{ClientSettings, Consumer, TopicPartition};
@@ -39,7 +40,7 @@ struct Listed {
 }
 
 pub(super) fn list(global: &GlobalArguments, format: Format) -> CliResult {
-    let Some(stages) = gather(global, None)? else { return Ok(Exit::Findings) };
+    let Some(stages) = gather(global, None, format)? else { return Ok(Exit::Findings) };
     match format {
         Format::Json => output::json(&stages)?,
         Format::Text => {
@@ -61,7 +62,7 @@ pub(super) fn list(global: &GlobalArguments, format: Format) -> CliResult {
 }
 
 pub(super) fn show(global: &GlobalArguments, name: &str, format: Format) -> CliResult {
-    let Some(stages) = gather(global, Some(name))? else { return Ok(Exit::Findings) };
+    let Some(stages) = gather(global, Some(name), format)? else { return Ok(Exit::Findings) };
     let Some(stage) = stages.into_iter().find(|stage| stage.stage == name) else {
         return Err(CliError::usage(format!("there is no stage `{name}`")));
     };
@@ -73,7 +74,7 @@ pub(super) fn show(global: &GlobalArguments, name: &str, format: Format) -> CliR
 }
 
 /// All stages, or `only` one; `None` where the config does not check, which was shown.
-fn gather(global: &GlobalArguments, only: Option<&str>) -> CliResult<Option<Vec<Listed>>> {
+fn gather(global: &GlobalArguments, only: Option<&str>, format: Format) -> CliResult<Option<Vec<Listed>>> {
     let engine = asking::status(&global.listen)?.filter(|engine| engine.namespace == global.namespace);
     if global.brokers().is_none() {
         let Some(engine) = engine else {
@@ -85,7 +86,7 @@ fn gather(global: &GlobalArguments, only: Option<&str>) -> CliResult<Option<Vec<
         };
         return Ok(Some(engine.stages.into_iter().map(|status| merge(None, Some(status))).collect()));
     }
-    let Some(catalog) = root::load(&global.config, global.environment())? else { return Ok(None) };
+    let Some(catalog) = root::load_for(global, format)? else { return Ok(None) };
     if engine.is_none() {
         output::note(&format!("no engine answers at {}: states are not known", global.listen));
     }
@@ -105,15 +106,15 @@ fn from_brokers(
         .map(|status| (status.stage.clone(), status))
         .collect();
     let stages = catalog.stages().values().filter(|stage| only.is_none_or(|only| *only == *stage.name));
-    let progress = output::progress(stages.clone().count(), "asking the brokers");
+    let mut progress = Progress::new(stages.clone().count(), "asking the brokers");
     let mut listed = Vec::new();
     for stage in stages {
         let group = scan::looker(client, &format!("{namespace}.{}", stage.name))?;
         let facts = of_group(&group, stage)?;
         listed.push(merge(Some((stage, facts)), running.remove(&*stage.name)));
-        progress.inc(1);
+        progress.step();
     }
-    progress.finish_and_clear();
+    progress.finish();
     Ok(listed)
 }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
+use super::progress::Progress;
 use super::{connect, output, root};
 use crate::broker::{Admin, ClientSettings};
 use crate::catalog::Catalog;
@@ -20,7 +21,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// Shows the differences; they are findings.
 pub(super) fn plan(global: &GlobalArguments, format: Format) -> CliResult {
-    let Some(catalog) = root::load(&global.config, global.environment())? else {
+    let Some(catalog) = root::load_for(global, format)? else {
         return Ok(Exit::Findings);
     };
     let admin = Admin::open(&connect::client(global)?)?;
@@ -38,7 +39,7 @@ pub(super) struct Consent {
 
 /// Makes the changes; those that are refused are findings.
 pub(super) fn apply(global: &GlobalArguments, consent: &Consent) -> CliResult {
-    let Some(catalog) = root::load(&global.config, global.environment())? else {
+    let Some(catalog) = root::load_for(global, consent.format)? else {
         return Ok(Exit::Findings);
     };
     let admin = Admin::open(&connect::client(global)?)?;
@@ -65,15 +66,12 @@ pub(super) fn bring_up(client: &ClientSettings, catalog: &Catalog) -> CliResult<
 }
 
 fn make(changes: &[TopicChange], open: usize, admin: &Admin) -> CliResult<()> {
-    let progress = output::progress(open, "changing topics");
-    let plain = progress.is_hidden();
+    let mut progress = Progress::new(open, "changing topics");
     let end = topics::apply(changes, admin, ANSWER, |change| {
-        progress.inc(1);
-        if plain {
-            output::note(&format!("done: {change}"));
-        }
+        progress.step();
+        progress.say(&format!("done: {change}"));
     });
-    progress.finish_and_clear();
+    progress.finish();
     Ok(end?)
 }
 

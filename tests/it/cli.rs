@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::Engine;
+use crate::support::{ConfigRoot, Engine};
 
 fn biplane(arguments: &[&str]) -> Output {
     with(arguments, &[])
@@ -90,4 +90,28 @@ fn an_error_is_plain_where_no_color_is_wanted() {
     assert!(text(&colored.stderr).contains("\u{1b}["));
     let plain = biplane(&["man", "--directory", target]);
     assert!(text(&plain.stderr).starts_with("error: cannot write man pages"));
+}
+
+#[test]
+fn a_config_that_does_not_check_is_told_in_the_format_that_was_asked_for() {
+    let root = ConfigRoot::new(&[("pipelines/a.toml", "[stages.s]\nfrom = \"nowhere\"\n")]);
+    let brokers = [("BIPLANE_KAFKA_BROKERS", "127.0.0.1:1"), ("BIPLANE_LISTEN", "127.0.0.1:1")];
+    for command in [
+        &["topics", "plan"][..],
+        &["topics", "apply"],
+        &["stages", "list"],
+        &["stages", "show", "s"],
+        &["dlqs", "list"],
+        &["dlqs", "show", "d"],
+    ] {
+        let arguments = [command, &["--format", "json"]].concat();
+        let output = Engine::command(root.path(), &arguments, &brokers);
+        assert_eq!(code(&output), 1, "{command:?}");
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{command:?}: {error}: {}", text(&output.stdout)));
+        assert!(told["errors"].as_u64() > Some(0), "{command:?}: {told}");
+        let findings = told["findings"].as_array().expect("a list");
+        let undefined = findings.iter().any(|finding| finding["code"] == "topic::undefined");
+        assert!(undefined, "{command:?}: {told}");
+    }
 }

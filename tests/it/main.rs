@@ -9,6 +9,7 @@ mod broker;
 mod cli;
 mod config;
 mod dev;
+mod dlqs;
 mod edits;
 mod example;
 mod explain;
