@@ -19,7 +19,7 @@ pub(super) fn run(global: &GlobalArguments, section: &str, name: &str, format: F
     let checked = &explained.checked;
     let Some(settings) = &explained.settings else {
         if checked.catalog.is_none() {
-            findings::print_text(checked)?;
+            findings::print_plain(checked, Format::Text)?;
             return Ok(Exit::Findings);
         }
         return Err(unknown_name(checked, section, name));

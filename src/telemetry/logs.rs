@@ -1,7 +1,7 @@
 //! Where log events go: standard error, as lines for people or as one JSON object a line.
 //!
 //! Installs the process's subscriber once; everything else writes through `tracing` with the
-//! fields `stage`, `topic`, `partition`, `offset`.
+//! fields `stage`, `topic`, `partition`, `offset`. Panics become events as well.
 
 use std::fs::File;
 use std::io::IsTerminal;
@@ -9,6 +9,8 @@ use std::sync::Mutex;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use super::panics;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,7 +59,7 @@ impl LogOptions {
         Ok(Self { format, filter: variable("BIPLANE_LOG").filter(|filter| !filter.is_empty()) })
     }
 
-    /// Makes these options the process's. Lines go to `file` where one is given, else to standard
+    /// Makes these options the process's, also for panics. Lines go to `file` where one is given, else to standard
     /// error.
     ///
     /// # Errors
@@ -77,7 +79,9 @@ impl LogOptions {
             LogFormat::Human => builder.with_target(false).try_init(),
             LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
         }
-        .map_err(|_| LogError::Twice)
+        .map_err(|_| LogError::Twice)?;
+        panics::log_panics();
+        Ok(())
     }
 }
 

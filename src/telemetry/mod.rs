@@ -9,6 +9,7 @@ mod limit;
 mod logs;
 mod metrics;
 pub mod names;
+mod panics;
 mod process;
 
 pub use codes::{MAX_CODES, OTHER};

@@ -20,6 +20,7 @@ mod kill_run;
 mod kills;
 mod oauth;
 mod online;
+mod panics;
 mod poison;
 mod schema;
 mod sizes;
