@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::arguments::{CheckFormat, GlobalArguments};
-use super::exit::{CliError, CliResult, Exit};
+use super::exit::{CliError, CliResult, Exit, read_or_not};
 use super::findings::{self, Shown};
 use super::{connect, output};
 use crate::broker::{Admin, ClientSettings};
@@ -30,10 +30,8 @@ pub(super) fn run(global: &GlobalArguments, options: &Options) -> CliResult {
     let tree = load_tree(&global.config)?;
     let mut checked = check_each(&tree, global.environment(), options);
     let asked = client.map_or(Ok(()), |client| ask(&client, &mut checked));
-    findings::print(
-        &checked,
-        &Shown { format: options.format, root: &global.config, deny_warnings: options.deny_warnings },
-    )?;
+    let shown = Shown { format: options.format, root: &global.config, deny_warnings: options.deny_warnings };
+    read_or_not(findings::print(&checked, &shown))?;
     asked?;
     let failed = checked.errors() > 0 || options.deny_warnings && !checked.findings.is_empty();
     Ok(if failed { Exit::Findings } else { Exit::Clean })

@@ -61,6 +61,15 @@ impl fmt::Display for CliError {
     }
 }
 
+/// What writing findings or a plan came to: that nobody reads to the end changes nothing about them, nor
+/// about the exit code.
+pub(super) fn read_or_not(written: CliResult<()>) -> CliResult<()> {
+    match written {
+        Err(CliError::ClosedPipe) => Ok(()),
+        written => written,
+    }
+}
+
 impl<E: Into<anyhow::Error>> From<E> for CliError {
     fn from(error: E) -> Self {
         let error = error.into();

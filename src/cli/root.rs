@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::arguments::{Format, GlobalArguments};
-use super::exit::CliResult;
+use super::exit::{CliResult, read_or_not};
 use super::findings;
 use crate::catalog::{self, Catalog, CheckOptions, Tree};
 use crate::engine::{Process, load_tree};
@@ -30,7 +30,7 @@ pub(super) fn check(
     let mut checked = catalog::check(tree, &options);
     let catalog = checked.catalog.take();
     if catalog.is_none() {
-        findings::print_plain(&checked, format)?;
+        read_or_not(findings::print_plain(&checked, format))?;
     }
     Ok(catalog.map(Arc::new))
 }

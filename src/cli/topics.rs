@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::arguments::{Format, GlobalArguments};
-use super::exit::{CliError, CliResult, Exit};
+use super::exit::{CliError, CliResult, Exit, read_or_not};
 use super::progress::Progress;
 use super::{connect, output, root};
 use crate::broker::{Admin, ClientSettings};
@@ -26,7 +26,7 @@ pub(super) fn plan(global: &GlobalArguments, format: Format) -> CliResult {
     };
     let admin = Admin::open(&connect::client(global)?)?;
     let changes = topics::plan(&catalog, &admin, ANSWER)?;
-    show(&changes, format)?;
+    read_or_not(show(&changes, format))?;
     Ok(if changes.is_empty() { Exit::Clean } else { Exit::Findings })
 }
 
@@ -44,7 +44,7 @@ pub(super) fn apply(global: &GlobalArguments, consent: &Consent) -> CliResult {
     };
     let admin = Admin::open(&connect::client(global)?)?;
     let changes = topics::plan(&catalog, &admin, ANSWER)?;
-    show(&changes, consent.format)?;
+    read_or_not(show(&changes, consent.format))?;
     let open = changes.iter().filter(|change| !change.is_refused()).count();
     if open > 0 && !consent.dry_run {
         if !consent.yes && !agreed(open)? {

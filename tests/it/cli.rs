@@ -68,17 +68,33 @@ fn the_manual_is_one_page_or_a_page_a_command() {
 
 #[test]
 fn a_reader_that_goes_away_ends_the_output_quietly() {
+    let output = unread(&["completions", "bash"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn errors_are_findings_though_nobody_reads_them() {
+    let root = ConfigRoot::new(&[("pipelines/a.toml", "[stages.s]\nfrom = \"nowhere\"\n")]);
+    let root = root.path().to_str().expect("a path in UTF-8");
+    for command in [&["check"][..], &["topics", "plan", "--brokers", "127.0.0.1:1"]] {
+        let output = unread(&[command, &["--config", root]].concat());
+        assert_eq!(code(&output), 1, "{command:?}: {}", text(&output.stderr));
+        assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    }
+}
+
+/// Runs the binary with nobody at the other end of its standard output.
+fn unread(arguments: &[&str]) -> Output {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
-    let output = Command::new(env!("CARGO_BIN_EXE_biplane"))
-        .args(["completions", "bash"])
+    Command::new(env!("CARGO_BIN_EXE_biplane"))
+        .args(arguments)
         .stdout(writer)
         .stderr(Stdio::piped())
         .spawn()
         .and_then(|child| child.wait_with_output())
-        .expect("the binary runs");
-    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+        .expect("the binary runs")
 }
 
 #[test]
