@@ -19,6 +19,7 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, ConfigEntry, ConfigSource, NewPartitions, NewTopic,
     OwnedResourceSpecifier, ResourceSpecifier, TopicReplication, TopicResult,
 };
+use rdkafka::client::Client;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
@@ -81,6 +82,11 @@ impl Admin {
             .create_with_context(Quiet(ClientLog::new("admin")))
             .map_err(|error| BrokerError::from_client("open an admin client", &error))?;
         Ok(Self { client })
+    }
+
+    /// What the look at groups asks through.
+    pub(super) fn client(&self) -> &Client<impl ClientContext> {
+        self.client.inner()
     }
 
     /// All topics that these credentials may see, by name.

@@ -187,7 +187,7 @@ pub enum StagesCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// One stage with its partitions
+    /// One stage with its partitions and the members of its consumer group
     Show {
         /// The stage
         name: String,

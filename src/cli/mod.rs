@@ -18,6 +18,7 @@ mod explain;
 mod findings;
 mod live;
 mod man;
+mod members;
 mod output;
 mod progress;
 mod reloading;

@@ -12,9 +12,10 @@ use serde::Serialize;
 
 use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
+use super::members::Members;
 use super::progress::Progress;
 use super::scan::{self, Part};
-use super::{asking, connect, live, output, root};
+use super::{asking, connect, live, members, output, root};
 use crate::broker::{ClientSettings, Consumer, TopicPartition};
 use crate::catalog::{Catalog, Stage};
 use crate::engine::EngineStatus;
@@ -37,6 +38,9 @@ struct Listed {
     failures: BTreeMap<String, u64>,
     counts: Option<StageCounts>,
     partitions: Vec<PartitionStatus>,
+    /// Where one stage is shown and the brokers tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<Members>,
 }
 
 pub(super) fn list(global: &GlobalArguments, format: Format) -> CliResult {
@@ -63,9 +67,12 @@ pub(super) fn list(global: &GlobalArguments, format: Format) -> CliResult {
 
 pub(super) fn show(global: &GlobalArguments, name: &str, format: Format) -> CliResult {
     let Some(stages) = gather(global, Some(name), format)? else { return Ok(Exit::Findings) };
-    let Some(stage) = stages.into_iter().find(|stage| stage.stage == name) else {
+    let Some(mut stage) = stages.into_iter().find(|stage| stage.stage == name) else {
         return Err(CliError::usage(format!("there is no stage `{name}`")));
     };
+    if global.brokers().is_some() {
+        stage.group = members::of(&connect::client(global)?, &format!("{}.{name}", global.namespace))?;
+    }
     match format {
         Format::Json => output::json(&stage)?,
         Format::Text => output::print(&details(&stage))?,
@@ -193,6 +200,7 @@ fn merge(group: Option<(&Arc<Stage>, Vec<PartitionStatus>)>, running: Option<Sta
         failures: running.failures,
         counts: answered.then_some(running.counts),
         partitions,
+        group: None,
     }
 }
 
@@ -251,6 +259,9 @@ fn details(stage: &Listed) -> String {
     });
     let header = ["topic", "partition", "committed", "end", "lag", "lag-seconds"];
     text.push_str(&format!("\n{}\n", output::table(&header, rows)));
+    if let Some(group) = &stage.group {
+        text.push_str(&format!("\n{}", group.text()));
+    }
     text
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use biplane::broker::{Admin, ClientSettings};
+
 use crate::support::{Cluster, ConfigRoot, Engine, Message, brokers, unique, wait_until};
 
 fn show(root: &ConfigRoot, namespace: &str, listen: &str) -> serde_json::Value {
@@ -36,12 +38,30 @@ fn lag_is_known_without_an_engine_and_its_state_only_with_one() {
         let shown = show(&root, &name, &address);
         shown["lag_records"] == 0 && shown["state"] == "running" && shown["counts"]["in"] == 6
     });
+    let group = &show(&root, &name, &address)["group"];
+    assert_eq!(
+        (&group["group"], &group["state"]),
+        (&format!("{name}.s").into(), &"Stable".into()),
+        "{group}"
+    );
+    let members = group["members"].as_array().expect("members");
+    assert_eq!(members.len(), 1, "{group}");
+    assert_eq!(members[0]["client_id"], "biplane", "{group}");
+    assert_eq!(members[0]["partitions"][&name], serde_json::json!([0, 1]), "{group}");
+    let admin = Admin::open(&ClientSettings::new(brokers(), "test")).expect("a client");
+    let groups = admin.groups(Duration::from_secs(20)).expect("all groups");
+    let listed = groups.iter().find(|group| group.name == format!("{name}.s")).expect("the stage's");
+    assert_eq!((&*listed.state, listed.members.len()), ("Stable", 1));
     assert!(engine.terminate(Duration::from_secs(20)).success());
 
     cluster.produce(&name, &records[..3]);
     let shown = show(&root, &name, &address);
     assert_eq!(shown["state"], serde_json::Value::Null, "nobody says: {shown}");
     assert_eq!(shown["lag_records"], 3, "{shown}");
+    assert_eq!(
+        (&shown["group"]["state"], &shown["group"]["members"]),
+        (&"Empty".into(), &serde_json::json!([]))
+    );
     assert!(shown["lag_seconds"].as_f64().is_some_and(|seconds| seconds < 600.0), "{shown}");
     assert_eq!(shown["partitions"].as_array().map(Vec::len), Some(2), "{shown}");
 }
