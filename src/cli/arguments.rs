@@ -128,6 +128,9 @@ pub enum Command {
         window_bytes: ByteSize,
     },
     /// Run everything in one process, with Kafka in memory unless brokers are named
+    ///
+    /// On brokers that are named it makes the topics that are missing and says how those that exist
+    /// differ from the files, without changing them.
     Dev {
         /// Feed the sample records and show what becomes of them
         #[arg(long)]

@@ -55,14 +55,21 @@ pub(super) fn apply(global: &GlobalArguments, consent: &Consent) -> CliResult {
     Ok(if open < changes.len() { Exit::Findings } else { Exit::Clean })
 }
 
-/// Brings the topics up to the files without asking, as `dev` does; what is refused is an error.
+/// Makes the topics that are missing without asking, as `dev` does. What exists may be somebody else's as
+/// well: how it differs is only said.
 pub(super) fn bring_up(client: &ClientSettings, catalog: &Catalog) -> CliResult<()> {
     let admin = Admin::open(client)?;
     let changes = topics::plan(catalog, &admin, ANSWER)?;
-    if let Some(refused) = changes.iter().find(|change| change.is_refused()) {
-        return Err(CliError::failed(refused.to_string()));
+    let (missing, others): (Vec<_>, Vec<_>) =
+        changes.into_iter().partition(|change| matches!(change, TopicChange::Create { .. }));
+    make(&missing, missing.len(), &admin)?;
+    for change in &others {
+        output::note(&format!("left alone: {change}"));
     }
-    make(&changes, changes.len(), &admin)
+    if others.iter().any(|change| !change.is_refused()) {
+        output::note("`biplane topics apply` changes topics that exist");
+    }
+    Ok(())
 }
 
 fn make(changes: &[TopicChange], open: usize, admin: &Admin) -> CliResult<()> {

@@ -1,6 +1,7 @@
-//! `biplane topics plan|apply` on a real Kafka.
+//! `biplane topics plan|apply` on a real Kafka, and what `dev` does to topics there.
 
-use std::process::Output;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 use crate::support::{Cluster, ConfigRoot, Engine, brokers, unique};
 
@@ -55,4 +56,27 @@ fn nothing_is_changed_where_nobody_can_be_asked() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--yes"));
     assert_eq!(topics(&root, &["plan"]).1["counts"]["create"], 2);
+}
+
+#[test]
+fn dev_makes_what_is_missing_and_leaves_alone_what_exists() {
+    let name = unique("dev");
+    let cluster = Cluster::shared();
+    cluster.create_topic(&name, 1, &[("retention.ms", "3600000")]);
+    let root = ConfigRoot::new(&[("pipelines/a.toml", &config(&name, 3, "2d"))]);
+    let mut dev = Command::new(env!("CARGO_BIN_EXE_biplane"))
+        .current_dir(root.path())
+        .args(["dev", "--brokers", &brokers(), "--namespace", &name, "--listen", "127.0.0.1:0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let lines = BufReader::new(dev.stdout.take().expect("its output")).lines();
+    let started = lines.map_while(Result::ok).any(|line| line.starts_with("stop"));
+    let _ = dev.kill();
+    let _ = dev.wait();
+    assert!(started, "dev ended before it ran");
+    let counts = topics(&root, &["plan"]).1["counts"].clone();
+    assert_eq!(counts, serde_json::json!({ "create": 0, "grow": 1, "configure": 1, "refused": 0 }));
 }
