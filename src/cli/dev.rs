@@ -36,7 +36,9 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
     set_up_logs(sample && live::in_place())?;
     let config = config_root(&global.config, sample)?;
     let tree = load_tree(&config)?;
-    let Some(catalog) = root::check(&tree, global.environment(), Format::Text)? else { return Ok(Exit::Findings) };
+    let Some(catalog) = root::check(&tree, global.environment(), Format::Text)? else {
+        return Ok(Exit::Findings);
+    };
     let samples = if sample { samples::read(&config)? } else { Vec::new() };
     let kafka = Arc::new(DevKafka::start(global)?);
     kafka.bring_up(&catalog)?;

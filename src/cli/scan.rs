@@ -251,7 +251,7 @@ mod tests {
                 timestamp: None,
                 headers: OutHeaders::new(0),
             };
-            producer.send(outgoing, sink, 0).expect("sent");
+            producer.send(outgoing, &sink, 0).expect("sent");
         }
         producer.flush(ANSWER).expect("acknowledged");
         let looker = looker(&kafka.settings("l"), "g").expect("opened");

@@ -175,7 +175,7 @@ impl Meter {
                 }
                 Polled::Error(ConsumeError::OffsetOutOfRange(_)) => self.find_lost()?,
                 Polled::Nothing => return Ok(()),
-                Polled::Error(_) | Polled::Rebalance(_) => {}
+                Polled::Error(_) | Polled::Rebalance(_) | Polled::End(_) => {}
             }
         }
         Ok(())

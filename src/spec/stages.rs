@@ -117,7 +117,7 @@ impl<'a> StageSpec<'a> {
         table.name("was");
         let about = About::read(&mut table);
         let (window_records, window_bytes) = read_bound(&mut table, "window");
-        let (span_records, span_bytes) = read_span(&mut table);
+        let (span_records, span_bytes) = read_bound(&mut table, "span");
         let from = table.required("from", TableReader::names);
         let to = table.entry("to").map(|entry| entry.key_span);
         let outputs = read_outputs(&mut table);
@@ -189,14 +189,6 @@ fn read_bound(table: &mut TableReader<'_>, key: &str) -> WrittenBound {
     let read = (bound.integer("records", RECORDS), bound.size("bytes"));
     bound.finish();
     read
-}
-
-/// A bound, or its records alone as a number.
-fn read_span(table: &mut TableReader<'_>) -> WrittenBound {
-    match table.node("span").map(|node| &node.value) {
-        Some(NodeValue::Table(_)) => read_bound(table, "span"),
-        _ => (table.integer("span", RECORDS), None),
-    }
 }
 
 fn read_start(table: &mut TableReader<'_>) -> Option<Spanned<Start>> {

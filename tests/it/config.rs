@@ -208,14 +208,14 @@ fn a_setting_comes_from_its_key_then_the_defaults_then_what_is_built_in() {
 }
 
 #[test]
-fn a_span_is_a_number_of_records_or_records_and_bytes() {
+fn a_span_bounds_records_and_bytes() {
     let span = |written: &str| {
         let text = format!("{STAGE}{written}\n");
         let span = check_text(&text, &[], "", None).catalog.unwrap().stages()["import"].span;
         (span.records, span.bytes.0)
     };
     assert_eq!(span(""), (100_000, 1 << 30));
-    assert_eq!(span("span = 500"), (500, 1 << 30));
+    assert_eq!(span("span.records = 500"), (500, 1 << 30));
     assert_eq!(span("span.bytes = \"2MiB\""), (100_000, 2 << 20));
     assert_eq!(span("span = { records = 7, bytes = \"1KiB\" }"), (7, 1 << 10));
 }
