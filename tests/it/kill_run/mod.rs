@@ -149,12 +149,14 @@ impl Run {
         let started = Instant::now();
         let mut evidence = Evidence::default();
         let mut random = Random(7);
+        self.produce(0);
         for life in 0..self.setup.kills {
-            self.produce(life);
+            // One share ahead, so that both stages are at work when the kill comes.
+            self.produce(life + 1);
             self.live_and_die(life, random.uniform());
             evidence.collect(&self.cluster, &self.prefix);
         }
-        self.produce(self.setup.kills);
+        self.produce(self.setup.kills + 1);
         self.finish();
         let took = started.elapsed();
         let mut verdict = Verdict::reach(self, &evidence);
@@ -163,14 +165,14 @@ impl Run {
         verdict
     }
 
-    /// How many records each life has before it, next to what the ones before left undone.
+    /// How many records are added for each life, next to what the ones before left undone.
     fn share(&self) -> usize {
-        self.setup.records.div_ceil(self.setup.kills + 1)
+        self.setup.records.div_ceil(self.setup.kills + 2)
     }
 
-    fn produce(&self, life: usize) {
+    fn produce(&self, share: usize) {
         let pad = "x".repeat(100);
-        let from = life * self.share();
+        let from = share * self.share();
         let numbers = from..(from + self.share()).min(self.setup.records);
         let record = |number: usize| {
             let key = format!("key-{}", self.keys[number]);
@@ -191,8 +193,9 @@ impl Run {
     /// One life: it ends at a moment of its own, while one stage or the other is at work.
     fn live_and_die(&self, life: usize, random: f64) {
         let written = self.topic(["middle", "output"][life % 2]);
-        let grow = self.share() as f64 * (0.1 + 0.8 * random);
-        let target = self.cluster.count(&written) + grow as i64;
+        let grow = self.share() as f64 * (0.5 + 0.9 * random);
+        let produced = (life + 2) * self.share();
+        let target = (self.cluster.count(&written) + grow as i64).min(produced as i64 * 9 / 10);
         let mut engine = self.engine();
         let came = holds_within(self.patience(), || self.cluster.count(&written) >= target);
         assert!(came && engine.runs() || !self.setup.without.is_empty(), "{}", engine.log());
