@@ -213,15 +213,13 @@ impl Consumer {
     }
 
     /// Answers [`Rebalance::Assigned`], or starts the assigned partitions anew; what was fetched ahead
-    /// is thrown away, and what was paused must be paused again.
+    /// is thrown away, and nothing is paused any more.
     ///
     /// # Errors
     /// Where the client refuses, as it does while closing.
     pub fn assign(&self, partitions: &[(TopicPartition, StartAt)]) -> Result<(), BrokerError> {
-        let mut reading = self.reading.lock();
-        reading.paused.clear();
-        reading.starts = partitions.iter().cloned().collect();
-        drop(reading);
+        self.end_pauses();
+        self.reading.lock().starts = partitions.iter().cloned().collect();
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for (partition, start) in partitions {
             list.add_partition_offset(&partition.topic, partition.partition, start.to_client())
@@ -232,9 +230,19 @@ impl Consumer {
 
     /// Answers [`Rebalance::Revoked`].
     pub fn unassign(&self) {
-        *self.reading.lock() = Reading::default();
+        self.end_pauses();
+        self.reading.lock().starts.clear();
         // Refused only by a client that is closing or beyond repair, where nothing is assigned.
         let _ = self.client.unassign();
+    }
+
+    /// The client keeps a pause by the partition's name, over assignments and whoever has the partition
+    /// meanwhile, until it is told to resume.
+    fn end_pauses(&self) {
+        let paused = std::mem::take(&mut self.reading.lock().paused);
+        if !paused.is_empty() {
+            let _ = self.client.resume(&list(&Vec::from_iter(paused)));
+        }
     }
 
     /// Whether the partitions were lost without being revoked: then nothing may be committed.

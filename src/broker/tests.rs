@@ -177,6 +177,30 @@ fn a_lost_offset_is_an_error_and_only_its_partition_starts_where_the_owner_says(
     assert!(consumer.close(PATIENCE));
 }
 
+/// A pause belongs to the assignment it was made in: whatever comes back is read, whether it was away
+/// meanwhile or not.
+#[test]
+fn what_was_paused_is_read_again_after_the_next_assignment() {
+    let kafka = MockKafka::start(1).expect("started");
+    kafka.create_topic("t", 1).expect("created");
+    let settings = kafka.settings("test");
+    let producer = Producer::open(&settings, ProducerOptions::default()).expect("opened");
+    send_all(&producer, "t", 3);
+    let consumer = Consumer::open(&settings, ConsumerOptions::new("g", Vec::new()), || {}).expect("opened");
+    let partition = TopicPartition::new("t", 0);
+    let assign = |offset| consumer.assign(&[(partition.clone(), StartAt::Offset(offset))]).expect("assigned");
+    assign(0);
+    assert_eq!(until(&consumer, value).0, 0);
+    consumer.pause(std::slice::from_ref(&partition));
+    assign(1);
+    assert_eq!(until(&consumer, value).0, 1, "assigned again");
+    consumer.pause(std::slice::from_ref(&partition));
+    consumer.unassign();
+    assign(2);
+    assert_eq!(until(&consumer, value).0, 2, "taken away and given back");
+    assert!(consumer.close(PATIENCE));
+}
+
 #[test]
 fn closing_does_not_wait_for_a_rebalance_that_nobody_answered() {
     let kafka = MockKafka::start(1).expect("started");
