@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
@@ -308,24 +308,38 @@ impl Consumer {
             .map_err(|error| BrokerError::from_client("watermarks", &error))
     }
 
+    /// The offsets behind the newest records, with one request a broker.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer within `limit` or refuse.
+    pub fn ends(
+        &self,
+        partitions: &[TopicPartition],
+        limit: Duration,
+    ) -> Result<BTreeMap<TopicPartition, i64>, BrokerError> {
+        bounds(&self.client, partitions, Offset::End, limit)
+    }
+
     /// Which of these positions (the next offsets to read) are not on the broker, with the oldest
     /// offset and the one behind the newest: what [`ConsumeError::OffsetOutOfRange`] leaves open.
     ///
     /// # Errors
-    /// As [`Consumer::watermarks`].
+    /// As [`Consumer::ends`].
     pub fn out_of_range(
         &self,
         positions: &[(TopicPartition, i64)],
         limit: Duration,
     ) -> Result<Vec<(TopicPartition, i64, i64)>, BrokerError> {
-        let mut gone = Vec::new();
-        for (partition, next) in positions {
-            let (low, high) = self.watermarks(partition, limit)?;
-            if *next < low || *next > high {
-                gone.push((partition.clone(), low, high));
-            }
-        }
-        Ok(gone)
+        let deadline = Instant::now() + limit;
+        let names: Vec<_> = positions.iter().map(|(partition, _)| partition.clone()).collect();
+        let lows = bounds(&self.client, &names, Offset::Beginning, limit)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let highs = bounds(&self.client, &names, Offset::End, left)?;
+        let bounded = positions.iter().filter_map(|(partition, next)| {
+            let (low, high) = (*lows.get(partition)?, *highs.get(partition)?);
+            (*next < low || *next > high).then(|| (partition.clone(), low, high))
+        });
+        Ok(bounded.collect())
     }
 
     /// Commits without waiting. Commits are carried out in the order in which they were asked for; what
@@ -491,6 +505,36 @@ pub(super) fn offsets_for_time<C: ConsumerContext>(
                 _ => StartAt::Latest,
             };
             Ok((TopicPartition::new(element.topic(), element.partition()), start))
+        })
+        .collect()
+}
+
+/// The first or the last offset of each partition; `which` is [`Offset::Beginning`] or [`Offset::End`].
+fn bounds<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    partitions: &[TopicPartition],
+    which: Offset,
+    limit: Duration,
+) -> Result<BTreeMap<TopicPartition, i64>, BrokerError> {
+    if partitions.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let failed = |error: KafkaError| BrokerError::from_client("first and last offsets", &error);
+    let mut wanted = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        wanted.add_partition_offset(&partition.topic, partition.partition, which).map_err(failed)?;
+    }
+    let found = client.offsets_for_times(wanted, limit).map_err(failed)?;
+    found
+        .elements()
+        .iter()
+        .map(|element| {
+            element.error().map_err(failed)?;
+            let name = TopicPartition::new(element.topic(), element.partition());
+            match element.offset() {
+                Offset::Offset(offset) => Ok((name, offset)),
+                other => Err(BrokerError::Other { retriable: true, message: format!("{name}: {other:?}") }),
+            }
         })
         .collect()
 }

@@ -42,6 +42,8 @@ pub enum MockRequest {
     OffsetCommit,
     /// Reading committed offsets.
     OffsetFetch,
+    /// Looking offsets up, by time or at either end.
+    ListOffsets,
     /// Finding the coordinator of a group.
     FindCoordinator,
     /// A member's sign of life.
@@ -194,6 +196,7 @@ impl MockRequest {
             Self::Fetch => Key::Fetch,
             Self::OffsetCommit => Key::OffsetCommit,
             Self::OffsetFetch => Key::OffsetFetch,
+            Self::ListOffsets => Key::ListOffsets,
             Self::FindCoordinator => Key::FindCoordinator,
             Self::Heartbeat => Key::Heartbeat,
         }

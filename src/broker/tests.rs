@@ -129,6 +129,7 @@ fn records_offsets_and_metadata_make_the_round_trip() {
     consumer.seek(&partitions[0], 42).expect("sought");
     assert_eq!(until(&consumer, value).0, 42);
     assert_eq!(consumer.watermarks(&partitions[0], PATIENCE), Ok((0, 1_000)));
+    assert_eq!(consumer.ends(&partitions, PATIENCE), Ok([(partitions[0].clone(), 1_000)].into()));
     assert!(consumer.close(PATIENCE));
     assert!(producer.close(PATIENCE));
 }

@@ -4,25 +4,19 @@
 //! assignment that follows says which partitions came back; these go on where they stood, the others
 //! are abandoned before anything of the new assignment is read. After a loss nothing is committed.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::offsets::OffsetTracker;
 use super::partitions::Partition;
-use super::runner::{Phase, Runner};
+use super::runner::Runner;
 use crate::base::guard::{self, Guard};
-use crate::broker::{ConsumeError, Rebalance, StartAt, TopicPartition};
-use crate::catalog::OnLost;
+use crate::broker::{Rebalance, StartAt, TopicPartition};
 
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// Look-ups hold up polling: they end within the stage's `drain`, and within these bounds.
+const SHORTEST_LOOK_UP: Duration = Duration::from_secs(1);
+const LONGEST_LOOK_UP: Duration = Duration::from_secs(10);
 /// How often a record that is awaited after a rewind is sought again before it is taken for gone.
 const MAX_SOUGHT: u8 = 3;
-/// How long after the loss of a consumer the next one is opened; doubles with each one lost lately.
-const REOPEN_PAUSE: Duration = Duration::from_secs(1);
-/// How long a lost consumer counts as lately.
-const REOPEN_MEMORY: Duration = Duration::from_secs(120);
-/// So many consumers may be lost lately; with one more the stage halts.
-const MAX_REOPENED: usize = 4;
 
 impl Runner {
     pub(super) fn rebalance(&mut self, rebalance: Rebalance) {
@@ -67,7 +61,6 @@ impl Runner {
             let Some(partition) = self.partitions.get_mut(slot) else { continue };
             let Some(next) = partition.next() else { continue };
             partition.suspended = false;
-            partition.paused = false;
             partition.dirty = true;
             starts.push((partition.name.clone(), StartAt::Offset(next)));
         }
@@ -84,10 +77,8 @@ impl Runner {
             }
         }
         self.retry_assignment = None;
-        self.paused_all = false;
-        if let Err(error) = self.consumer.assign(&starts) {
-            self.halt(format!("the assignment was refused: {error}"));
-        }
+        self.look_for_lost_at = None;
+        self.assign_all(&starts);
         self.shared.assigned(assigned.len());
         self.next_report = self.now;
     }
@@ -139,8 +130,13 @@ impl Runner {
         }
     }
 
+    /// The most time that a look-up on the stage's own thread may take.
+    pub(super) fn look_up_limit(&self) -> Duration {
+        self.program.stage.drain.clamp(SHORTEST_LOOK_UP, LONGEST_LOOK_UP)
+    }
+
     /// Takes all that a partition has in flight back.
-    fn clear(&mut self, slot: u32) -> usize {
+    pub(super) fn clear(&mut self, slot: u32) -> usize {
         self.blocked.retain(|blocked| self.in_flight.slot(blocked.id) != Some(slot));
         let abandoned = self.in_flight.abandon(slot);
         let in_flight = &self.in_flight;
@@ -198,12 +194,20 @@ impl Runner {
         false
     }
 
-    /// Abandons all partitions and asks for them anew, from their commits.
-    fn restart_assignment(&mut self) {
-        let names: Vec<_> = self.partitions.iter().map(|partition| partition.name.clone()).collect();
+    /// Abandons all partitions; nothing is known of an assignment any more.
+    pub(super) fn abandon_all(&mut self) {
         for slot in self.partitions.slots() {
             self.abandon(slot);
         }
+        self.commits.forget();
+        self.retry_assignment = None;
+        self.look_for_lost_at = None;
+    }
+
+    /// Abandons all partitions and asks for them anew, from their commits.
+    fn restart_assignment(&mut self) {
+        let names: Vec<_> = self.partitions.iter().map(|partition| partition.name.clone()).collect();
+        self.abandon_all();
         self.consumer.unassign();
         self.retry_assignment = Some((self.now + Duration::from_secs(1), names));
     }
@@ -222,107 +226,6 @@ impl Runner {
             if !guard::removed(Guard::Rewind) {
                 self.rewind(slot, None);
             }
-        }
-    }
-
-    pub(super) fn consume_error(&mut self, error: &ConsumeError) {
-        match error {
-            ConsumeError::OffsetOutOfRange(_) => self.offset_lost(),
-            ConsumeError::Fatal(reason) => self.consumer_lost(reason),
-            ConsumeError::Unreachable(reason) if guard::removed(Guard::RideOut) => self.halt(reason.clone()),
-            _ => self.shared.trouble(&error.to_string()),
-        }
-    }
-
-    /// The consumer is beyond repair: its partitions are given up and another one is opened. One that
-    /// is lost again and again shares its static id with another engine, which only people can mend.
-    fn consumer_lost(&mut self, reason: &str) {
-        for slot in self.partitions.slots() {
-            self.abandon(slot);
-        }
-        self.commits.forget();
-        self.retry_assignment = None;
-        let now = self.now;
-        self.reopened.retain(|at| now.duration_since(*at) < REOPEN_MEMORY);
-        if self.reopened.len() >= MAX_REOPENED {
-            return self.halt(format!(
-                "the consumer cannot go on: {reason}; is another engine running under the same BIPLANE_ENGINE_ID?"
-            ));
-        }
-        self.shared.trouble(&format!("the consumer cannot go on and is replaced: {reason}"));
-        self.reopen_at = Some(now + REOPEN_PAUSE * 2u32.pow(self.reopened.len() as u32));
-    }
-
-    /// Replaces a consumer that was lost, once its pause is over.
-    pub(super) fn reopen_consumer(&mut self) {
-        if self.reopen_at.is_none_or(|at| at > self.now) {
-            return;
-        }
-        self.reopened.push(self.now);
-        match (self.reopen)() {
-            Ok(consumer) => {
-                self.reopen_at = None;
-                self.paused_all = false;
-                let consumer = Arc::new(consumer);
-                self.delivery.rejoin(Arc::clone(&consumer));
-                let old = std::mem::replace(&mut self.consumer, consumer);
-                // Closing may take a while, and the new one must be polled meanwhile.
-                let close = move || Arc::into_inner(old).is_some_and(|old| old.close(REQUEST_LIMIT));
-                let closer = std::thread::Builder::new().name("stage-rejoin".to_owned()).spawn(close);
-                if let Err(error) = closer {
-                    self.shared.trouble(&error.to_string());
-                }
-            }
-            Err(error) => {
-                self.shared.trouble(&error.to_string());
-                self.reopen_at = Some(self.now + REOPEN_PAUSE);
-            }
-        }
-    }
-
-    /// A position is not on the broker any more: never jump silently.
-    fn offset_lost(&mut self) {
-        let positions: Vec<_> = self
-            .partitions
-            .iter()
-            .filter_map(|partition| Some((partition.name.clone(), partition.next()?)))
-            .collect();
-        let gone = match self.consumer.out_of_range(&positions, REQUEST_LIMIT) {
-            Ok(gone) => gone,
-            Err(error) => return self.shared.trouble(&error.to_string()),
-        };
-        for (name, low, high) in gone {
-            let Some(slot) = self.partitions.find(&name.topic, name.partition) else { continue };
-            let next = self.partitions.get(slot).and_then(Partition::next).unwrap_or_default();
-            let what = format!("{name}: offset {next} is gone; the broker has {low} to {high}");
-            match self.program.stage.on_lost {
-                OnLost::Halt => {
-                    self.halt(format!("{what}; set `on_lost = \"earliest\"` to go on at the oldest record"));
-                }
-                OnLost::Earliest => {
-                    self.shared.trouble(&format!("{what}; going on at {low}"));
-                    self.clear(slot);
-                    if let Some(partition) = self.partitions.get_mut(slot) {
-                        partition.beyond = Default::default();
-                        partition.tracker = Some(OffsetTracker::new(low));
-                        partition.dirty = true;
-                    }
-                    if let Err(error) = self.consumer.seek(&name, low) {
-                        self.shared.trouble(&format!("{name}: {error}"));
-                        self.restart_assignment();
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Stands still and says why. Membership and what is in flight are kept; what is finished is
-    /// still committed.
-    pub(super) fn halt(&mut self, reason: String) {
-        if matches!(self.phase, Phase::Running) {
-            self.shared.halted(&reason);
-            self.phase = Phase::Halted(reason);
         }
     }
 }

@@ -41,6 +41,12 @@ impl Beyond {
         self.finished.get(index).is_some_and(|(first, _)| *first <= offset)
     }
 
+    /// Nothing lies beyond any more: the offsets are another topic's.
+    pub(super) fn forget(&mut self) {
+        self.finished.clear();
+        self.attempts.clear();
+    }
+
     /// The text to commit with offset `base`; empty where there is nothing to say.
     pub(super) fn encode(&self, base: i64) -> String {
         if self.finished.is_empty() && self.attempts.is_empty() {

@@ -10,6 +10,7 @@ mod inflight;
 mod lag;
 mod lanes;
 mod limits;
+mod lost;
 mod metadata;
 mod offsets;
 mod pace;

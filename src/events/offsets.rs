@@ -63,6 +63,11 @@ impl OffsetTracker {
         }
     }
 
+    /// The offsets before `offset` do not exist any more: none of them is waited for unless it was started.
+    pub(super) fn skip_to(&mut self, offset: i64) {
+        self.next = self.next.max(offset);
+    }
+
     /// The offset to commit: all before it are finished.
     pub(super) fn position(&self) -> i64 {
         if guard::removed(Guard::Contiguous) {
@@ -134,6 +139,18 @@ mod tests {
         assert_eq!((tracker.position(), tracker.finished_beyond()), (5, vec![(9, 9)]));
         tracker.finish(first);
         assert_eq!(tracker.position(), 10);
+    }
+
+    #[test]
+    fn what_was_started_is_finished_though_its_offset_is_gone_since() {
+        let mut tracker = OffsetTracker::new(5);
+        let started = tracker.start(5, 1).unwrap();
+        tracker.skip_to(40);
+        assert_eq!((tracker.position(), tracker.next()), (5, 40));
+        tracker.finish(started);
+        assert_eq!(tracker.position(), 40);
+        tracker.skip_to(30);
+        assert_eq!(tracker.next(), 40);
     }
 
     #[test]

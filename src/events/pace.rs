@@ -60,6 +60,7 @@ impl Runner {
         self.abort_epoch();
         self.reopen_consumer();
         self.assign_again();
+        self.look_for_lost();
         self.pause_and_resume();
         self.keep_committing();
         if self.now >= self.next_report {

@@ -105,6 +105,8 @@ pub(super) struct Runner {
     pub(super) must_abort: bool,
     /// An assignment whose starts could not be looked up, and when it is tried again.
     pub(super) retry_assignment: Option<(Instant, Vec<TopicPartition>)>,
+    /// When to look for a position that is not on the broker any more.
+    pub(super) look_for_lost_at: Option<Instant>,
     pub(super) now: Instant,
     pub(super) now_millis: i64,
     pub(super) scratch: Batch,
@@ -153,6 +155,7 @@ impl Runner {
             paused_all: false,
             must_abort: false,
             retry_assignment: None,
+            look_for_lost_at: None,
             now,
             now_millis: 0,
             scratch: Batch::default(),
