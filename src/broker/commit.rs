@@ -115,6 +115,11 @@ impl Committer {
         self.queue.state.lock().outcomes.drain(..).collect()
     }
 
+    /// Forgets the requests that were not begun.
+    pub(super) fn forget(&self) {
+        self.queue.state.lock().requests.clear();
+    }
+
     /// Takes no more requests and forgets those that were not started.
     pub(super) fn stop(&self) {
         let mut state = self.queue.state.lock();
@@ -247,6 +252,10 @@ mod tests {
             assert_eq!(starts.recv(), Ok(expected));
         }
         assert_eq!(answer.recv(), Ok(Ok(())));
+        committer.later(&[commit(0, 7)], 6);
+        let late = committer.now(&[commit(0, 8)]);
+        committer.forget();
+        assert!(late.recv().is_err(), "what was not begun is forgotten");
         committer.stop();
         go.send(()).expect("served");
         committer.join();

@@ -378,6 +378,12 @@ impl Consumer {
         }
     }
 
+    /// Forgets the commits that were asked for and not begun, such as one whose limit has passed: they
+    /// must not be carried out once the partitions may be another member's.
+    pub fn forget_commits(&self) {
+        self.committer.forget();
+    }
+
     /// What became of the calls of [`Consumer::commit_later`] since the last look, oldest first: the
     /// number, and the partitions that were committed or why none was.
     pub fn take_commit_results(&self) -> Vec<(u64, Result<Vec<TopicPartition>, BrokerError>)> {

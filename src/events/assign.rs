@@ -42,6 +42,7 @@ impl Runner {
                 }
             }
         }
+        self.consumer.forget_commits();
         self.commits.forget();
         self.consumer.unassign();
     }
