@@ -1,13 +1,12 @@
 //! What a stage does when its partitions come, go, or must be read again.
 //!
-//! A revoke that is no loss suspends: what is finished is committed, nothing new starts. The
-//! assignment that follows says which partitions came back; these go on where they stood, the others
-//! are abandoned before anything of the new assignment is read. After a loss nothing is committed.
+//! An assignment says which of the partitions that were handed over came back; these go on where they
+//! stood, the others are abandoned before anything of the new assignment is read.
 
 use std::time::{Duration, Instant};
 
 use super::offsets::OffsetTracker;
-use super::partitions::Partition;
+use super::partitions::{Partition, Tenure};
 use super::runner::Runner;
 use crate::base::guard::{self, Guard};
 use crate::broker::{Rebalance, StartAt, TopicPartition};
@@ -22,35 +21,18 @@ impl Runner {
     pub(super) fn rebalance(&mut self, rebalance: Rebalance) {
         self.shared.rebalanced();
         match rebalance {
-            Rebalance::Revoked { partitions, lost } => self.revoked(&partitions, lost),
+            Rebalance::Revoked { lost, .. } => self.revoked(lost),
             Rebalance::Assigned(partitions) => self.assigned(&partitions),
         }
     }
 
-    fn revoked(&mut self, revoked: &[TopicPartition], lost: bool) {
-        let slots = self.slots_of(revoked);
-        if lost || self.consumer.assignment_lost() {
-            for slot in slots {
-                self.abandon(slot);
-            }
-        } else {
-            self.read_acknowledgements();
-            self.commit_now(self.program.stage.drain);
-            for slot in slots {
-                if let Some(partition) = self.partitions.get_mut(slot) {
-                    partition.suspended = true;
-                }
-            }
-        }
-        self.consumer.forget_commits();
-        self.commits.forget();
-        self.consumer.unassign();
-    }
-
     fn assigned(&mut self, assigned: &[TopicPartition]) {
+        self.hand_over_by = None;
         for slot in self.partitions.slots() {
             let kept = self.partitions.get(slot).is_some_and(|partition| {
-                partition.suspended && partition.next().is_some() && assigned.contains(&partition.name)
+                partition.tenure != Tenure::Owned
+                    && partition.next().is_some()
+                    && assigned.contains(&partition.name)
             });
             let kept = kept && !guard::removed(Guard::Keep);
             if !kept && !guard::removed(Guard::Abandon) {
@@ -61,7 +43,7 @@ impl Runner {
         for slot in self.partitions.slots() {
             let Some(partition) = self.partitions.get_mut(slot) else { continue };
             let Some(next) = partition.next() else { continue };
-            partition.suspended = false;
+            partition.tenure = Tenure::Owned;
             partition.dirty = true;
             starts.push((partition.name.clone(), StartAt::Offset(next)));
         }
@@ -91,7 +73,7 @@ impl Runner {
         {
             for slot in self.partitions.slots() {
                 if let Some(partition) = self.partitions.get_mut(slot) {
-                    partition.suspended = true;
+                    partition.tenure = Tenure::Left;
                 }
             }
             self.assigned(&assigned);
@@ -119,13 +101,10 @@ impl Runner {
         Ok(starts)
     }
 
-    fn slots_of(&self, names: &[TopicPartition]) -> Vec<u32> {
-        names.iter().filter_map(|name| self.partitions.find(&name.topic, name.partition)).collect()
-    }
-
     /// Gives a partition up: its work is aborted, nothing of it is committed any more.
     pub(super) fn abandon(&mut self, slot: u32) {
-        self.clear(slot);
+        let begun = self.clear(slot);
+        self.shared.repeated(begun);
         if let Some(partition) = self.partitions.remove(slot) {
             self.shared.forget(&partition.name);
         }
@@ -136,7 +115,7 @@ impl Runner {
         self.program.stage.drain.clamp(SHORTEST_LOOK_UP, LONGEST_LOOK_UP)
     }
 
-    /// Takes all that a partition has in flight back.
+    /// Takes all that a partition has in flight back; how many of these records had been begun.
     pub(super) fn clear(&mut self, slot: u32) -> usize {
         self.blocked.retain(|blocked| self.in_flight.slot(blocked.id) != Some(slot));
         let abandoned = self.in_flight.abandon(slot);
@@ -145,7 +124,7 @@ impl Runner {
         self.lanes.clear(slot);
         self.running -= abandoned.running;
         self.unacknowledged -= abandoned.unacknowledged;
-        abandoned.records
+        abandoned.begun
     }
 
     /// Reads a partition again from its position on; what is finished beyond it is not redone.
@@ -155,14 +134,14 @@ impl Runner {
         let beyond = partition.beyond(self.in_flight.attempts(slot));
         let Some(position) = partition.position() else { return };
         let unfinished = partition.tracker.as_ref().is_some_and(|tracker| tracker.span() > 0);
-        let repeated = self.clear(slot);
-        self.shared.repeated(repeated);
+        let begun = self.clear(slot);
+        self.shared.repeated(begun);
         let Some(partition) = self.partitions.get_mut(slot) else { return };
         partition.beyond = beyond;
         partition.tracker = Some(OffsetTracker::new(position));
         partition.awaited = unfinished.then_some((position, 0));
         partition.held_until = hold.or(partition.held_until);
-        if partition.suspended {
+        if partition.tenure != Tenure::Owned {
             return;
         }
         let name = partition.name.clone();
@@ -203,6 +182,7 @@ impl Runner {
         self.commits.forget();
         self.retry_assignment = None;
         self.look_for_lost_at = None;
+        self.hand_over_by = None;
     }
 
     /// Abandons all partitions and asks for them anew, from their commits.

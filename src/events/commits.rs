@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use super::inflight::EntryId;
+use super::partitions::Tenure;
 use super::runner::Runner;
 use crate::base::guard::{self, Guard};
 use crate::broker::{BrokerError, Commit, TopicPartition};
@@ -88,7 +89,7 @@ impl Runner {
 
     /// Whether there is something to commit.
     fn wants_commit(&self) -> bool {
-        self.partitions.iter().any(|partition| partition.dirty && !partition.suspended)
+        self.partitions.iter().any(|partition| partition.dirty && partition.tenure != Tenure::Left)
     }
 
     /// An attempt of a record of that partition was spent, and the next is due after `wait`. Returns the
@@ -209,7 +210,7 @@ impl Runner {
         let mut commits = Vec::new();
         for slot in self.partitions.slots() {
             let Some(partition) = self.partitions.get(slot) else { continue };
-            if !partition.dirty || partition.suspended {
+            if !partition.dirty || partition.tenure == Tenure::Left {
                 continue;
             }
             let Some(offset) = partition.position() else { continue };

@@ -78,8 +78,8 @@ pub(super) struct Entry {
 /// What was given up with a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Abandoned {
-    /// Records in flight.
-    pub(super) records: usize,
+    /// Records that something was done for: they are being worked on, or something of them was sent.
+    pub(super) begun: usize,
     /// Of these, runs on the runtime.
     pub(super) running: usize,
     /// Sends whose answers nobody waits for any more.
@@ -158,7 +158,7 @@ impl InFlight {
         let indexes: Vec<_> = (0..self.places.len()).filter(|index| mine(&self.places[*index])).collect();
         let mut abandoned = Abandoned::default();
         for entry in indexes.into_iter().filter_map(|index| self.take(index)) {
-            abandoned.records += 1;
+            abandoned.begun += usize::from(entry.unacknowledged > 0 || entry.task.is_some());
             abandoned.unacknowledged += entry.unacknowledged as usize;
             if let Some(task) = entry.task {
                 abandoned.running += 1;
@@ -239,8 +239,9 @@ mod tests {
         for slot in [0, 1, 0] {
             in_flight.insert(entry(slot, 5));
         }
+        in_flight.insert(Entry { unacknowledged: 0, ..entry(0, 3) });
         let abandoned = in_flight.abandon(0);
-        assert_eq!(abandoned, Abandoned { records: 2, running: 0, unacknowledged: 2 });
+        assert_eq!(abandoned, Abandoned { begun: 2, running: 0, unacknowledged: 2 });
         assert_eq!((in_flight.len(), in_flight.bytes()), (1, 5));
     }
 

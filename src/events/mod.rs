@@ -5,6 +5,7 @@ mod budget;
 mod commits;
 mod dead_letters;
 mod delivery;
+mod handover;
 mod inbox;
 mod inflight;
 mod lag;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::partitions::Tenure;
 use super::runner::{Phase, Runner};
 use crate::base::guard::{self, Guard};
 use crate::broker::TopicPartition;
@@ -12,7 +13,7 @@ use crate::catalog::Bound;
 const PATIENCE: Duration = Duration::from_secs(1);
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the last commit and leaving the group may take, each, where no broker answers.
-const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
 impl Runner {
     /// Whether the consumer may be polled now: a full window stops that for a moment, and for longer
@@ -58,6 +59,7 @@ impl Runner {
     pub(super) fn keep_pace(&mut self) {
         self.renew_window();
         self.abort_epoch();
+        self.hand_over();
         self.reopen_consumer();
         self.assign_again();
         self.look_for_lost();
@@ -93,7 +95,7 @@ impl Runner {
                 partition.held_until = None;
             }
             let wanted = all || partition.span_full || partition.held_until.is_some();
-            if wanted != partition.paused && !partition.suspended {
+            if wanted != partition.paused && partition.tenure == Tenure::Owned {
                 partition.paused = wanted;
                 if wanted { &mut pause } else { &mut resume }.push(partition.name.clone());
             }
@@ -118,8 +120,7 @@ impl Runner {
 
     fn end_drain(&mut self) {
         let Phase::Draining(deadline) = self.phase else { return };
-        let done = self.running == 0 && self.unacknowledged == 0 && self.blocked.is_empty();
-        if done || self.now >= deadline || guard::removed(Guard::Drain) {
+        if self.is_idle() || self.now >= deadline || guard::removed(Guard::Drain) {
             self.phase = Phase::Stopped;
         }
     }

@@ -22,6 +22,17 @@ pub(super) struct Sentence {
     pub(super) truncate: bool,
 }
 
+/// How far a partition is this engine's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tenure {
+    /// It is read.
+    Owned,
+    /// Taken back and not handed over: nothing new starts, and what is finished is committed.
+    Leaving,
+    /// Handed over, and not yet known whether it comes back in the same rebalance: not ours to commit.
+    Left,
+}
+
 /// One owned partition.
 #[derive(Debug)]
 pub(super) struct Partition {
@@ -42,8 +53,8 @@ pub(super) struct Partition {
     pub(super) secured: u64,
     /// Whether something worth a commit happened since.
     pub(super) dirty: bool,
-    /// Revoked, and not yet known whether it comes back in the same rebalance.
-    pub(super) suspended: bool,
+    /// How far it is this engine's.
+    pub(super) tenure: Tenure,
     /// Paused because its span is full.
     pub(super) span_full: bool,
     /// Not to be read before that moment, after a send failed.
@@ -69,7 +80,7 @@ impl Partition {
             committed,
             secured: 0,
             dirty: false,
-            suspended: false,
+            tenure: Tenure::Owned,
             span_full: false,
             held_until: None,
             awaited: None,

@@ -21,7 +21,7 @@ use super::inbox::{Acknowledgement, Command, Ended, Inbox};
 use super::inflight::{Entry, EntryId, InFlight};
 use super::lanes::{LaneId, Lanes};
 use super::offsets::OffsetTracker;
-use super::partitions::Partitions;
+use super::partitions::{Partitions, Tenure};
 use super::program::{Batch, Prepared, Program, Verdict};
 use super::stage::StageRuntime;
 use super::status::{Counts, Shared};
@@ -105,6 +105,8 @@ pub(super) struct Runner {
     pub(super) must_abort: bool,
     /// An assignment whose starts could not be looked up, and when it is tried again.
     pub(super) retry_assignment: Option<(Instant, Vec<TopicPartition>)>,
+    /// Until when a hand-over waits for what is under way.
+    pub(super) hand_over_by: Option<Instant>,
     /// When to look for a position that is not on the broker any more.
     pub(super) look_for_lost_at: Option<Instant>,
     pub(super) now: Instant,
@@ -155,6 +157,7 @@ impl Runner {
             paused_all: false,
             must_abort: false,
             retry_assignment: None,
+            hand_over_by: None,
             look_for_lost_at: None,
             now,
             now_millis: 0,
@@ -231,10 +234,11 @@ impl Runner {
     }
 
     /// A record was read: it is worked on, queued, or known to be finished.
-    fn accept(&mut self, raw: RawRecord<'_>) {
+    pub(super) fn accept(&mut self, raw: RawRecord<'_>) {
         let Some(slot) = self.partitions.find(raw.topic, raw.partition) else { return };
         let Some(partition) = self.partitions.get_mut(slot) else { return };
-        if partition.suspended || partition.awaited.is_some() && !self.is_expected(slot, raw.offset) {
+        let owned = partition.tenure == Tenure::Owned;
+        if !owned || partition.awaited.is_some() && !self.is_expected(slot, raw.offset) {
             return;
         }
         let Some(partition) = self.partitions.get_mut(slot) else { return };
@@ -346,8 +350,8 @@ impl Runner {
         let mut suspended = Vec::new();
         while self.ready_now() > 0 {
             let Some(id) = self.ready.pop_front() else { break };
-            let slot = self.in_flight.slot(id);
-            if slot.and_then(|slot| self.partitions.get(slot)).is_some_and(|partition| partition.suspended) {
+            let partition = self.in_flight.slot(id).and_then(|slot| self.partitions.get(slot));
+            if partition.is_some_and(|partition| partition.tenure != Tenure::Owned) {
                 suspended.push(id);
                 continue;
             }
@@ -431,13 +435,17 @@ impl Runner {
             until = until.min(self.now + BLOCKED_RETRY);
         }
         // Waking for each acknowledgement would cost more than the work it allows.
-        let wanted = match self.phase {
-            Phase::Draining(deadline) => {
+        let ending = match self.phase {
+            Phase::Draining(deadline) => Some(deadline),
+            _ => self.hand_over_by,
+        };
+        let wanted = match ending {
+            Some(deadline) => {
                 until = until.min(deadline);
                 self.unacknowledged
             }
-            _ if self.full_since.is_some() || !self.blocked.is_empty() => self.unacknowledged.div_ceil(2),
-            _ => 0,
+            None if self.full_since.is_some() || !self.blocked.is_empty() => self.unacknowledged.div_ceil(2),
+            None => 0,
         };
         if self.inbox.want_acknowledgements(wanted) {
             std::thread::park_timeout(until.saturating_duration_since(Instant::now()));

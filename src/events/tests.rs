@@ -27,6 +27,7 @@ use crate::telemetry::Telemetry;
 #[cfg(debug_assertions)]
 mod faults;
 mod lost;
+mod rebalances;
 
 const PATIENCE: Duration = Duration::from_secs(40);
 const PARTITIONS: u32 = 2;

@@ -26,8 +26,10 @@ pub const RETRIED: Named = ("biplane_stage_records_retried", "Failed attempts th
 pub const DEAD_LETTERED: Named =
     ("biplane_stage_records_dead_lettered", "Records written to the DLQ, by error code");
 /// Records that may have been finished before.
-pub const REPEATED: Named =
-    ("biplane_stage_records_repeated", "Records read again that an earlier run may have finished");
+pub const REPEATED: Named = (
+    "biplane_stage_records_repeated",
+    "Records begun and given up by a rewind or a hand-over: they are done again",
+);
 /// From the record's timestamp to the end of its last acknowledgement.
 pub const LATENCY: Named =
     ("biplane_stage_latency_seconds", "From the record's timestamp until it is finished");
