@@ -5,15 +5,18 @@
 
 use std::time::{Duration, Instant};
 
+use super::delivery::Begin;
 use super::offsets::OffsetTracker;
 use super::partitions::{Partition, Tenure};
 use super::runner::Runner;
 use crate::base::guard::{self, Guard};
-use crate::broker::{Rebalance, StartAt, TopicPartition};
+use crate::broker::{BrokerError, Rebalance, StartAt, TopicPartition};
 
 /// Look-ups hold up polling: they end within the stage's `drain`, and within these bounds.
 const SHORTEST_LOOK_UP: Duration = Duration::from_secs(1);
 const LONGEST_LOOK_UP: Duration = Duration::from_secs(10);
+/// How soon an assignment that could not begin is tried again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often a record that is awaited after a rewind is sought again before it is taken for gone.
 const MAX_SOUGHT: u8 = 3;
 
@@ -28,42 +31,32 @@ impl Runner {
 
     fn assigned(&mut self, assigned: &[TopicPartition]) {
         self.hand_over_by = None;
-        for slot in self.partitions.slots() {
-            let kept = self.partitions.get(slot).is_some_and(|partition| {
-                partition.tenure != Tenure::Owned
-                    && partition.next().is_some()
-                    && assigned.contains(&partition.name)
-            });
-            let kept = kept && !guard::removed(Guard::Keep);
-            if !kept && !guard::removed(Guard::Abandon) {
-                self.abandon(slot);
-            }
-        }
-        let mut starts: Vec<(TopicPartition, StartAt)> = Vec::new();
-        for slot in self.partitions.slots() {
-            let Some(partition) = self.partitions.get_mut(slot) else { continue };
-            let Some(next) = partition.next() else { continue };
-            partition.tenure = Tenure::Owned;
-            partition.dirty = true;
-            starts.push((partition.name.clone(), StartAt::Offset(next)));
-        }
-        let known = |name: &TopicPartition| starts.iter().any(|(kept, _)| kept == name);
-        let fresh: Vec<_> = assigned.iter().filter(|name| !known(name)).cloned().collect();
-        match self.begin_partitions(&fresh) {
-            Ok(begun) => starts.extend(begun),
-            Err(reason) => {
-                // Without knowing where to start, nothing is read: the group is asked again.
-                self.shared.trouble(&reason);
-                self.consumer.unassign();
-                self.retry_assignment = Some((self.now + Duration::from_secs(1), assigned.to_vec()));
-                return;
-            }
-        }
-        self.retry_assignment = None;
         self.look_for_lost_at = None;
-        self.assign_all(&starts);
-        self.shared.assigned(assigned.len());
-        self.next_report = self.now;
+        let mut wanted = assigned.to_vec();
+        for slot in self.partitions.slots() {
+            let Some(partition) = self.partitions.get(slot) else { continue };
+            if assigned.contains(&partition.name) {
+                continue;
+            }
+            match guard::removed(Guard::Abandon) {
+                true => wanted.push(partition.name.clone()),
+                false => self.abandon(slot),
+            }
+        }
+        match self.begin_all(&wanted) {
+            Ok(starts) => {
+                self.retry_assignment = None;
+                self.assign_all(&starts);
+                self.shared.assigned(assigned.len());
+                self.next_report = self.now;
+            }
+            Err(error) => {
+                // Without knowing where to start, nothing is read: the group is asked again.
+                self.shared.trouble(&error.to_string());
+                self.consumer.unassign();
+                self.retry_assignment = Some((Instant::now() + ASK_AGAIN, assigned.to_vec()));
+            }
+        }
     }
 
     /// An assignment whose starts could not be looked up is tried again.
@@ -71,34 +64,38 @@ impl Runner {
         if self.retry_assignment.as_ref().is_some_and(|(due, _)| *due <= self.now)
             && let Some((_, assigned)) = self.retry_assignment.take()
         {
-            for slot in self.partitions.slots() {
-                if let Some(partition) = self.partitions.get_mut(slot) {
-                    partition.tenure = Tenure::Left;
-                }
-            }
             self.assigned(&assigned);
         }
     }
 
-    fn begin_partitions(
+    fn begin_all(
         &mut self,
-        fresh: &[TopicPartition],
-    ) -> Result<Vec<(TopicPartition, StartAt)>, String> {
-        if fresh.is_empty() {
+        assigned: &[TopicPartition],
+    ) -> Result<Vec<(TopicPartition, StartAt)>, BrokerError> {
+        if assigned.is_empty() {
             return Ok(Vec::new());
         }
-        let begins = self.delivery.starts(fresh).map_err(|error| error.to_string())?;
-        let mut starts = Vec::new();
-        for begin in begins {
-            starts.push((begin.partition.clone(), begin.at));
-            let mut partition = Partition::new(begin.partition, begin.committed, begin.beyond);
-            if let (None, StartAt::Offset(offset)) = (begin.committed, begin.at) {
-                partition.tracker = Some(OffsetTracker::new(offset));
-                partition.dirty = true;
+        let begins = self.delivery.starts(assigned)?;
+        Ok(begins.into_iter().map(|begin| self.begin_partition(begin)).collect())
+    }
+
+    /// One that came back goes on where it stood, unless its commit says that another engine had it
+    /// meanwhile; any other begins as the delivery says.
+    fn begin_partition(&mut self, begin: Begin) -> (TopicPartition, StartAt) {
+        let name = begin.partition.clone();
+        if let Some(slot) = self.partitions.find(&name.topic, name.partition) {
+            match self.partitions.get_mut(slot).and_then(|partition| partition.take_up(begin.committed)) {
+                Some(next) if !guard::removed(Guard::Keep) => return (name, StartAt::Offset(next)),
+                _ => self.abandon(slot),
             }
-            self.partitions.insert(partition);
         }
-        Ok(starts)
+        let mut partition = Partition::new(begin.partition, begin.committed, begin.beyond);
+        if let (None, StartAt::Offset(offset)) = (begin.committed, begin.at) {
+            partition.tracker = Some(OffsetTracker::new(offset));
+            partition.dirty = true;
+        }
+        self.partitions.insert(partition);
+        (name, begin.at)
     }
 
     /// Gives a partition up: its work is aborted, nothing of it is committed any more.
@@ -190,7 +187,7 @@ impl Runner {
         let names: Vec<_> = self.partitions.iter().map(|partition| partition.name.clone()).collect();
         self.abandon_all();
         self.consumer.unassign();
-        self.retry_assignment = Some((self.now + Duration::from_secs(1), names));
+        self.retry_assignment = Some((self.now + ASK_AGAIN, names));
     }
 
     /// The epoch is given up: all partitions are read again from their positions.

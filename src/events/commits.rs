@@ -142,6 +142,9 @@ impl Runner {
             let slot = self.partitions.find(&name.topic, name.partition);
             if let Some(partition) = slot.and_then(|slot| self.partitions.get_mut(slot)) {
                 partition.secured = partition.secured.max(number);
+                if number == self.commits.asked {
+                    partition.confirmed = partition.committed;
+                }
             }
         }
         for id in std::mem::take(&mut self.commits.unsecured) {

@@ -49,6 +49,8 @@ pub(super) struct Partition {
     pub(super) suspects: HashSet<i64>,
     /// The offset last committed or asked to be committed.
     pub(super) committed: Option<i64>,
+    /// The offset that the broker last confirmed.
+    pub(super) confirmed: Option<i64>,
     /// The newest commit that the broker has answered for it.
     pub(super) secured: u64,
     /// Whether something worth a commit happened since.
@@ -78,6 +80,7 @@ impl Partition {
             sentenced: HashMap::new(),
             suspects: HashSet::new(),
             committed,
+            confirmed: committed,
             secured: 0,
             dirty: false,
             tenure: Tenure::Owned,
@@ -98,6 +101,17 @@ impl Partition {
     /// The offset to go on reading at.
     pub(super) fn next(&self) -> Option<i64> {
         self.tracker.as_ref().map(OffsetTracker::next)
+    }
+
+    /// Takes the partition up again where it stood, after a rebalance it came back in. `None` where that
+    /// is not known, or where the group's commit is none of those made here: then another member had the
+    /// partition meanwhile, or someone has set its offset.
+    pub(super) fn take_up(&mut self, committed: Option<i64>) -> Option<i64> {
+        let ours = self.confirmed <= committed && committed <= self.committed;
+        let next = self.next().filter(|_| ours && self.tenure != Tenure::Owned)?;
+        self.tenure = Tenure::Owned;
+        self.dirty = true;
+        Some(next)
     }
 
     /// What to commit beside the position.

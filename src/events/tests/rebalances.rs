@@ -168,6 +168,11 @@ impl Bench {
         self.runner.partitions.get(slot)?.next()
     }
 
+    /// Another member commits.
+    fn commit_elsewhere(&self, partition: i32, offset: i64) {
+        self.book.lock().committed.insert(name(partition), offset);
+    }
+
     fn repeated(&self) -> String {
         let text = self.telemetry.render();
         let line = text.lines().find(|line| line.starts_with("biplane_stage_records_repeated_total"));
@@ -243,5 +248,47 @@ fn an_assignment_that_could_not_begin_is_not_tried_again_once_it_is_taken_back()
         bench.pass(Duration::from_secs(5));
         assert_eq!(bench.book.lock().looked_up, 2);
         assert!(bench.runner.partitions.is_empty());
+    }
+}
+
+/// This member was silent while it joined, and both partitions were another's for a while.
+#[test]
+fn what_another_member_committed_meanwhile_is_not_taken_back() {
+    let mut bench = Bench::new();
+    bench.assign(&[0, 1]);
+    let stale = [bench.read(0, 0), bench.read(1, 0)];
+    bench.revoke(false);
+    bench.pass(DRAIN);
+    bench.commit_elsewhere(1, 40);
+    bench.assign(&[0, 1]);
+    assert_eq!((bench.next(0), bench.next(1)), (Some(1), Some(40)));
+    for id in stale {
+        bench.runner.acknowledged(id, Ok(()));
+    }
+    bench.pass(Duration::from_secs(1));
+    assert_eq!((bench.committed(0), bench.committed(1)), (Some(1), Some(40)));
+    bench.revoke(false);
+    bench.commit_elsewhere(0, 0);
+    bench.assign(&[0]);
+    assert_eq!(bench.next(0), Some(0), "an offset that was set back counts too");
+}
+
+/// Whether a commit without an answer was carried out is not known: either way it was made here.
+#[test]
+fn a_commit_without_an_answer_does_not_give_up_what_comes_back() {
+    for carried_out in [false, true] {
+        let mut bench = Bench::new();
+        bench.assign(&[0]);
+        let (first, _) = (bench.read(0, 0), bench.read(0, 1));
+        bench.runner.acknowledged(first, Ok(()));
+        bench.book.lock().away = true;
+        bench.revoke(false);
+        bench.pass(DRAIN);
+        bench.book.lock().away = false;
+        if carried_out {
+            bench.commit_elsewhere(0, 1);
+        }
+        bench.assign(&[0]);
+        assert_eq!((bench.next(0), bench.repeated().as_str()), (Some(2), "0"));
     }
 }
