@@ -75,7 +75,8 @@ impl Runner {
         if assigned.is_empty() {
             return Ok(Vec::new());
         }
-        let begins = self.delivery.starts(assigned)?;
+        let deadline = Instant::now() + self.look_up_limit();
+        let begins = self.delivery.starts(assigned, deadline)?;
         Ok(begins.into_iter().map(|begin| self.begin_partition(begin)).collect())
     }
 
@@ -93,6 +94,7 @@ impl Runner {
         if let (None, StartAt::Offset(offset)) = (begin.committed, begin.at) {
             partition.tracker = Some(OffsetTracker::new(offset));
             partition.dirty = true;
+            self.commit_soon();
         }
         self.partitions.insert(partition);
         (name, begin.at)

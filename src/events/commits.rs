@@ -104,6 +104,11 @@ impl Runner {
         self.commits.asked + 1
     }
 
+    /// There is something to commit that should not wait for the interval.
+    pub(super) fn commit_soon(&mut self) {
+        self.commits.wanted = Some(self.now);
+    }
+
     /// A waiting record's time has come: it may start once its attempts are committed.
     pub(super) fn start_or_await_commit(&mut self, id: EntryId) {
         let Some(entry) = self.in_flight.get_mut(id) else { return };

@@ -5,13 +5,14 @@
 //! At-least-once is an epoch that never aborts but for a producer that is beyond repair.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 
 use super::limits::Limits;
 use super::metadata::Beyond;
+use super::starts::Starts;
 use crate::base::ByteSize;
 use crate::broker::{
     BrokerError, ClientSettings, Commit, Consumer, DeliverySink, OutHeaders, Outgoing, Producer,
@@ -19,14 +20,12 @@ use crate::broker::{
 };
 use crate::catalog::{Compression, Stage, Start};
 
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
-
 /// Where one assigned partition starts.
 #[derive(Debug, Clone)]
 pub(super) struct Begin {
     /// The partition.
     pub(super) partition: TopicPartition,
-    /// Its first offset to read.
+    /// Its first offset to read: a known one, or the oldest.
     pub(super) at: StartAt,
     /// The committed offset, if there is one.
     pub(super) committed: Option<i64>,
@@ -39,8 +38,9 @@ pub(super) type Answer = (u64, Result<Vec<TopicPartition>, BrokerError>);
 
 /// What a runner needs of the guarantee behind it. Called from the runner's thread only.
 pub(super) trait Delivery: Send {
-    /// Where newly assigned partitions start.
-    fn starts(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Begin>, BrokerError>;
+    /// Where assigned partitions start, known before `deadline`.
+    fn starts(&mut self, partitions: &[TopicPartition], deadline: Instant)
+    -> Result<Vec<Begin>, BrokerError>;
 
     /// Adds a record to the open epoch; its acknowledgement comes to the sink under `token`.
     fn produce(&mut self, outgoing: Outgoing<'_>, token: u64) -> Result<(), (SendError, OutHeaders)>;
@@ -168,78 +168,15 @@ impl AtLeastOnce {
         let sink = producer.register(Arc::clone(&answers));
         Self { consumer, producers, producer, answers, sink, start }
     }
-
-    /// Where a partition without a commit starts. One that was added to a topic which the group
-    /// already reads starts at its oldest record: what was written before it was noticed counts.
-    fn uncommitted(&self, fresh: &[TopicPartition]) -> Result<Vec<(TopicPartition, StartAt)>, BrokerError> {
-        let (grown, new): (Vec<_>, Vec<_>) = match self.start {
-            Start::Earliest => (fresh.to_vec(), Vec::new()),
-            Start::Latest | Start::At(_) => {
-                let known = self.known_topics(fresh)?;
-                fresh.iter().cloned().partition(|partition| known.contains(&partition.topic))
-            }
-        };
-        let mut starts: Vec<_> = grown.into_iter().map(|partition| (partition, StartAt::Earliest)).collect();
-        match self.start {
-            Start::At(millis) if !new.is_empty() => {
-                starts.extend(self.consumer.offsets_for_time(&new, millis, REQUEST_LIMIT)?);
-            }
-            // The offset is fixed now and committed: a second look would skip what came in between.
-            _ => {
-                for partition in new {
-                    let (_, end) = self.consumer.watermarks(&partition, REQUEST_LIMIT)?;
-                    starts.push((partition, StartAt::Offset(end)));
-                }
-            }
-        }
-        Ok(starts)
-    }
-
-    /// The topics of `fresh` for whose other partitions the group has commits.
-    fn known_topics(&self, fresh: &[TopicPartition]) -> Result<Vec<Arc<str>>, BrokerError> {
-        let mut others = Vec::new();
-        for partition in fresh {
-            others.extend(
-                (0..partition.partition)
-                    .map(|lower| TopicPartition { topic: Arc::clone(&partition.topic), partition: lower }),
-            );
-        }
-        others.sort();
-        others.dedup();
-        if others.is_empty() {
-            return Ok(Vec::new());
-        }
-        let committed = self.consumer.committed(&others, REQUEST_LIMIT)?;
-        let known = committed.into_iter().filter(|committed| committed.offset.is_some());
-        Ok(known.map(|committed| committed.partition.topic).collect())
-    }
 }
 
 impl Delivery for AtLeastOnce {
-    fn starts(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Begin>, BrokerError> {
-        let mut begins = Vec::new();
-        let mut fresh = Vec::new();
-        for committed in self.consumer.committed(partitions, REQUEST_LIMIT)? {
-            match committed.offset {
-                None => fresh.push(committed.partition),
-                Some(offset) => begins.push(Begin {
-                    partition: committed.partition,
-                    at: StartAt::Offset(offset),
-                    committed: Some(offset),
-                    beyond: Beyond::decode(&committed.metadata, offset).unwrap_or_default(),
-                }),
-            }
-        }
-        if !fresh.is_empty() {
-            let starts = self.uncommitted(&fresh)?;
-            begins.extend(starts.into_iter().map(|(partition, at)| Begin {
-                partition,
-                at,
-                committed: None,
-                beyond: Beyond::default(),
-            }));
-        }
-        Ok(begins)
+    fn starts(
+        &mut self,
+        partitions: &[TopicPartition],
+        deadline: Instant,
+    ) -> Result<Vec<Begin>, BrokerError> {
+        Starts { consumer: &self.consumer, start: self.start, deadline }.of(partitions)
     }
 
     fn produce(&mut self, outgoing: Outgoing<'_>, token: u64) -> Result<(), (SendError, OutHeaders)> {

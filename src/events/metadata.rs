@@ -1,10 +1,11 @@
 //! What a commit says beyond its offset, so that a restart redoes almost nothing: which later
-//! records are finished, and how many attempts the unfinished ones have spent.
+//! records are finished, how many attempts the unfinished ones have spent, and how many partitions the
+//! topic had when the group began.
 //!
 //! A broker keeps at most 4,096 bytes of text a partition. The text is `b1.` and unpadded URL-safe
 //! Base64 of: the base offset (8 bytes, big endian), a kind (0 runs, 1 bitmap), the length of the
-//! set (varint), the set, the attempts (count, then offset delta and attempts, all varints), and a
-//! CRC-32C of all before it. A kibibyte is kept for attempts, which is room for 340 to 500 records, and
+//! set (varint), the set, the attempts (count, then offset delta and attempts, all varints), the number
+//! of partitions where it is known (varint), and a CRC-32C of all before it. A kibibyte is kept for attempts, which is room for 340 to 500 records, and
 //! what the set leaves of the rest is theirs too, up to 1,000 or 1,500. Whatever does not fit is left
 //! out, highest offsets first: such records are done again, or start their count again. Whatever cannot
 //! be trusted (another base, version or checksum) is ignored as a whole. Varints are LEB128.
@@ -24,6 +25,8 @@ const CHECKSUM: usize = 4;
 const HEAD: usize = 8 + 1 + 3;
 /// The number of attempts that follow.
 const COUNT: usize = 3;
+/// The number of partitions.
+const FOUNDED: usize = 5;
 
 /// What lies beyond a committed offset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,6 +35,8 @@ pub(super) struct Beyond {
     pub(super) finished: Vec<(i64, i64)>,
     /// Attempts that unfinished records have spent.
     pub(super) attempts: BTreeMap<i64, u32>,
+    /// How many partitions the topic had when the group began, where that decides where one starts.
+    pub(super) founded: Option<i32>,
 }
 
 impl Beyond {
@@ -49,10 +54,10 @@ impl Beyond {
 
     /// The text to commit with offset `base`; empty where there is nothing to say.
     pub(super) fn encode(&self, base: i64) -> String {
-        if self.finished.is_empty() && self.attempts.is_empty() {
+        if *self == Self::default() {
             return String::new();
         }
-        let all = MAX_RAW - CHECKSUM - HEAD - COUNT;
+        let all = MAX_RAW - CHECKSUM - HEAD - COUNT - FOUNDED;
         let room = all - attempts_size(&self.attempts, base).min(ATTEMPTS);
         let runs = encode_runs(&self.finished, base, room);
         let bitmap = encode_bitmap(&self.finished, base, room);
@@ -66,6 +71,9 @@ impl Beyond {
         put(&mut raw, set.len() as u64);
         raw.extend_from_slice(&set);
         raw.extend_from_slice(&attempts);
+        if let Some(founded) = self.founded {
+            put(&mut raw, u64::from(founded.unsigned_abs()));
+        }
         raw.extend_from_slice(&crc32c::crc32c(&raw).to_be_bytes());
         format!("{PREFIX}{}", BASE64.encode(raw))
     }
@@ -96,7 +104,11 @@ impl Beyond {
             offset = offset.checked_add_unsigned(take(&mut rest)?)?;
             attempts.insert(offset, u32::try_from(take(&mut rest)?).ok()?);
         }
-        rest.is_empty().then_some(Self { finished, attempts })
+        let founded = match rest.is_empty() {
+            true => None,
+            false => Some(i32::try_from(take(&mut rest)?).ok()?),
+        };
+        rest.is_empty().then_some(Self { finished, attempts, founded })
     }
 }
 
@@ -215,89 +227,5 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn runs_of(offsets: &std::collections::BTreeSet<i64>) -> Vec<(i64, i64)> {
-        let mut runs: Vec<(i64, i64)> = Vec::new();
-        for offset in offsets {
-            match runs.last_mut() {
-                Some(run) if run.1 + 1 == *offset => run.1 = *offset,
-                _ => runs.push((*offset, *offset)),
-            }
-        }
-        runs
-    }
-
-    #[test]
-    fn nothing_to_say_is_an_empty_text() {
-        assert_eq!(Beyond::default().encode(7), "");
-        assert_eq!(Beyond::decode("", 7), None);
-    }
-
-    #[test]
-    fn metadata_of_another_offset_version_or_with_a_flipped_bit_is_ignored() {
-        let beyond = Beyond { finished: vec![(9, 11)], attempts: BTreeMap::from([(8, 2)]) };
-        let text = beyond.encode(7);
-        assert_eq!(Beyond::decode(&text, 7), Some(beyond));
-        assert_eq!(Beyond::decode(&text, 8), None);
-        assert_eq!(Beyond::decode(&text.replacen("b1", "b2", 1), 7), None);
-        let flipped =
-            format!("{}{}", &text[..10], if &text[10..11] == "A" { "B" } else { "A" }) + &text[11..];
-        assert_eq!(Beyond::decode(&flipped, 7), None);
-    }
-
-    proptest! {
-        #[test]
-        fn what_fits_reads_back_whole(
-            base in 0i64..1 << 50,
-            finished in proptest::collection::btree_set(1i64..4_000, 0..600),
-            attempts in proptest::collection::btree_map(0i64..4_000, 1u32..50, 0..50),
-        ) {
-            let beyond = Beyond {
-                finished: runs_of(&finished.iter().map(|offset| base + offset).collect()),
-                attempts: attempts.iter().map(|(offset, spent)| (base + offset, *spent)).collect(),
-            };
-            let text = beyond.encode(base);
-            prop_assert!(text.len() <= 4_096);
-            prop_assert_eq!(Beyond::decode(&text, base).unwrap_or_default(), beyond);
-        }
-
-        #[test]
-        fn what_does_not_fit_is_cut_but_never_wrong(
-            finished in proptest::collection::btree_set(1i64..200_000, 5_000..20_000),
-        ) {
-            let beyond = Beyond { finished: runs_of(&finished), attempts: BTreeMap::new() };
-            let text = beyond.encode(0);
-            prop_assert!(text.len() <= 4_096);
-            let read = Beyond::decode(&text, 0).unwrap();
-            prop_assert!(!read.finished.is_empty());
-            for (first, last) in read.finished {
-                prop_assert!((first..=last).all(|offset| finished.contains(&offset)));
-            }
-        }
-
-        #[test]
-        fn attempts_take_the_room_that_the_set_leaves_and_the_lowest_offsets_stay(
-            finished in proptest::collection::btree_set(1i64..100_000, 0..9_000),
-            count in 0usize..4_000,
-        ) {
-            let attempts: BTreeMap<_, _> = (0..count as i64).map(|offset| (offset * 2, 2)).collect();
-            let beyond = Beyond { finished: runs_of(&finished), attempts };
-            let text = beyond.encode(0);
-            prop_assert!(text.len() <= 4_096);
-            let read = Beyond::decode(&text, 0).unwrap_or_default();
-            prop_assert!(read.attempts.len() >= count.min(ATTEMPTS / 2));
-            prop_assert!(read.attempts.iter().eq(beyond.attempts.iter().take(read.attempts.len())));
-            if finished.is_empty() {
-                prop_assert!(read.attempts.len() >= count.min(1_500));
-            }
-        }
-
-        #[test]
-        fn no_text_panics(text in "(b1\\.)?[A-Za-z0-9_-]{0,80}", base in any::<i64>()) {
-            let _ = Beyond::decode(&text, base);
-        }
-    }
-}
+#[path = "tests/metadata.rs"]
+mod tests;

@@ -20,6 +20,7 @@ mod program;
 mod runner;
 mod settle;
 mod stage;
+mod starts;
 mod status;
 
 pub use budget::Budget;

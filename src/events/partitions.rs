@@ -117,7 +117,7 @@ impl Partition {
     /// What to commit beside the position.
     pub(super) fn beyond(&self, attempts: impl Iterator<Item = (i64, u32)>) -> Beyond {
         let finished = self.tracker.as_ref().map(OffsetTracker::finished_beyond).unwrap_or_default();
-        let mut beyond = Beyond { finished, attempts: attempts.collect() };
+        let mut beyond = Beyond { finished, attempts: attempts.collect(), founded: self.beyond.founded };
         let Some(next) = self.next() else { return beyond };
         // What the last commit knew of records that were not read again yet is still true.
         for (first, last) in self.beyond.finished.iter().filter(|(_, last)| *last >= next) {
@@ -236,7 +236,11 @@ mod tests {
 
     #[test]
     fn what_a_commit_knew_of_records_not_read_again_yet_is_kept() {
-        let beyond = Beyond { finished: vec![(12, 14), (20, 22)], attempts: BTreeMap::from([(15, 2)]) };
+        let beyond = Beyond {
+            finished: vec![(12, 14), (20, 22)],
+            attempts: BTreeMap::from([(15, 2)]),
+            founded: Some(3),
+        };
         let mut partition = Partition::new(name("a", 0), Some(10), beyond);
         let tracker = partition.tracker.as_mut().unwrap();
         tracker.start(10, 1);
@@ -245,5 +249,6 @@ mod tests {
         let kept = partition.beyond([(10, 1)].into_iter());
         assert_eq!(kept.finished, [(11, 14), (20, 22)]);
         assert_eq!(kept.attempts, BTreeMap::from([(10, 1), (15, 2)]));
+        assert_eq!(kept.founded, Some(3));
     }
 }

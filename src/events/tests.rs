@@ -28,6 +28,7 @@ use crate::telemetry::Telemetry;
 mod faults;
 mod lost;
 mod rebalances;
+mod starts;
 
 const PATIENCE: Duration = Duration::from_secs(40);
 const PARTITIONS: u32 = 2;

@@ -33,8 +33,12 @@ struct Between {
 }
 
 impl Delivery for Between {
-    fn starts(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Begin>, BrokerError> {
-        self.inner.starts(partitions)
+    fn starts(
+        &mut self,
+        partitions: &[TopicPartition],
+        deadline: Instant,
+    ) -> Result<Vec<Begin>, BrokerError> {
+        self.inner.starts(partitions, deadline)
     }
 
     fn produce(&mut self, outgoing: Outgoing<'_>, token: u64) -> Result<(), (SendError, OutHeaders)> {

@@ -48,9 +48,14 @@ struct Told {
 }
 
 impl Delivery for Told {
-    fn starts(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Begin>, BrokerError> {
+    fn starts(
+        &mut self,
+        partitions: &[TopicPartition],
+        deadline: Instant,
+    ) -> Result<Vec<Begin>, BrokerError> {
         let mut book = self.book.lock();
         book.looked_up += 1;
+        assert!(deadline <= Instant::now() + DRAIN, "a look-up may take {:?}", deadline - Instant::now());
         let begin = |partition: &TopicPartition| Begin {
             partition: partition.clone(),
             at: StartAt::Offset(book.committed.get(partition).copied().unwrap_or_default()),
