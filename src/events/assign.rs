@@ -17,6 +17,11 @@ const SHORTEST_LOOK_UP: Duration = Duration::from_secs(1);
 const LONGEST_LOOK_UP: Duration = Duration::from_secs(10);
 /// How soon an assignment that could not begin is tried again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a stage rests before the second of several epochs is given up; doubles with each.
+const ABORT_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_ABORT_PAUSE: Duration = Duration::from_secs(30);
+/// How long an epoch that was given up counts.
+const ABORT_MEMORY: Duration = Duration::from_secs(60);
 /// How often a record that is awaited after a rewind is sought again before it is taken for gone.
 const MAX_SOUGHT: u8 = 3;
 
@@ -192,16 +197,38 @@ impl Runner {
         self.retry_assignment = Some((self.now + ASK_AGAIN, names));
     }
 
+    /// How long to rest before an epoch is given up: not at all the first time; longer each time another
+    /// one follows soon, as where the brokers refuse every producer.
+    fn abort_pause(&mut self) -> Duration {
+        let lately = self.aborted.filter(|(at, _)| self.now.saturating_duration_since(*at) < ABORT_MEMORY);
+        let before = lately.map_or(0, |(_, count)| count);
+        self.aborted = Some((self.now, before.saturating_add(1)));
+        match before.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(times) => ABORT_PAUSE.saturating_mul(2u32.saturating_pow(times)).min(LONGEST_ABORT_PAUSE),
+        }
+    }
+
     /// The epoch is given up: all partitions are read again from their positions.
     pub(super) fn abort_epoch(&mut self) {
         if !self.must_abort {
             return;
         }
+        let due = match self.abort_at {
+            Some(due) => due,
+            None => self.now + self.abort_pause(),
+        };
+        self.abort_at = Some(due);
+        if self.now < due {
+            return;
+        }
         if let Err(error) = self.delivery.abort() {
             self.shared.trouble(&error.to_string());
+            self.abort_at = Some(self.now + ASK_AGAIN);
             return;
         }
         self.must_abort = false;
+        self.abort_at = None;
         for slot in self.partitions.slots() {
             if !guard::removed(Guard::Rewind) {
                 self.rewind(slot, None);

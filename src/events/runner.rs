@@ -103,6 +103,10 @@ pub(super) struct Runner {
     pub(super) commits: Commits,
     pub(super) next_report: Instant,
     pub(super) must_abort: bool,
+    /// When that is done.
+    pub(super) abort_at: Option<Instant>,
+    /// When an epoch was last given up, and how many were before it in close succession, itself included.
+    pub(super) aborted: Option<(Instant, u32)>,
     /// An assignment whose starts could not be looked up, and when it is tried again.
     pub(super) retry_assignment: Option<(Instant, Vec<TopicPartition>)>,
     /// Until when a hand-over waits for what is under way.
@@ -156,6 +160,8 @@ impl Runner {
             full_since: None,
             paused_all: false,
             must_abort: false,
+            abort_at: None,
+            aborted: None,
             retry_assignment: None,
             hand_over_by: None,
             look_for_lost_at: None,
@@ -429,6 +435,9 @@ impl Runner {
             until = until.min(*due);
         }
         if let Some(due) = self.commit_due() {
+            until = until.min(due);
+        }
+        if let Some(due) = self.abort_at {
             until = until.min(due);
         }
         if !self.blocked.is_empty() {

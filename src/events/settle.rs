@@ -339,6 +339,9 @@ impl Runner {
         let Some(entry) = self.in_flight.get_mut(id) else { return };
         let (slot, offset) = (entry.slot, entry.offset);
         if let SendError::Fatal(_) = error {
+            if !self.must_abort {
+                self.shared.trouble(&error.to_string());
+            }
             self.must_abort = true;
             return;
         }

@@ -24,11 +24,13 @@ use crate::record::{Item, JsonCodec};
 use crate::steps::{Flow, OpenError, Ports, ReadyStep, Runnable, StepBody, StepContext, StepPlan};
 use crate::telemetry::Telemetry;
 
+mod bench;
 #[cfg(debug_assertions)]
 mod faults;
 mod lost;
 mod rebalances;
 mod starts;
+mod troubles;
 
 const PATIENCE: Duration = Duration::from_secs(40);
 const PARTITIONS: u32 = 2;
