@@ -127,8 +127,10 @@ impl Runner {
 
     fn report(&mut self) {
         let waiting = self.timers.len() + self.commits.waiting();
+        let unassigned = self.retry_assignment.is_some() || self.reopen_at.is_some();
+        self.shared.forget_old_trouble(self.now);
         let state = match &self.phase {
-            Phase::Running if self.partitions.is_empty() && !self.shared.was_assigned() => "starting",
+            Phase::Running if unassigned || !self.shared.was_assigned() => "starting",
             Phase::Running if self.paused_all => "paused",
             Phase::Running => "running",
             Phase::Halted(_) => "halted",

@@ -105,6 +105,8 @@ pub(super) struct Shared {
     stage: String,
     pub(super) metrics: StageMetrics,
     status: Mutex<StageStatus>,
+    /// When the reason in the status was last given, unless it is why the stage is halted.
+    troubled: Mutex<Option<Instant>>,
     assigned: AtomicBool,
     stopped: Mutex<bool>,
     stop: Condvar,
@@ -112,6 +114,8 @@ pub(super) struct Shared {
     failures: Mutex<std::collections::BTreeMap<String, u64>>,
 }
 
+/// What was not said again for so long does not trouble a stage any more.
+const TROUBLE_MEMORY: Duration = Duration::from_secs(60);
 /// How often one kind of error is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -124,6 +128,7 @@ impl Shared {
             stage: stage.to_owned(),
             metrics,
             status: Mutex::new(status),
+            troubled: Mutex::default(),
             assigned: AtomicBool::new(false),
             stopped: Mutex::new(false),
             stop: Condvar::new(),
@@ -170,7 +175,7 @@ impl Shared {
 
     pub(super) fn assigned(&self, partitions: usize) {
         self.assigned.store(true, Ordering::Relaxed);
-        self.status.lock().reason = None;
+        self.forget_trouble();
         tracing::info!(stage = self.stage, partitions, "partitions assigned");
     }
 
@@ -228,14 +233,30 @@ impl Shared {
 
     /// Something is wrong and may pass; the stage goes on.
     pub(super) fn trouble(&self, reason: &str) {
+        *self.troubled.lock() = Some(Instant::now());
         self.status.lock().reason = Some(reason.to_owned());
         if let Some(suppressed) = self.limit.admit(reason) {
             tracing::warn!(stage = self.stage, suppressed, "{reason}");
         }
     }
 
+    /// What troubled the stage and was not said again for a while has passed.
+    pub(super) fn forget_old_trouble(&self, now: Instant) {
+        let said = *self.troubled.lock();
+        if said.is_some_and(|said| now.saturating_duration_since(said) >= TROUBLE_MEMORY) {
+            self.forget_trouble();
+        }
+    }
+
+    fn forget_trouble(&self) {
+        if self.troubled.lock().take().is_some() {
+            self.status.lock().reason = None;
+        }
+    }
+
     /// The stage stands still until someone acts.
     pub(super) fn halted(&self, reason: &str) {
+        *self.troubled.lock() = None;
         self.status.lock().reason = Some(reason.to_owned());
         tracing::error!(stage = self.stage, "halted: {reason}");
     }
