@@ -1,6 +1,7 @@
 //! The running engine: starts stages from a catalog, watches them, takes them over to another
 //! catalog when files change, drains them.
 
+mod drain;
 mod load;
 mod memory;
 pub mod online;

@@ -9,11 +9,11 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
-use tracing::{info, warn};
+use tracing::info;
 
-use super::running::{Engine, EngineError, Running, wait_for};
+use super::drain::drain_unless;
+use super::running::{Engine, EngineError, Running};
 use crate::catalog::{Catalog, Stage, Topic};
 use crate::events::{self, StageHandle, StageRuntime};
 
@@ -125,18 +125,12 @@ impl Plan {
     }
 
     /// Stops what must stop, all at one time, and waits until each has drained.
-    fn stop(&self, before: &Running, hurry: impl Fn() -> bool + Copy) {
+    fn stop(&self, before: &Running, leave_off: impl Fn() -> bool) {
         let stops = |handle: &&Arc<StageHandle>| {
             matches!(self.of(handle.name()), StageChange::Restarted | StageChange::Removed)
         };
-        let stopped: Vec<_> = before.stages.iter().filter(stops).collect();
-        stopped.iter().for_each(|handle| handle.stop());
-        let started = Instant::now();
-        for handle in stopped {
-            if !wait_for(handle, started + handle.stage().drain, hurry) {
-                warn!(stage = handle.name(), "stopped before it had drained; what it held is redone");
-            }
-        }
+        let stopped: Vec<_> = before.stages.iter().filter(stops).cloned().collect();
+        drain_unless(&stopped, leave_off);
     }
 
     /// Replaces and starts; gives what runs then, and what could not be started.

@@ -7,13 +7,14 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::drain::drain;
 use super::status::{BrokerState, EngineStatus, Readiness};
 use super::supervisor::TaskError;
 use super::view::View;
@@ -29,9 +30,6 @@ use crate::telemetry::Telemetry;
 /// How often the brokers are asked whether they are there, and how long an answer may take.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
-
-/// How long one look at a draining stage waits, so that a hurry is noticed.
-const DRAIN_SLICE: Duration = Duration::from_millis(50);
 
 /// How long the producer may take to write what drained stages left to it.
 const FLUSH: Duration = Duration::from_millis(500);
@@ -167,25 +165,14 @@ impl Engine {
     }
 
     /// Stops every stage and waits until each has finished what it holds, no longer than its own
-    /// `drain` or `limit`, and no longer at all once `hurry` is cancelled. Blocks. True where all
-    /// ended in time.
+    /// `drain` or `limit`, has committed and has left its group. Nothing is finished any more once `hurry`
+    /// is cancelled. Blocks. True where all left in time.
     pub fn drain(&self, limit: Option<Duration>, hurry: &CancellationToken) -> bool {
         self.draining.store(true, Ordering::Relaxed);
         // A reload that is under way sees that and leaves off.
         let _reload = self.reloading.lock();
         let stages = self.running.read().stages.clone();
-        stages.iter().for_each(|handle| handle.stop());
-        let started = Instant::now();
-        let mut all = true;
-        for handle in &stages {
-            let drain = handle.stage().drain;
-            let until = started + limit.map_or(drain, |limit| limit.min(drain));
-            let ended = wait_for(handle, until, || hurry.is_cancelled());
-            if !ended {
-                warn!(stage = handle.name(), "stopped before it had drained; what it held is redone");
-            }
-            all &= ended;
-        }
+        let all = drain(&stages, limit, || hurry.is_cancelled());
         self.shared.producers.current().close(FLUSH) && all
     }
 
@@ -271,20 +258,6 @@ fn start_all(catalog: &Catalog, shared: &StageRuntime) -> Result<Vec<Arc<StageHa
         }
     }
     Ok(started)
-}
-
-/// Waits until a stage has left, no longer than `until` and no longer once somebody hurries.
-pub(super) fn wait_for(handle: &StageHandle, until: Instant, hurry: impl Fn() -> bool) -> bool {
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let slice = if hurry() { Duration::ZERO } else { left.min(DRAIN_SLICE) };
-        if handle.join(slice) {
-            return true;
-        }
-        if slice.is_zero() {
-            return false;
-        }
-    }
 }
 
 fn now_millis() -> i64 {

@@ -5,7 +5,6 @@
 //! stage's `drain`; then what is finished is committed. What did not end in time goes on only where its
 //! partition comes back in the same rebalance. After a loss nobody waits and nothing is committed.
 
-use super::pace::LEAVE_LIMIT;
 use super::partitions::Tenure;
 use super::runner::Runner;
 
@@ -33,7 +32,7 @@ impl Runner {
             return;
         }
         self.hand_over_by = None;
-        self.commit_now(LEAVE_LIMIT.min(self.program.stage.drain));
+        self.commit_now(self.leave_limit.min(self.program.stage.drain));
         self.move_tenures(Tenure::Leaving, Tenure::Left);
         self.consumer.forget_commits();
         self.commits.forget();

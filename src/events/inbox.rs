@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -29,8 +30,13 @@ pub(super) struct Ended {
 pub(super) enum Command {
     /// Go on with another program from the next record on.
     Replace(Arc<Program>),
-    /// Start nothing new, finish what runs, commit, leave the group.
-    Stop,
+    /// Start nothing new, finish what runs, commit, leave the group. Said again it only hurries.
+    Stop {
+        /// When what runs is given up.
+        by: Instant,
+        /// How long the last commit and leaving the group may take, each.
+        leave: Duration,
+    },
 }
 
 /// The letter box of one stage.

@@ -94,6 +94,7 @@ impl Runner {
                 *tracker = Some(OffsetTracker::new(low));
                 partition.beyond.forget();
                 partition.sentenced.clear();
+                partition.suspects.clear();
             }
         }
     }

@@ -25,7 +25,7 @@ mod status;
 
 pub use budget::Budget;
 pub use delivery::Producers;
-pub use stage::{StageHandle, StageRuntime, StartError, prove, start};
+pub use stage::{LEAVE_LIMIT, StageHandle, StageRuntime, StartError, prove, start};
 pub use status::{PartitionStatus, StageStatus};
 
 #[cfg(test)]

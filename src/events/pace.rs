@@ -12,8 +12,6 @@ use crate::catalog::Bound;
 /// which throws away what was fetched ahead.
 const PATIENCE: Duration = Duration::from_secs(1);
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the last commit and leaving the group may take, each, where no broker answers.
-pub(super) const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
 impl Runner {
     /// Whether the consumer may be polled now: a full window stops that for a moment, and for longer
@@ -127,10 +125,11 @@ impl Runner {
 
     fn report(&mut self) {
         let waiting = self.timers.len() + self.commits.waiting();
-        let unassigned = self.retry_assignment.is_some() || self.reopen_at.is_some();
+        let waits = self.retry_assignment.is_some() || self.reopen_at.is_some();
+        let unassigned = waits || self.partitions.is_empty() && !self.shared.was_assigned();
         self.shared.forget_old_trouble(self.now);
         let state = match &self.phase {
-            Phase::Running if unassigned || !self.shared.was_assigned() => "starting",
+            Phase::Running if unassigned => "starting",
             Phase::Running if self.paused_all => "paused",
             Phase::Running => "running",
             Phase::Halted(_) => "halted",
@@ -150,15 +149,15 @@ impl Runner {
     /// Commits what is finished, gives the rest up and leaves the group.
     pub(super) fn leave(mut self) {
         self.read_acknowledgements();
-        self.commit_now(LEAVE_LIMIT);
+        self.commit_now(self.leave_limit);
         for slot in self.partitions.slots() {
             self.in_flight.abandon(slot);
         }
         self.report();
-        let Self { delivery, consumer, shared, .. } = self;
+        let Self { delivery, consumer, shared, leave_limit, .. } = self;
         drop(delivery);
         if let Some(consumer) = std::sync::Arc::into_inner(consumer)
-            && !consumer.close(LEAVE_LIMIT)
+            && !consumer.close(leave_limit)
         {
             shared.trouble("leaving the group took too long; the broker will notice by its session timeout");
         }

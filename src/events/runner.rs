@@ -23,7 +23,7 @@ use super::lanes::{LaneId, Lanes};
 use super::offsets::OffsetTracker;
 use super::partitions::{Partitions, Tenure};
 use super::program::{Batch, Prepared, Program, Verdict};
-use super::stage::StageRuntime;
+use super::stage::{LEAVE_LIMIT, StageRuntime};
 use super::status::{Counts, Shared};
 use crate::base::Failure;
 use crate::base::guard::{self, Guard};
@@ -109,6 +109,8 @@ pub(super) struct Runner {
     pub(super) aborted: Option<(Instant, u32)>,
     /// An assignment whose starts could not be looked up, and when it is tried again.
     pub(super) retry_assignment: Option<(Instant, Vec<TopicPartition>)>,
+    /// How long the last commit and leaving the group may take, each.
+    pub(super) leave_limit: Duration,
     /// Until when a hand-over waits for what is under way.
     pub(super) hand_over_by: Option<Instant>,
     /// When to look for a position that is not on the broker any more.
@@ -163,6 +165,7 @@ impl Runner {
             abort_at: None,
             aborted: None,
             retry_assignment: None,
+            leave_limit: LEAVE_LIMIT,
             hand_over_by: None,
             look_for_lost_at: None,
             now,
@@ -203,7 +206,7 @@ impl Runner {
         for command in self.inbox.take_commands() {
             match command {
                 Command::Replace(program) => self.program = program,
-                Command::Stop => self.begin_drain(),
+                Command::Stop { by, leave } => self.begin_drain(by, leave),
             }
         }
         self.read_acknowledgements();
@@ -212,11 +215,14 @@ impl Runner {
         }
     }
 
-    fn begin_drain(&mut self) {
-        if !matches!(self.phase, Phase::Draining(_) | Phase::Stopped) {
-            self.phase = Phase::Draining(self.now + self.program.stage.drain);
-            self.ready.clear();
-        }
+    fn begin_drain(&mut self, by: Instant, leave: Duration) {
+        self.leave_limit = self.leave_limit.min(leave);
+        self.phase = match self.phase {
+            Phase::Stopped => return,
+            Phase::Draining(before) => Phase::Draining(before.min(by)),
+            Phase::Running | Phase::Halted(_) => Phase::Draining(by),
+        };
+        self.ready.clear();
     }
 
     /// Takes at most a turn of records or events from the consumer; how many records there were.

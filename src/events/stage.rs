@@ -21,6 +21,9 @@ use crate::catalog::Stage;
 use crate::steps::{OpenError, Ports};
 use crate::telemetry::Telemetry;
 
+/// How long the last commit and leaving the group may take, each, where no broker answers.
+pub const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+
 /// What all stages of an engine share.
 #[derive(Clone)]
 pub struct StageRuntime {
@@ -167,7 +170,13 @@ impl StageHandle {
 
     /// Starts nothing new, finishes what runs within the stage's `drain`, commits and leaves.
     pub fn stop(&self) {
-        self.inbox.command(Command::Stop);
+        self.stop_by(Instant::now() + self.stage().drain, LEAVE_LIMIT);
+    }
+
+    /// As [`StageHandle::stop`], but what runs is given up at `by`, and the last commit and leaving the
+    /// group take at most `leave` each. Of several calls the shortest limits count.
+    pub fn stop_by(&self, by: Instant, leave: Duration) {
+        self.inbox.command(Command::Stop { by, leave });
     }
 
     /// Waits until the stage has left, at most `limit`; false where it has not.

@@ -22,6 +22,7 @@ mod oauth;
 mod online;
 mod panics;
 mod poison;
+mod rebalances;
 mod schema;
 mod sizes;
 mod stages;
