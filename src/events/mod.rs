@@ -22,11 +22,14 @@ mod settle;
 mod stage;
 mod starts;
 mod status;
+mod tombstones;
 
 pub use budget::Budget;
 pub use delivery::Producers;
 pub use stage::{LEAVE_LIMIT, StageHandle, StageRuntime, StartError, prove, start};
 pub use status::{PartitionStatus, StageStatus};
 
+#[cfg(test)]
+mod program_tests;
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::Failure;
-use crate::catalog::{Output, Stage, Tombstones, Unmatched};
-use crate::expr::Root;
+use crate::catalog::{Output, Stage, Unmatched};
+use crate::expr::{Root, RootSet};
 use crate::record::{Codec, HeaderChange, Item, JsonCodec, RawRecord};
 use crate::steps::{Chain, ItemScope, OpenError, Ports, decode_for};
 
@@ -157,33 +157,12 @@ impl Program {
         Ok(Some(HeaderChange::Set(Arc::clone(header), Some(count))))
     }
 
-    fn tombstone(
-        &self,
-        raw: &RawRecord<'_>,
-        hop: Option<&HeaderChange>,
-        batch: &mut Batch,
-    ) -> Result<Option<Verdict>, Failure> {
-        if raw.value.is_some() {
-            return Ok(None);
-        }
-        match self.stage.tombstones {
-            Tombstones::Steps => Ok(None),
-            Tombstones::Drop => Ok(Some(Verdict::Filtered)),
-            Tombstones::DeadLetter => Err(Failure::permanent(
-                "tombstone",
-                "the value is null; say `tombstones = \"steps\"`, \"forward\" or \"drop\" if that is meant",
-            )),
-            Tombstones::Forward => {
-                let open = self.stage.outputs.iter().enumerate().filter(|(_, output)| output.when.is_none());
-                for (index, _) in open.take(if self.stage.match_all { usize::MAX } else { 1 }) {
-                    batch.outputs.push(Prepared {
-                        target: Target::Output(index),
-                        key: Part::Input,
-                        value: Part::Null,
-                        headers: hop.cloned().into_iter().collect(),
-                    });
-                }
-                Ok(Some(Verdict::Send))
+    /// The stage's word on a record that no output takes.
+    pub(super) fn untaken(&self) -> Result<(), Failure> {
+        match self.stage.unmatched {
+            Unmatched::Drop => Ok(()),
+            Unmatched::DeadLetter => {
+                Err(Failure::permanent("unmatched", "no output of the stage takes the record"))
             }
         }
     }
@@ -202,8 +181,8 @@ impl Program {
         }
         for mut item in items {
             let taken = self.route_item(&mut item, hop, batch)?;
-            if !taken && self.stage.unmatched == Unmatched::DeadLetter {
-                return Err(Failure::permanent("unmatched", "no output of the stage takes the record"));
+            if !taken {
+                self.untaken()?;
             }
         }
         Ok(if batch.outputs.is_empty() { Verdict::Unmatched } else { Verdict::Send })
@@ -228,7 +207,7 @@ impl Program {
             };
             encoded = Some((output.codec.name(), value.clone()));
             let key = self.key(output, item, batch)?;
-            let headers = self.headers(output, item, hop)?;
+            let headers = self.headers(output, item, hop, |_| true)?;
             batch.outputs.push(Prepared { target: Target::Output(index), key, value, headers });
             taken = true;
             if !self.stage.match_all {
@@ -258,7 +237,12 @@ impl Program {
         Ok(Part::Bytes(start..batch.bytes.len()))
     }
 
-    fn key(&self, output: &Output, item: &mut Item<'_>, batch: &mut Batch) -> Result<Part, Failure> {
+    pub(super) fn key(
+        &self,
+        output: &Output,
+        item: &mut Item<'_>,
+        batch: &mut Batch,
+    ) -> Result<Part, Failure> {
         let Some(key) = &output.key else { return Ok(Part::Input) };
         decode_for(item, key.reads())?;
         let scope = ItemScope::new(item, self.chain.env());
@@ -272,14 +256,15 @@ impl Program {
         })
     }
 
-    fn headers(
+    pub(super) fn headers(
         &self,
         output: &Output,
         item: &mut Item<'_>,
         hop: Option<&HeaderChange>,
+        wanted: impl Fn(RootSet) -> bool,
     ) -> Result<Vec<HeaderChange>, Failure> {
         let mut changes: Vec<_> = item.header_changes().iter().chain(hop).cloned().collect();
-        for (name, template) in &output.headers {
+        for (name, template) in output.headers.iter().filter(|(_, template)| wanted(template.reads())) {
             decode_for(item, template.reads())?;
             let scope = ItemScope::new(item, self.chain.env());
             let text = template.text(&scope)?;

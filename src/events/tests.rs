@@ -36,12 +36,12 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const PARTITIONS: u32 = 2;
 
 /// What a scripted step does to a record, by the word in its value.
-type Script = fn(&str, u32) -> Result<(), Failure>;
+pub(super) type Script = fn(&str, u32) -> Result<(), Failure>;
 
 #[derive(Clone)]
-struct Scripted {
-    script: Script,
-    calls: Arc<Mutex<HashMap<String, u32>>>,
+pub(super) struct Scripted {
+    pub(super) script: Script,
+    pub(super) calls: Arc<Mutex<HashMap<String, u32>>>,
 }
 
 impl std::fmt::Debug for Scripted {
@@ -73,7 +73,7 @@ impl ReadyStep for Scripted {
     }
 }
 
-fn topic(name: &str) -> Arc<Topic> {
+pub(super) fn topic(name: &str) -> Arc<Topic> {
     Arc::new(Topic {
         name: Arc::from(name),
         physical: Arc::from(name),
@@ -89,7 +89,7 @@ fn topic(name: &str) -> Arc<Topic> {
     })
 }
 
-fn stage(step: &Scripted) -> Stage {
+pub(super) fn stage(step: &Scripted) -> Stage {
     Stage {
         name: Arc::from("s"),
         about: About::default(),
