@@ -30,6 +30,8 @@ pub use stage::{LEAVE_LIMIT, StageHandle, StageRuntime, StartError, prove, start
 pub use status::{PartitionStatus, StageStatus};
 
 #[cfg(test)]
+mod fate_tests;
+#[cfg(test)]
 mod program_tests;
 #[cfg(test)]
 mod tests;

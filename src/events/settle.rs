@@ -16,6 +16,8 @@ use crate::record::{HeaderChange, RawRecord};
 
 /// The header that lets consumers drop repeats: stage, topic, partition, offset and index.
 const ID_HEADER: &str = "biplane-id";
+/// The same for a dead letter, which keeps the id that its record came with.
+const DEAD_LETTER_ID_HEADER: &str = "biplane-dlq-id";
 /// How long a partition rests after the broker refused a send that says nothing of the record.
 const SEND_PAUSE: Duration = Duration::from_secs(1);
 
@@ -215,10 +217,14 @@ impl Runner {
 
     /// The input's headers travel on, but for those that are replaced and the id of the stage before.
     fn out_headers(&mut self, raw: &RawRecord<'_>, prepared: &Prepared, index: usize) -> OutHeaders {
+        let id_header = match prepared.target {
+            Target::Output(_) => ID_HEADER,
+            Target::DeadLetter => DEAD_LETTER_ID_HEADER,
+        };
         let mut headers = OutHeaders::new(raw.headers.len() + prepared.headers.len() + 1);
         for position in 0..raw.headers.len() {
             let (name, value) = raw.headers.get(position);
-            if name != ID_HEADER && (prepared.headers.is_empty() || !prepared.changes_header(name)) {
+            if name != id_header && (prepared.headers.is_empty() || !prepared.changes_header(name)) {
                 headers.push(name, value);
             }
         }
@@ -233,7 +239,7 @@ impl Runner {
             }
         }
         self.write_id(raw, prepared.target, index);
-        headers.push(ID_HEADER, Some(&self.id_text));
+        headers.push(id_header, Some(&self.id_text));
         headers
     }
 

@@ -143,18 +143,20 @@ pub(super) fn stage(step: &Scripted) -> Stage {
     }
 }
 
-struct World {
-    kafka: MockKafka,
+pub(super) struct World {
+    pub(super) kafka: MockKafka,
     runtime: tokio::runtime::Runtime,
-    step: Scripted,
+    pub(super) step: Scripted,
 }
 
 /// One record read from a topic.
 #[derive(Debug, Clone)]
-struct Got {
-    key: String,
-    value: Vec<u8>,
-    headers: BTreeMap<String, String>,
+pub(super) struct Got {
+    pub(super) key: String,
+    pub(super) value: Vec<u8>,
+    pub(super) headers: BTreeMap<String, String>,
+    /// All headers in their order.
+    pub(super) all: Vec<(String, Vec<u8>)>,
 }
 
 #[derive(Default)]
@@ -168,7 +170,7 @@ impl DeliverySink for Acks {
 }
 
 impl World {
-    fn new(script: Script) -> Self {
+    pub(super) fn new(script: Script) -> Self {
         let kafka = MockKafka::start(1).unwrap();
         for topic in ["in", "out", "dead"] {
             kafka.create_topic(topic, PARTITIONS).unwrap();
@@ -178,7 +180,7 @@ impl World {
         Self { kafka, runtime, step: Scripted { script, calls: Arc::default() } }
     }
 
-    fn stage_runtime(&self) -> StageRuntime {
+    pub(super) fn stage_runtime(&self) -> StageRuntime {
         let client = self.kafka.settings("test");
         StageRuntime {
             producers: Arc::new(Producers::open(client.clone(), ProducerOptions::default()).unwrap()),
@@ -193,24 +195,31 @@ impl World {
         }
     }
 
-    fn start(&self) -> StageHandle {
+    pub(super) fn start(&self) -> StageHandle {
         start(Arc::new(stage(&self.step)), &self.stage_runtime()).unwrap()
     }
 
-    fn produce(&self, records: &[(&str, String)]) {
+    pub(super) fn produce(&self, records: &[(&str, String)]) {
+        self.produce_with(records, &[]);
+    }
+
+    /// As `produce`, each record with these headers.
+    pub(super) fn produce_with(&self, records: &[(&str, String)], headers: &[(&str, &[u8])]) {
         let producer =
             crate::broker::Producer::open(&self.kafka.settings("producer"), ProducerOptions::default())
                 .unwrap();
         let acks = Arc::new(Acks::default());
         let sink = producer.register(Arc::clone(&acks) as _);
         for (key, value) in records {
+            let mut out = OutHeaders::new(headers.len());
+            headers.iter().for_each(|(name, value)| out.push(name, Some(value)));
             let outgoing = Outgoing {
                 topic: "in",
                 partition: None,
                 key: Some(key.as_bytes()),
                 value: Some(value.as_bytes()),
                 timestamp: None,
-                headers: OutHeaders::new(0),
+                headers: out,
             };
             producer.send(outgoing, &sink, 0).unwrap();
         }
@@ -219,7 +228,7 @@ impl World {
     }
 
     /// Reads a topic from its start until `enough` says so.
-    fn read_until(&self, topic: &str, enough: impl Fn(&[Got]) -> bool) -> Vec<Got> {
+    pub(super) fn read_until(&self, topic: &str, enough: impl Fn(&[Got]) -> bool) -> Vec<Got> {
         // No member of a group: joining one takes seconds here.
         let options = ConsumerOptions::new("reader", Vec::new());
         let consumer = Consumer::open(&self.kafka.settings("reader"), options, || {}).unwrap();
@@ -239,7 +248,7 @@ impl World {
         got
     }
 
-    fn read(&self, topic: &str, count: usize) -> Vec<Got> {
+    pub(super) fn read(&self, topic: &str, count: usize) -> Vec<Got> {
         self.read_until(topic, |got| got.len() >= count)
     }
 }
@@ -247,10 +256,12 @@ impl World {
 fn read(raw: &crate::record::RawRecord<'_>) -> Got {
     let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
     let headers = (0..raw.headers.len()).map(|index| raw.headers.get(index));
+    let bytes = |value: Option<&[u8]>| value.unwrap_or_default().to_vec();
     Got {
         key: text(raw.key),
         value: raw.value.unwrap_or_default().to_vec(),
-        headers: headers.map(|(name, value)| (name.to_owned(), text(value))).collect(),
+        headers: headers.clone().map(|(name, value)| (name.to_owned(), text(value))).collect(),
+        all: headers.map(|(name, value)| (name.to_owned(), bytes(value))).collect(),
     }
 }
 
@@ -275,7 +286,7 @@ fn by_key(got: &[Got]) -> BTreeMap<String, Vec<String>> {
     keys
 }
 
-fn stop(handle: &StageHandle) {
+pub(super) fn stop(handle: &StageHandle) {
     handle.stop();
     assert!(handle.join(Duration::from_secs(20)), "{:?}", handle.status());
 }
@@ -290,7 +301,12 @@ fn records_pass_in_order_with_an_id_and_a_restart_repeats_nothing() {
     stop(&handle);
     let expected: Vec<Got> = sent
         .iter()
-        .map(|(key, value)| Got { key: key.clone(), value: value.clone().into(), headers: BTreeMap::new() })
+        .map(|(key, value)| Got {
+            key: key.clone(),
+            value: value.clone().into(),
+            headers: BTreeMap::new(),
+            all: Vec::new(),
+        })
         .collect();
     assert_eq!(by_key(&got), by_key(&expected));
     assert!(got.iter().all(|record| record.headers["biplane-id"].starts_with("s/in/")));
