@@ -42,6 +42,16 @@ impl fmt::Display for Class {
     }
 }
 
+/// Who decides what comes after a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Remedy {
+    /// The retry policy, by class and code.
+    #[default]
+    Policy,
+    /// There is no further attempt; the policy's `on_exhausted` decides what becomes of the record.
+    None,
+}
+
 /// One failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -55,12 +65,15 @@ pub struct Failure {
     pub step: Option<String>,
     /// How long the other side asked to wait (`Retry-After`), if it did.
     pub retry_after: Option<Duration>,
+    /// Who decides what comes next.
+    pub remedy: Remedy,
 }
 
 impl Failure {
     /// A failure of `class` with `code`, before it is known which step it belongs to.
     pub fn new(class: Class, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self { class, code: code.into(), message: message.into(), step: None, retry_after: None }
+        let (code, message) = (code.into(), message.into());
+        Self { class, code, message, step: None, retry_after: None, remedy: Remedy::Policy }
     }
 
     /// A [`Class::Transient`] failure.
@@ -87,6 +100,13 @@ impl Failure {
     #[must_use]
     pub fn in_step(mut self, step: &str) -> Self {
         self.step.get_or_insert_with(|| step.to_owned());
+        self
+    }
+
+    /// The same failure, which no further attempt follows whatever the policy covers.
+    #[must_use]
+    pub fn given_up(mut self) -> Self {
+        self.remedy = Remedy::None;
         self
     }
 

@@ -10,6 +10,6 @@ mod retry;
 mod units;
 
 pub use backoff::{Backoff, Jitter};
-pub use failure::{Class, CodePattern, Failure};
+pub use failure::{Class, CodePattern, Failure, Remedy};
 pub use retry::{Exhausted, RetryPolicy};
 pub use units::{ByteSize, Rate, UnitError, format_duration, parse_duration};

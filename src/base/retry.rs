@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Backoff, CodePattern, Failure};
+use super::{Backoff, CodePattern, Failure, Remedy};
 
 /// How often and how long a failed record is tried again.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +38,8 @@ pub enum Exhausted {
 impl RetryPolicy {
     /// Whether `failure` is worth another try at all, whatever the attempts spent.
     pub fn covers(&self, failure: &Failure) -> bool {
-        self.on.iter().any(|pattern| pattern.matches(failure))
+        failure.remedy == Remedy::Policy
+            && self.on.iter().any(|pattern| pattern.matches(failure))
             && !self.not_on.iter().any(|pattern| pattern.matches(failure))
     }
 
@@ -73,6 +74,7 @@ mod tests {
         assert_eq!(policy.next_wait(3, &busy, 0.0), None);
         assert_eq!(policy.next_wait(1, &Failure::transient("http-501", ""), 0.0), None);
         assert_eq!(policy.next_wait(1, &Failure::permanent("schema", ""), 0.0), None);
+        assert_eq!(policy.next_wait(1, &busy.clone().given_up(), 0.0), None);
         let asked = busy.retry_after(Some(Duration::from_secs(9)));
         assert_eq!(policy.next_wait(1, &asked, 0.0), Some(Duration::from_secs(9)));
     }

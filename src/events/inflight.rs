@@ -65,8 +65,10 @@ pub(super) struct Entry {
     pub(super) alone: bool,
     /// Outputs handed over and not acknowledged.
     pub(super) unacknowledged: u32,
-    /// When its first attempt failed, on this engine's monotonic clock.
-    pub(super) first_failed: Option<(Instant, i64)>,
+    /// When its first attempt on this engine began; known once it waits or fails.
+    pub(super) first_started: Option<Instant>,
+    /// When the first of them failed, in milliseconds since the Unix epoch.
+    pub(super) first_failed: Option<i64>,
     /// A copy of its bytes, where it had to wait.
     pub(super) record: Option<Arc<OwnedRecord>>,
     /// Why it is being dead-lettered.
@@ -215,6 +217,7 @@ mod tests {
             sampled: false,
             alone: false,
             unacknowledged: 1,
+            first_started: None,
             first_failed: None,
             record: None,
             sentence: None,

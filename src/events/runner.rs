@@ -287,6 +287,7 @@ impl Runner {
             secured_by: 0,
             alone,
             unacknowledged: 0,
+            first_started: None,
             first_failed: None,
             record: None,
             sentence: None,
@@ -397,8 +398,8 @@ impl Runner {
     fn work_later(&mut self, id: EntryId, record: Arc<OwnedRecord>) {
         let Some(entry) = self.in_flight.get_mut(id) else { return };
         let attempt = entry.attempt;
-        let spent =
-            entry.first_failed.map_or(Duration::ZERO, |(at, _)| self.now.saturating_duration_since(at));
+        let started = *entry.first_started.get_or_insert(self.now);
+        let spent = self.now.saturating_duration_since(started);
         let left = self.program.stage.deadline.saturating_sub(spent);
         let (program, inbox) = (Arc::clone(&self.program), Arc::clone(&self.inbox));
         let run = async move {
@@ -408,7 +409,10 @@ impl Runner {
             let result = match work.await {
                 Ok(Ok(result)) => result,
                 Ok(Err(panic)) => Err(panicked(&*panic)),
-                Err(_) => Err(Failure::transient("deadline", "the record's deadline passed inside a step")),
+                Err(_) => {
+                    let message = "the record's deadline passed inside a step";
+                    Err(Failure::transient("deadline", message).given_up())
+                }
             };
             inbox.end(Ended { id, result, batch });
         };

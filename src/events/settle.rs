@@ -58,12 +58,13 @@ impl Runner {
 
     fn fail(&mut self, id: EntryId, raw: RawRecord<'_>, failure: Failure, batch: Batch) {
         self.scratch = batch;
-        let now = (self.now, self.now_millis);
         let Some(entry) = self.in_flight.get_mut(id) else { return };
         let attempt = entry.attempt;
-        let first = *entry.first_failed.get_or_insert(now);
+        entry.first_failed.get_or_insert(self.now_millis);
+        // What never waits began in this turn of the loop.
+        let started = *entry.first_started.get_or_insert(self.now);
         self.shared.failed(&failure, raw);
-        match self.judge(attempt, &failure, self.now.saturating_duration_since(first.0)) {
+        match self.judge(attempt, &failure, self.now.saturating_duration_since(started)) {
             Disposition::Retry(wait) => self.wait(id, raw, wait, &failure),
             Disposition::DeadLetter if guard::removed(Guard::DeadLetter) => {
                 self.through(id);
@@ -124,7 +125,7 @@ impl Runner {
     /// Dead-letters a record that came again for that purpose only.
     pub(super) fn carry_out(&mut self, id: EntryId, raw: RawRecord<'_>, sentence: Sentence) {
         if let Some(entry) = self.in_flight.get_mut(id) {
-            entry.first_failed.get_or_insert((self.now, self.now_millis));
+            entry.first_failed.get_or_insert(self.now_millis);
         }
         self.dead_letter(id, raw, sentence);
     }
@@ -138,7 +139,7 @@ impl Runner {
             raw,
             failure: &sentence.failure,
             attempts: sentence.attempts,
-            first_failed_at: entry.first_failed.map_or(failed_at, |(_, millis)| millis),
+            first_failed_at: entry.first_failed.unwrap_or(failed_at),
             failed_at,
             truncate: sentence.truncate,
         }
