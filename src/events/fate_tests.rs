@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::delivery::Producers;
 use super::stage::{StageHandle, start};
-use super::tests::{World, stage, stop};
-use crate::base::Failure;
-use crate::catalog::Stage;
-use crate::expr::RootSet;
-use crate::record::Item;
+use super::status::StageStatus;
+use super::tests::{World, stage, stop, topic};
+use crate::base::{Backoff, Exhausted, Failure, RetryPolicy};
+use crate::broker::{MockError, MockRequest, ProducerOptions};
+use crate::catalog::{Output, Stage};
+use crate::expr::{Expression, RootSet};
+use crate::record::{Codec, Item, JsonCodec};
 use crate::steps::{
     BoxedRun, Flow, OpenError, Ports, Runnable, StepBody, StepContext, StepPlan, WaitingStep,
 };
@@ -101,8 +104,11 @@ fn the_deadline_runs_from_the_first_attempt_and_is_not_tried_again() {
     world.produce(&[("a", "\"hang\"".to_owned()), ("b", "\"slow\"".to_owned())]);
     let handle = start_as(&world, |stage| {
         stage.steps = vec![other.plan()];
-        // The wait of 300 ms for a second attempt no longer fits.
-        stage.deadline = SLOW + Duration::from_millis(250);
+        // The wait for a second attempt fits behind the failure, but not behind the start.
+        stage.deadline = Duration::from_secs(3);
+        let wait = stage.deadline - SLOW / 2;
+        stage.retry =
+            Arc::new(RetryPolicy { backoff: Backoff::Delays(vec![wait]), ..(*stage.retry).clone() });
     });
     let dead = world.read("dead", 2);
     stop(&handle);
@@ -111,4 +117,88 @@ fn the_deadline_runs_from_the_first_attempt_and_is_not_tried_again() {
     assert_eq!(codes, ["busy", "deadline"]);
     assert!(dead.iter().all(|dead| dead.headers["biplane-attempts"] == "1"), "{dead:#?}");
     assert_eq!(other.runs.load(Ordering::Acquire), 2);
+}
+
+/// Waits until the stage's status fits.
+fn until(handle: &StageHandle, fits: impl Fn(&StageStatus) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !fits(&handle.status()) {
+        assert!(Instant::now() < deadline, "{:?}", handle.status());
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+fn exhausted(stage: &mut Stage, on_exhausted: Exhausted) {
+    stage.retry = Arc::new(RetryPolicy { on_exhausted, ..(*stage.retry).clone() });
+    if on_exhausted != Exhausted::DeadLetter {
+        stage.dlq = None;
+    }
+}
+
+/// As `start_as`, with a client that takes no record past 2,000 bytes.
+fn start_bounded(world: &World, change: impl FnOnce(&mut Stage)) -> StageHandle {
+    let mut runtime = world.stage_runtime();
+    let options = ProducerOptions { max_record_bytes: 2_000, ..ProducerOptions::default() };
+    runtime.producers = Arc::new(Producers::open(runtime.client.clone(), options).unwrap());
+    let mut stage = stage(&world.step);
+    change(&mut stage);
+    start(Arc::new(stage), &runtime).unwrap()
+}
+
+/// A word of so many bytes.
+fn word(bytes: usize) -> String {
+    format!("\"{}\"", "x".repeat(bytes))
+}
+
+#[test]
+fn an_output_too_large_for_its_topic_follows_the_policy() {
+    let world = World::new(|_, _| Ok(()));
+    world.produce(&[("a", word(5_000)), ("a", "\"next\"".to_owned())]);
+    let handle = start_bounded(&world, |stage| exhausted(stage, Exhausted::Drop));
+    assert!(world.read("out", 1)[0].value == b"\"next\"");
+    until(&handle, |status| status.counts.dropped == 1);
+    stop(&handle);
+    let status = handle.status();
+    assert_eq!((status.failures["record-too-large"], status.reason), (1, None));
+}
+
+#[test]
+fn an_output_that_the_broker_finds_too_large_follows_the_policy() {
+    let world = World::new(|_, _| Ok(()));
+    let handle = start_as(&world, |stage| exhausted(stage, Exhausted::Drop));
+    until(&handle, |status| status.state == "running");
+    // The input is written with the same request.
+    world.produce(&[("a", "\"before\"".to_owned())]);
+    world.read("out", 1);
+    // Once for its batch, once for the record by itself.
+    world.kafka.fail_next(MockRequest::Produce, MockError::TooLarge, 2).unwrap();
+    let refused = start_as(&world, |stage| {
+        stage.name = Arc::from("other");
+        exhausted(stage, Exhausted::Drop);
+    });
+    until(&refused, |status| status.counts.dropped == 1);
+    stop(&handle);
+    stop(&refused);
+}
+
+/// The answer to what was sent of a record must not finish what the stage halted on.
+#[test]
+fn a_stage_that_halts_on_one_output_does_not_finish_the_record_by_another() {
+    let world = World::new(|_, _| Ok(()));
+    world.produce(&[("a", word(800))]);
+    let both = |stage: &mut Stage| {
+        let key = Expression::compile("value ~ value ~ value", RootSet::RECORD).unwrap();
+        let codec: Arc<dyn Codec> = Arc::new(JsonCodec);
+        let second = Output { topic: topic("dead"), when: None, key: Some(key), headers: Vec::new(), codec };
+        stage.outputs.push(second);
+        stage.match_all = true;
+        exhausted(stage, Exhausted::Halt);
+    };
+    let handle = start_bounded(&world, both);
+    until(&handle, |status| status.state == "halted");
+    world.read("out", 1);
+    stop(&handle);
+    let handle = start_as(&world, both);
+    assert!(world.read("dead", 1)[0].value == word(800).as_bytes());
+    stop(&handle);
 }

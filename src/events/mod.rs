@@ -17,6 +17,7 @@ mod offsets;
 mod pace;
 mod partitions;
 mod program;
+mod refused;
 mod runner;
 mod settle;
 mod stage;

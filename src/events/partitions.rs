@@ -11,7 +11,8 @@ use super::offsets::OffsetTracker;
 use crate::base::Failure;
 use crate::broker::TopicPartition;
 
-/// A record that must be dead-lettered when it comes again, because the broker refused its output.
+/// A record that no further attempt follows, and why; kept until it comes again where the broker
+/// refused its output.
 #[derive(Debug, Clone)]
 pub(super) struct Sentence {
     /// Why.
@@ -42,7 +43,7 @@ pub(super) struct Partition {
     pub(super) tracker: Option<OffsetTracker>,
     /// What the last commit knew beyond its offset.
     pub(super) beyond: Beyond,
-    /// Records to dead-letter unseen.
+    /// Records to end unseen.
     pub(super) sentenced: HashMap<i64, Sentence>,
     /// Records that were in a batch which the broker refused for its size: each is sent alone when it
     /// comes again, so that it shows which of them are too large.

@@ -18,16 +18,6 @@ use crate::record::{HeaderChange, RawRecord};
 const ID_HEADER: &str = "biplane-id";
 /// The same for a dead letter, which keeps the id that its record came with.
 const DEAD_LETTER_ID_HEADER: &str = "biplane-dlq-id";
-/// How long a partition rests after the broker refused a send that says nothing of the record.
-const SEND_PAUSE: Duration = Duration::from_secs(1);
-
-/// What a failure leads to.
-enum Disposition {
-    Retry(Duration),
-    DeadLetter,
-    Drop,
-    Halt,
-}
 
 impl Runner {
     /// The steps of a record have ended. `batch` comes back to be used again.
@@ -64,43 +54,54 @@ impl Runner {
         // What never waits began in this turn of the loop.
         let started = *entry.first_started.get_or_insert(self.now);
         self.shared.failed(&failure, raw);
-        match self.judge(attempt, &failure, self.now.saturating_duration_since(started)) {
-            Disposition::Retry(wait) => self.wait(id, raw, wait, &failure),
-            Disposition::DeadLetter if guard::removed(Guard::DeadLetter) => {
+        let spent = self.now.saturating_duration_since(started);
+        match self.next_wait(attempt, &failure, spent) {
+            Some(wait) => self.wait(id, raw, wait, &failure),
+            None => self.give_up(id, raw, Sentence { failure, attempts: attempt, truncate: false }),
+        }
+    }
+
+    /// The wait before another attempt, where there is to be one.
+    fn next_wait(&self, attempt: u32, failure: &Failure, spent: Duration) -> Option<Duration> {
+        let stage = &self.program.stage;
+        let wait = stage.retry.next_wait(attempt, failure, rand::random())?;
+        (spent + wait < stage.deadline).then_some(wait)
+    }
+
+    /// There is no further attempt.
+    pub(super) fn give_up(&mut self, id: EntryId, raw: RawRecord<'_>, sentence: Sentence) {
+        match self.last_resort(&sentence.failure) {
+            Exhausted::DeadLetter if guard::removed(Guard::DeadLetter) => {
                 self.through(id);
                 self.finish(id);
             }
-            Disposition::DeadLetter => {
-                self.dead_letter(id, raw, Sentence { failure, attempts: attempt, truncate: false });
-            }
-            Disposition::Drop => {
-                self.shared.dropped(&failure.code);
-                self.through(id);
-                self.finish(id);
-            }
-            Disposition::Halt => {
+            Exhausted::DeadLetter => self.dead_letter(id, raw, sentence),
+            Exhausted::Drop => self.let_go(id, &sentence.failure),
+            Exhausted::Halt => {
                 let place = format!("{}[{}] at {}", raw.topic, raw.partition, raw.offset);
-                self.halt(format!("{place} failed for good: {failure}"));
+                self.halt(format!("{place} failed for good: {}", sentence.failure));
             }
         }
     }
 
-    fn judge(&self, attempt: u32, failure: &Failure, spent: Duration) -> Disposition {
+    /// What becomes of a record that no further attempt follows.
+    pub(super) fn last_resort(&self, failure: &Failure) -> Exhausted {
         let stage = &self.program.stage;
-        if let Some(wait) = stage.retry.next_wait(attempt, failure, rand::random())
-            && spent + wait < stage.deadline
-        {
-            return Disposition::Retry(wait);
-        }
         match stage.retry.on_exhausted {
             // What no policy could mend is decided by its own setting, not by the policy's.
             _ if matches!(&*failure.code, "unmatched" | "tombstone") && stage.dlq.is_some() => {
-                Disposition::DeadLetter
+                Exhausted::DeadLetter
             }
-            Exhausted::DeadLetter if stage.dlq.is_some() => Disposition::DeadLetter,
-            Exhausted::Drop => Disposition::Drop,
-            Exhausted::DeadLetter | Exhausted::Halt => Disposition::Halt,
+            Exhausted::DeadLetter if stage.dlq.is_none() => Exhausted::Halt,
+            resort => resort,
         }
+    }
+
+    /// The record is finished without a trace but a count.
+    pub(super) fn let_go(&mut self, id: EntryId, failure: &Failure) {
+        self.shared.dropped(&failure.code);
+        self.through(id);
+        self.finish(id);
     }
 
     /// The record waits for its next attempt and holds its lane meanwhile, but no place to run.
@@ -120,14 +121,6 @@ impl Runner {
         }
         self.own(id, raw, lane);
         self.timers.push(Reverse((self.now + wait, id)));
-    }
-
-    /// Dead-letters a record that came again for that purpose only.
-    pub(super) fn carry_out(&mut self, id: EntryId, raw: RawRecord<'_>, sentence: Sentence) {
-        if let Some(entry) = self.in_flight.get_mut(id) {
-            entry.first_failed.get_or_insert(self.now_millis);
-        }
-        self.dead_letter(id, raw, sentence);
     }
 
     fn dead_letter(&mut self, id: EntryId, raw: RawRecord<'_>, sentence: Sentence) {
@@ -313,7 +306,7 @@ impl Runner {
         }
     }
 
-    fn is_blocked(&self, id: EntryId) -> bool {
+    pub(super) fn is_blocked(&self, id: EntryId) -> bool {
         self.blocked.iter().any(|blocked| blocked.id == id)
     }
 
@@ -338,71 +331,5 @@ impl Runner {
                 tracker.finish(entry.sequence);
             }
         }
-    }
-
-    /// A send was refused. What is the record's own fault leads to its dead letter; anything else
-    /// rewinds its partition, and the record is tried again later.
-    fn send_failed(&mut self, id: EntryId, error: SendError, raw: Option<RawRecord<'_>>) {
-        let Some(entry) = self.in_flight.get_mut(id) else { return };
-        let (slot, offset) = (entry.slot, entry.offset);
-        if let SendError::Fatal(_) = error {
-            if !self.must_abort {
-                self.shared.trouble(&error.to_string());
-            }
-            self.must_abort = true;
-            return;
-        }
-        if error == SendError::TooLarge {
-            if raw.is_none() && !entry.alone {
-                return self.suspect(id, slot);
-            }
-            let sentence = match entry.sentence.take() {
-                Some(sentence) if sentence.truncate => {
-                    return self.halt(format!("the DLQ refuses even a shortened record: {error}"));
-                }
-                Some(sentence) => Sentence { truncate: true, ..*sentence },
-                None => Sentence {
-                    failure: Failure::permanent(
-                        "record-too-large",
-                        "an output is larger than its topic takes",
-                    ),
-                    attempts: entry.attempt,
-                    truncate: false,
-                },
-            };
-            let alone = entry.unacknowledged == 0;
-            if self.program.stage.dlq.is_none() {
-                return self.halt("an output is larger than its topic takes, and there is no DLQ".to_owned());
-            }
-            match raw {
-                Some(raw) if alone => return self.carry_out(id, raw, sentence),
-                _ => {
-                    if let Some(partition) = self.partitions.get_mut(slot) {
-                        partition.sentenced.insert(offset, sentence);
-                    }
-                    return self.rewind(slot, None);
-                }
-            }
-        }
-        self.shared.send_refused(&error);
-        self.rewind(slot, Some(self.now + SEND_PAUSE));
-    }
-
-    /// The broker refuses a batch as a whole: all that may have been in it is read again and sent one
-    /// by one, which shows whose fault it is.
-    fn suspect(&mut self, id: EntryId, slot: u32) {
-        let Some(partition) = self.partitions.get_mut(slot) else { return };
-        // This one is answered already; counted in again it is seen with the others.
-        if let Some(entry) = self.in_flight.get_mut(id) {
-            entry.unacknowledged += 1;
-            self.unacknowledged += 1;
-        }
-        for entry in self.in_flight.unacknowledged(slot) {
-            partition.suspects.insert(entry.offset);
-            if let Some(sentence) = entry.sentence.take() {
-                partition.sentenced.insert(entry.offset, *sentence);
-            }
-        }
-        self.rewind(slot, None);
     }
 }
