@@ -50,6 +50,9 @@ pub enum Remedy {
     Policy,
     /// There is no further attempt; the policy's `on_exhausted` decides what becomes of the record.
     None,
+    /// There is no further attempt: a setting of its own says dead-letter, whatever `on_exhausted`
+    /// says. Where there is no DLQ, `on_exhausted` decides.
+    DeadLetter,
 }
 
 /// One failed attempt.
@@ -107,6 +110,13 @@ impl Failure {
     #[must_use]
     pub fn given_up(mut self) -> Self {
         self.remedy = Remedy::None;
+        self
+    }
+
+    /// The same failure, which a setting of its own sends to the DLQ at once.
+    #[must_use]
+    pub fn dead_lettered(mut self) -> Self {
+        self.remedy = Remedy::DeadLetter;
         self
     }
 

@@ -75,6 +75,7 @@ mod tests {
         assert_eq!(policy.next_wait(1, &Failure::transient("http-501", ""), 0.0), None);
         assert_eq!(policy.next_wait(1, &Failure::permanent("schema", ""), 0.0), None);
         assert_eq!(policy.next_wait(1, &busy.clone().given_up(), 0.0), None);
+        assert_eq!(policy.next_wait(1, &busy.clone().dead_lettered(), 0.0), None);
         let asked = busy.retry_after(Some(Duration::from_secs(9)));
         assert_eq!(policy.next_wait(1, &asked, 0.0), Some(Duration::from_secs(9)));
     }

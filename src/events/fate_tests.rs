@@ -202,3 +202,21 @@ fn a_stage_that_halts_on_one_output_does_not_finish_the_record_by_another() {
     assert!(world.read("dead", 1)[0].value == word(800).as_bytes());
     stop(&handle);
 }
+
+#[test]
+fn what_a_setting_dead_letters_is_not_tried_again_nor_dropped_by_the_policy() {
+    let world = World::new(|word, _| match word {
+        "mine" => Err(Failure::permanent("unmatched", "a code of the user's own")),
+        "settled" => Err(Failure::transient("busy", "try later").dead_lettered()),
+        _ => Ok(()),
+    });
+    world.produce(&[("a", "\"mine\"".to_owned()), ("b", "\"settled\"".to_owned())]);
+    let handle = start_as(&world, |stage| {
+        let drop = RetryPolicy { on_exhausted: Exhausted::Drop, ..(*stage.retry).clone() };
+        stage.retry = Arc::new(drop);
+    });
+    let dead = world.read("dead", 1).remove(0);
+    assert_eq!((&*dead.value, dead.headers["biplane-attempts"].as_str()), (&b"\"settled\""[..], "1"));
+    until(&handle, |status| status.counts.dropped == 1 && status.counts.dead_lettered == 1);
+    stop(&handle);
+}

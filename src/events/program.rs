@@ -162,7 +162,8 @@ impl Program {
         match self.stage.unmatched {
             Unmatched::Drop => Ok(()),
             Unmatched::DeadLetter => {
-                Err(Failure::permanent("unmatched", "no output of the stage takes the record"))
+                let message = "no output of the stage takes the record";
+                Err(Failure::permanent("unmatched", message).dead_lettered())
             }
         }
     }

@@ -10,7 +10,7 @@ use super::partitions::Sentence;
 use super::program::{Batch, Prepared, Target, Verdict};
 use super::runner::{Blocked, Runner};
 use crate::base::guard::{self, Guard};
-use crate::base::{Exhausted, Failure};
+use crate::base::{Exhausted, Failure, Remedy};
 use crate::broker::{OutHeaders, Outgoing, SendError};
 use crate::record::{HeaderChange, RawRecord};
 
@@ -88,10 +88,7 @@ impl Runner {
     pub(super) fn last_resort(&self, failure: &Failure) -> Exhausted {
         let stage = &self.program.stage;
         match stage.retry.on_exhausted {
-            // What no policy could mend is decided by its own setting, not by the policy's.
-            _ if matches!(&*failure.code, "unmatched" | "tombstone") && stage.dlq.is_some() => {
-                Exhausted::DeadLetter
-            }
+            _ if failure.remedy == Remedy::DeadLetter && stage.dlq.is_some() => Exhausted::DeadLetter,
             Exhausted::DeadLetter if stage.dlq.is_none() => Exhausted::Halt,
             resort => resort,
         }

@@ -23,7 +23,8 @@ impl Program {
             Tombstones::DeadLetter => Err(Failure::permanent(
                 "tombstone",
                 "the value is null; say `tombstones = \"steps\"`, \"forward\" or \"drop\" if that is meant",
-            )),
+            )
+            .dead_lettered()),
             Tombstones::Forward => self.forward(raw, hop, batch).map(Some),
         }
     }
@@ -64,7 +65,8 @@ impl Program {
             return Err(Failure::permanent(
                 "tombstone",
                 format!("the key for `{}` is made of the value, which is null", output.topic.name),
-            ));
+            )
+            .dead_lettered());
         }
         self.key(output, item, batch)
     }

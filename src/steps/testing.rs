@@ -112,13 +112,13 @@ pub(super) fn raw(bytes: &[u8]) -> RawRecord<'_> {
     }
 }
 
-/// Three attempts on transient failures without waits.
+/// Three attempts on transient failures and 5xx without waits.
 pub(super) fn quick_retry() -> Arc<RetryPolicy> {
     Arc::new(RetryPolicy {
         name: Arc::from("quick"),
         max_attempts: 3,
         backoff: Backoff::Delays(vec![std::time::Duration::ZERO]),
-        on: vec![CodePattern::parse("transient")],
+        on: vec![CodePattern::parse("transient"), CodePattern::parse("http-5xx")],
         not_on: Vec::new(),
         in_place_up_to: None,
         on_exhausted: Exhausted::DeadLetter,

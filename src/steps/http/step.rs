@@ -248,12 +248,14 @@ impl Http {
         self.on_status.iter().find(|rule| (rule.first..=rule.last).contains(&status))
     }
 
-    /// The failure of a status that is not accepted. One that the step itself gives up on is not worth
-    /// another try by its class.
+    /// The failure of a status that is not accepted. One that the step itself gives up on is no policy's
+    /// to try again.
     pub(super) fn refused(&self, status: u16, headers: &HeaderMap) -> Failure {
         let failure = status_failure(status, headers);
-        let class = if self.rule(status).is_some() { Class::Permanent } else { failure.class };
-        Failure { class, ..failure }
+        match self.rule(status) {
+            Some(_) => Failure { class: Class::Permanent, ..failure }.dead_lettered(),
+            None => failure,
+        }
     }
 
     fn put<'r>(&self, item: &mut Item<'r>, name: &Arc<str>, answer: &Answer) -> Result<Flow<'r>, Failure> {

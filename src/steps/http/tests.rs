@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value as Json, json};
 
 use super::{HttpAuth, HttpClient};
-use crate::base::Class;
+use crate::base::{Class, Remedy};
 use crate::steps::testing::Bench;
 
 type Hits = Arc<AtomicUsize>;
@@ -201,4 +201,19 @@ fn what_is_wrong_in_the_table_is_reported() {
     ] {
         assert_eq!(Bench::findings(step), [expected], "{step}");
     }
+}
+
+#[tokio::test]
+async fn a_status_that_the_step_dead_letters_is_not_tried_again_by_its_code() {
+    let (result, hits) = with_server(|url| async move {
+        let step = "retry = \"quick\"\nhttp.path = \"/flaky\"\nhttp.on_status.503 = \"dead-letter\"";
+        bench(step, url).run_waiting(json!({})).await
+    })
+    .await;
+    let failure = result.unwrap_err();
+    assert_eq!(
+        (&*failure.code, failure.class, failure.remedy),
+        ("http-503", Class::Permanent, Remedy::DeadLetter)
+    );
+    assert_eq!(hits, 1);
 }
