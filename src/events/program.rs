@@ -11,7 +11,7 @@ use crate::base::Failure;
 use crate::catalog::{Output, Stage, Unmatched};
 use crate::expr::{Root, RootSet};
 use crate::record::{Codec, HeaderChange, Item, JsonCodec, RawRecord};
-use crate::steps::{Chain, ItemScope, OpenError, Ports, decode_for};
+use crate::steps::{Chain, ItemScope, MAX_BYTES, OpenError, Ports, decode_for};
 
 /// The header in which a stage of a loop counts how often a record passed it.
 const HOPS: &str = "biplane-hops-";
@@ -66,6 +66,8 @@ pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     /// In the order in which they are sent.
     pub(super) outputs: Vec<Prepared>,
+    /// The bytes that outputs have beside `bytes`, where one record becomes many.
+    repeated: usize,
 }
 
 impl Batch {
@@ -73,6 +75,24 @@ impl Batch {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.outputs.clear();
+        self.repeated = 0;
+    }
+
+    /// Adds up what the outputs from `first` on will take, which all repeat the input's key and headers.
+    fn weigh(&mut self, first: usize, raw: &RawRecord<'_>) -> Result<(), Failure> {
+        let input = raw.size() - raw.value.map_or(0, <[u8]>::len);
+        for prepared in &self.outputs[first..] {
+            let set = |change: &HeaderChange| match change {
+                HeaderChange::Set(_, Some(value)) => value.len(),
+                HeaderChange::Set(_, None) | HeaderChange::Remove(_) => 0,
+            };
+            self.repeated += input + prepared.headers.iter().map(set).sum::<usize>();
+        }
+        if self.bytes.len() + self.repeated > MAX_BYTES {
+            let message = format!("the record's outputs have more than {MAX_BYTES} bytes together");
+            return Err(Failure::permanent("explode-too-large", message));
+        }
+        Ok(())
     }
 
     /// The bytes of `part`, given those of the input.
@@ -180,10 +200,15 @@ impl Program {
         if self.stage.outputs.is_empty() {
             return Ok(Verdict::Send);
         }
+        let many = items.len() > 1;
         for mut item in items {
+            let first = batch.outputs.len();
             let taken = self.route_item(&mut item, hop, batch)?;
             if !taken {
                 self.untaken()?;
+            }
+            if many {
+                batch.weigh(first, &item.raw)?;
             }
         }
         Ok(if batch.outputs.is_empty() { Verdict::Unmatched } else { Verdict::Send })

@@ -7,8 +7,8 @@ use super::tests::{Scripted, stage, topic};
 use crate::base::Failure;
 use crate::catalog::{Output, Stage, Tombstones, Unmatched};
 use crate::expr::{Expression, RootSet, Template};
-use crate::record::{HeaderChange, JsonCodec, RawRecord};
-use crate::steps::Ports;
+use crate::record::{HeaderChange, Item, JsonCodec, RawRecord};
+use crate::steps::{Flow, OpenError, Ports, ReadyStep, Runnable, StepBody, StepContext, StepPlan};
 
 fn expression(text: &str) -> Expression {
     Expression::compile(text, RootSet::RECORD).unwrap()
@@ -84,4 +84,43 @@ fn a_tombstone_carries_the_headers_that_need_no_value() {
         })
         .collect();
     assert_eq!(names, ["from"]);
+}
+
+/// Makes 2,000 parts of a record.
+#[derive(Debug)]
+struct Parts;
+
+impl StepBody for Parts {
+    fn kind(&self) -> &'static str {
+        "parts"
+    }
+
+    fn reads(&self) -> RootSet {
+        RootSet::EMPTY
+    }
+
+    fn open(&self, _: &Ports) -> Result<Runnable, OpenError> {
+        Ok(Runnable::Ready(Box::new(Self)))
+    }
+}
+
+impl ReadyStep for Parts {
+    fn run<'r>(&self, item: &mut Item<'r>, _: &StepContext<'_>) -> Result<Flow<'r>, Failure> {
+        Ok(Flow::Many((0..2_000).map(|number| item.with_value(number.into())).collect()))
+    }
+}
+
+#[test]
+fn outputs_of_one_record_are_bounded_with_the_keys_and_headers_that_they_repeat() {
+    let with_header = |text: &str| {
+        let mut stage = forwarding(&[(None, None)]);
+        let body: Arc<dyn StepBody> = Arc::new(Parts);
+        let name = Arc::from("parts");
+        stage.steps = vec![StepPlan { name, kind: "parts", when: None, timeout: None, retry: None, body }];
+        stage.outputs[0].headers = vec![(Arc::from("h"), Template::compile(text, RootSet::RECORD).unwrap())];
+        stage
+    };
+    assert_eq!(run(with_header("x"), Some(b"1")).unwrap().1.outputs.len(), 2_000);
+    let failure = run(with_header(&"x".repeat(40_000)), Some(b"1")).unwrap_err();
+    assert_eq!(failure.code, "explode-too-large");
 }

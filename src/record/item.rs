@@ -41,7 +41,7 @@ pub struct Item<'r> {
     /// Counts from 1.
     pub attempt: u32,
     value: Value,
-    results: Vec<(Arc<str>, Json)>,
+    results: Vec<(Arc<str>, Arc<Json>)>,
     headers: Vec<HeaderChange>,
 }
 
@@ -138,8 +138,9 @@ impl<'r> Item<'r> {
         matches!(self.value, Value::Bytes | Value::Decoded(_)).then_some(self.raw.value)
     }
 
-    /// Keeps the result of step `name` for `steps.NAME`.
-    pub fn set_result(&mut self, name: &Arc<str>, result: Json) {
+    /// Keeps the result of step `name` for `steps.NAME`; siblings share it.
+    pub fn set_result(&mut self, name: &Arc<str>, result: impl Into<Arc<Json>>) {
+        let result = result.into();
         match self.results.iter_mut().find(|(known, _)| known == name) {
             Some((_, slot)) => *slot = result,
             None => self.results.push((Arc::clone(name), result)),
@@ -148,11 +149,11 @@ impl<'r> Item<'r> {
 
     /// The result of step `name`, if it ran.
     pub fn result(&self, name: &str) -> Option<&Json> {
-        self.results.iter().find(|(known, _)| &**known == name).map(|(_, result)| result)
+        self.results.iter().find(|(known, _)| &**known == name).map(|(_, result)| &**result)
     }
 
     /// All results so far, in the order in which they first came.
-    pub fn results(&self) -> &[(Arc<str>, Json)] {
+    pub fn results(&self) -> &[(Arc<str>, Arc<Json>)] {
         &self.results
     }
 
@@ -166,6 +167,24 @@ impl<'r> Item<'r> {
         &self.headers
     }
 
+    /// About how many bytes of text this item holds by itself: its value once decoded, its header
+    /// changes, and results that no sibling shares. What it takes in memory is a small multiple.
+    pub fn weight(&self) -> usize {
+        let own = self.results.iter().filter(|(_, result)| Arc::strong_count(result) == 1);
+        let results: usize = own.map(|(_, result)| weight(result)).sum();
+        let value = self.peek().map_or(0, weight) + self.encoded().map_or(0, <[u8]>::len);
+        value + results + self.headers_weight()
+    }
+
+    /// The part of [`Item::weight`] that every sibling repeats beside its value.
+    pub fn headers_weight(&self) -> usize {
+        let bytes = |change: &HeaderChange| match change {
+            HeaderChange::Set(_, value) => value.as_ref().map_or(0, Vec::len),
+            HeaderChange::Remove(_) => 0,
+        };
+        self.headers.iter().map(bytes).sum()
+    }
+
     /// A sibling of this item with another value, as `explode` makes them.
     pub fn with_value(&self, value: Json) -> Self {
         Self {
@@ -176,5 +195,47 @@ impl<'r> Item<'r> {
             results: self.results.clone(),
             headers: self.headers.clone(),
         }
+    }
+}
+
+/// What one value costs beside its text.
+const NODE: usize = 8;
+
+/// About how many bytes the text of `value` has, without writing it.
+pub fn weight(value: &Json) -> usize {
+    NODE + match value {
+        Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+        Json::String(text) => text.len(),
+        Json::Array(items) => items.iter().map(weight).sum(),
+        Json::Object(fields) => fields.iter().map(|(name, field)| name.len() + weight(field)).sum(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::record::JsonCodec;
+
+    #[test]
+    fn siblings_share_results_and_weigh_only_what_is_their_own() {
+        let raw = RawRecord {
+            topic: "t",
+            partition: 0,
+            offset: 0,
+            timestamp: None,
+            key: None,
+            value: Some(b"{}"),
+            headers: &(),
+        };
+        let mut item = Item::new(raw, &JsonCodec, 1);
+        assert_eq!(item.weight(), 0, "nothing is decoded");
+        item.set_result(&Arc::from("page"), json!({"body": "x".repeat(1_000)}));
+        assert!(item.weight() > 1_000);
+        let mut sibling = item.with_value(json!("y".repeat(100)));
+        sibling.change_header(HeaderChange::Set(Arc::from("h"), Some(vec![0; 50])));
+        assert!((150..200).contains(&sibling.weight()), "{}", sibling.weight());
+        assert!(std::ptr::eq(item.result("page").unwrap(), sibling.result("page").unwrap()));
     }
 }

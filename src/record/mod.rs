@@ -9,5 +9,5 @@ mod item;
 mod raw;
 
 pub use codec::{BytesCodec, Codec, JsonCodec, TextCodec};
-pub use item::{HeaderChange, Item, Value};
+pub use item::{HeaderChange, Item, Value, weight};
 pub use raw::{HeaderSource, OwnedRecord, RawRecord};

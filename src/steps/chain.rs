@@ -13,6 +13,19 @@ use crate::base::{Failure, RetryPolicy};
 use crate::expr::{Expression, RootSet};
 use crate::record::Item;
 
+/// The most that one record may become, by the size of its text. Parts that are made and those that
+/// are through are added up.
+pub const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// The most parts that one record may become, over all its steps.
+pub(super) const MAX_PARTS: usize = 100_000;
+
+/// What one record has become so far.
+#[derive(Default)]
+struct Spread {
+    parts: usize,
+    bytes: usize,
+}
+
 /// Open steps; shared by all records of a stage.
 pub struct Chain {
     steps: Vec<OpenStep>,
@@ -64,7 +77,7 @@ impl Chain {
     /// The first failure, with its step's name; `out` is then as it was.
     pub fn run_now<'r>(&self, item: Item<'r>, out: &mut Vec<Item<'r>>) -> Result<(), Failure> {
         let before = out.len();
-        self.run_now_from(0, item, out).inspect_err(|_| out.truncate(before))
+        self.run_now_from(0, item, out, &mut Spread::default()).inspect_err(|_| out.truncate(before))
     }
 
     fn run_now_from<'r>(
@@ -72,16 +85,20 @@ impl Chain {
         first: usize,
         mut item: Item<'r>,
         out: &mut Vec<Item<'r>>,
+        spread: &mut Spread,
     ) -> Result<(), Failure> {
         for (index, step) in self.steps.iter().enumerate().skip(first) {
             match self.run_ready(step, &mut item).map_err(|failure| failure.in_step(&step.name))? {
                 Flow::Next => {}
                 Flow::Filtered => return Ok(()),
                 Flow::Many(items) => {
-                    return items.into_iter().try_for_each(|item| self.run_now_from(index + 1, item, out));
+                    spread.made(&items).map_err(|failure| failure.in_step(&step.name))?;
+                    let mut items = items.into_iter();
+                    return items.try_for_each(|item| self.run_now_from(index + 1, item, out, spread));
                 }
             }
         }
+        spread.through(&item)?;
         out.push(item);
         Ok(())
     }
@@ -106,8 +123,9 @@ impl Chain {
     pub async fn run<'r>(&self, item: Item<'r>, out: &mut Vec<Item<'r>>) -> Result<(), Failure> {
         let before = out.len();
         let mut open = vec![(0, item)];
+        let mut spread = Spread::default();
         while let Some((first, item)) = open.pop() {
-            if let Err(failure) = self.run_from(first, item, &mut open, out).await {
+            if let Err(failure) = self.run_from(first, item, &mut open, out, &mut spread).await {
                 out.truncate(before);
                 return Err(failure);
             }
@@ -123,6 +141,7 @@ impl Chain {
         mut item: Item<'r>,
         open: &mut Vec<(usize, Item<'r>)>,
         out: &mut Vec<Item<'r>>,
+        spread: &mut Spread,
     ) -> Result<(), Failure> {
         for (index, step) in self.steps.iter().enumerate().skip(first) {
             let flow = self.run_retried(step, &mut item).await;
@@ -130,11 +149,13 @@ impl Chain {
                 Flow::Next => {}
                 Flow::Filtered => return Ok(()),
                 Flow::Many(items) => {
+                    spread.made(&items).map_err(|failure| failure.in_step(&step.name))?;
                     open.extend(items.into_iter().rev().map(|item| (index + 1, item)));
                     return Ok(());
                 }
             }
         }
+        spread.through(&item)?;
         out.push(item);
         Ok(())
     }
@@ -178,6 +199,33 @@ impl Chain {
     fn context<'a>(&'a self, step: &'a OpenStep) -> StepContext<'a> {
         let last = self.ends_in_json && self.steps.last().is_some_and(|last| std::ptr::eq(last, step));
         StepContext { name: &step.name, env: &self.env, last }
+    }
+}
+
+impl Spread {
+    /// Parts were made of one item.
+    fn made(&mut self, items: &[Item<'_>]) -> Result<(), Failure> {
+        self.parts += items.len();
+        if self.parts > MAX_PARTS {
+            let message = format!("the record becomes {} parts, more than {MAX_PARTS}", self.parts);
+            return Err(Failure::permanent("explode-too-many", message));
+        }
+        self.add(items.iter().map(Item::weight).sum())
+    }
+
+    /// A part has passed the last step, and may have grown on the way. A record that is still one is
+    /// bounded by its steps.
+    fn through(&mut self, item: &Item<'_>) -> Result<(), Failure> {
+        if self.parts == 0 { Ok(()) } else { self.add(item.weight()) }
+    }
+
+    fn add(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.bytes += bytes;
+        if self.bytes > MAX_BYTES {
+            let message = format!("the record becomes parts of more than {MAX_BYTES} bytes together");
+            return Err(Failure::permanent("explode-too-large", message));
+        }
+        Ok(())
     }
 }
 
@@ -284,5 +332,23 @@ mod tests {
         let mut out = Vec::new();
         chain.run_now(Item::new(raw(b"no json"), &JsonCodec, 1), &mut out).unwrap();
         assert!(out[0].peek().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_one_record_becomes_is_bounded_over_all_steps() {
+        let many = Bench::chain_of(&[
+            "explode.each = \"value.items\"\nexplode.as = \"one\"",
+            "name = \"again\"\nexplode = \"value.items\"",
+        ]);
+        let large = format!("set.big = \"{}\"", "x".repeat(50_000));
+        let grown = Bench::chain_of(&["explode = \"value.items\"", "map.n = 1", &large]);
+        for (chain, parts, code) in [(many, 400, "explode-too-many"), (grown, 2_000, "explode-too-large")] {
+            let list = json!({ "items": vec![7; parts] }).to_string();
+            let (mut now, mut waited) = (Vec::new(), Vec::new());
+            let item = || Item::new(raw(list.as_bytes()), &JsonCodec, 1);
+            assert_eq!(chain.run_now(item(), &mut now).unwrap_err().code, code);
+            assert_eq!(chain.run(item(), &mut waited).await.unwrap_err().code, code);
+            assert!(now.is_empty() && waited.is_empty());
+        }
     }
 }

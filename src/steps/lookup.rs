@@ -271,8 +271,8 @@ impl ReadyStep for Lookup {
         let key = self.by.text(&scope)?;
         let row = key.as_ref().and_then(|key| self.table.rows.get(&**key)).map(Arc::clone);
         let row = match (row, self.missing) {
-            (Some(row), _) => (*row).clone(),
-            (None, Missing::Null) => Json::Null,
+            (Some(row), _) => row,
+            (None, Missing::Null) => Arc::new(Json::Null),
             (None, Missing::Drop) => return Ok(Flow::Filtered),
             (None, Missing::Error) => {
                 let key = key.as_deref().unwrap_or("null").chars().take(100).collect::<String>();
@@ -283,7 +283,7 @@ impl ReadyStep for Lookup {
         drop(key);
         if let Some(path) = &self.into {
             path.check(item.value()?)?;
-            path.set(item.value_mut()?, row.clone())?;
+            path.set(item.value_mut()?, (*row).clone())?;
         }
         item.set_result(context.name, row);
         Ok(Flow::Next)

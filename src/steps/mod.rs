@@ -22,7 +22,7 @@ mod step;
 mod testing;
 mod validate;
 
-pub use chain::Chain;
+pub use chain::{Chain, MAX_BYTES};
 pub use http::{HttpAuth, HttpClient, Pools};
 pub use lookup::Tables;
 pub use plan::{COMMON_KEYS, ConfigFiles, Find, KINDS, PlanContext, plan};

@@ -94,7 +94,7 @@ impl Bench {
         Ok(out
             .iter_mut()
             .map(|item| {
-                (item.value().unwrap().clone(), item.results().first().map(|(_, result)| result.clone()))
+                (item.value().unwrap().clone(), item.results().first().map(|(_, result)| (**result).clone()))
             })
             .collect())
     }
