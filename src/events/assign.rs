@@ -127,6 +127,7 @@ impl Runner {
         self.commits.retain(|id| in_flight.slot(id).is_some());
         self.lanes.clear(slot);
         self.running -= abandoned.running;
+        self.resting -= abandoned.resting;
         self.unacknowledged -= abandoned.unacknowledged;
         abandoned.begun
     }

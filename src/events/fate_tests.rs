@@ -1,8 +1,11 @@
 //! What becomes of records that fail, by a whole runner against the in-process cluster.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::delivery::Producers;
 use super::stage::{StageHandle, start};
@@ -24,6 +27,10 @@ const SLOW: Duration = Duration::from_millis(700);
 #[derive(Debug, Clone, Default)]
 struct Other {
     runs: Arc<AtomicU32>,
+    /// The words that failed once, of those that begin with `twice`.
+    failed: Arc<Mutex<HashSet<String>>>,
+    inside: Arc<AtomicU32>,
+    most_inside: Arc<AtomicU32>,
 }
 
 impl StepBody for Other {
@@ -49,7 +56,18 @@ impl WaitingStep for Other {
         Box::pin(async move {
             let word = item.value()?.as_str().unwrap_or_default().to_owned();
             self.runs.fetch_add(1, Ordering::AcqRel);
+            let inside = self.inside.fetch_add(1, Ordering::AcqRel) + 1;
+            self.most_inside.fetch_max(inside, Ordering::AcqRel);
+            tokio::task::yield_now().await;
+            self.inside.fetch_sub(1, Ordering::AcqRel);
             match word.as_str() {
+                twice if twice.starts_with("twice") && self.failed.lock().insert(word.clone()) => {
+                    Err(Failure::transient("busy", "once"))
+                }
+                "later" => {
+                    let asked = Some(Duration::from_secs(3_600));
+                    Err(Failure::transient("busy", "in an hour").retry_after(asked))
+                }
                 "hang" => std::future::pending().await,
                 "slow" => {
                     tokio::time::sleep(SLOW).await;
@@ -66,6 +84,12 @@ impl Other {
     fn plan(&self) -> StepPlan {
         let body: Arc<dyn StepBody> = Arc::new(self.clone());
         StepPlan { name: Arc::from("other"), kind: "other", when: None, timeout: None, retry: None, body }
+    }
+
+    /// The step, which tries itself again after `wait`.
+    fn retried(&self, stage: &Stage, wait: Duration) -> StepPlan {
+        let policy = RetryPolicy { backoff: Backoff::Delays(vec![wait]), ..(*stage.retry).clone() };
+        StepPlan { retry: Some(Arc::new(policy)), ..self.plan() }
     }
 }
 
@@ -219,4 +243,55 @@ fn what_a_setting_dead_letters_is_not_tried_again_nor_dropped_by_the_policy() {
     assert_eq!((&*dead.value, dead.headers["biplane-attempts"].as_str()), (&b"\"settled\""[..], "1"));
     until(&handle, |status| status.counts.dropped == 1 && status.counts.dead_lettered == 1);
     stop(&handle);
+}
+
+#[test]
+fn a_run_that_waits_to_try_its_step_again_holds_no_place() {
+    let world = World::new(|_, _| Ok(()));
+    let other = Other::default();
+    world.produce(&[
+        ("a", "\"busy\"".to_owned()),
+        ("a", "\"behind\"".to_owned()),
+        ("b", "\"ok\"".to_owned()),
+    ]);
+    let handle = start_as(&world, |stage| {
+        stage.steps = vec![other.retried(stage, Duration::from_secs(50))];
+        stage.concurrency = 1;
+    });
+    assert_eq!(world.read("out", 1)[0].value, b"\"ok\"");
+    until(&handle, |status| status.waiting == 1 && status.counts.retried == 1);
+    assert_eq!(handle.status().failures["busy"], 1);
+    stop(&handle);
+}
+
+#[test]
+fn runs_that_have_waited_take_a_place_again_and_never_more_than_there_are() {
+    let world = World::new(|_, _| Ok(()));
+    let other = Other::default();
+    let sent: Vec<_> = (0..30).map(|n| (format!("k{n}"), format!("\"twice{n}\""))).collect();
+    let sent: Vec<_> = sent.iter().map(|(key, word)| (key.as_str(), word.clone())).collect();
+    world.produce(&sent);
+    let handle = start_as(&world, |stage| {
+        stage.steps = vec![other.retried(stage, Duration::from_millis(50))];
+        stage.concurrency = 1;
+    });
+    world.read("out", 30);
+    until(&handle, |status| status.counts.retried == 30 && status.waiting == 0 && status.in_flight == 0);
+    stop(&handle);
+    assert_eq!(other.most_inside.load(Ordering::Acquire), 1);
+    assert_eq!(other.runs.load(Ordering::Acquire), 60);
+}
+
+#[test]
+fn a_wait_that_does_not_fit_the_deadline_is_not_begun() {
+    let world = World::new(|_, _| Ok(()));
+    let other = Other::default();
+    world.produce(&[("a", "\"later\"".to_owned())]);
+    let handle = start_as(&world, |stage| {
+        stage.steps = vec![other.retried(stage, Duration::from_millis(50))];
+    });
+    let dead = world.read("dead", 1).remove(0);
+    stop(&handle);
+    let headers = ["biplane-error-code", "biplane-attempts"].map(|name| dead.headers[name].as_str());
+    assert_eq!(headers, ["busy", "1"]);
 }

@@ -7,6 +7,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::inflight::EntryId;
 use super::program::{Batch, Program, Verdict};
@@ -24,6 +25,16 @@ pub(super) struct Ended {
     pub(super) result: Result<Verdict, Failure>,
     /// What is to be sent.
     pub(super) batch: Batch,
+}
+
+/// What runs on the runtime tell, in their order.
+pub(super) enum Letter {
+    /// A run ended.
+    Ended(Ended),
+    /// A run waits before it tries a step again, which ended in this failure.
+    Resting { id: EntryId, failure: Failure },
+    /// A run has waited and goes on once it is given a place.
+    Rested { id: EntryId, place: oneshot::Sender<()> },
 }
 
 /// What the engine asks of a stage.
@@ -45,7 +56,7 @@ pub(super) struct Inbox {
     thread: OnceLock<Thread>,
     wanted: AtomicUsize,
     acknowledgements: Mutex<Vec<Acknowledgement>>,
-    ended: Mutex<Vec<Ended>>,
+    letters: Mutex<Vec<Letter>>,
     commands: Mutex<Vec<Command>>,
 }
 
@@ -70,8 +81,8 @@ impl Inbox {
         wanted == 0 || there.len() < wanted
     }
 
-    pub(super) fn end(&self, ended: Ended) {
-        self.ended.lock().push(ended);
+    pub(super) fn tell(&self, letter: Letter) {
+        self.letters.lock().push(letter);
         self.wake();
     }
 
@@ -85,8 +96,8 @@ impl Inbox {
         std::mem::swap(&mut *self.acknowledgements.lock(), into);
     }
 
-    pub(super) fn take_ended(&self) -> Vec<Ended> {
-        std::mem::take(&mut *self.ended.lock())
+    pub(super) fn take_letters(&self) -> Vec<Letter> {
+        std::mem::take(&mut *self.letters.lock())
     }
 
     pub(super) fn take_commands(&self) -> Vec<Command> {

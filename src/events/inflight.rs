@@ -75,6 +75,8 @@ pub(super) struct Entry {
     pub(super) sentence: Option<Box<Sentence>>,
     /// The task that works on it.
     pub(super) task: Option<AbortHandle>,
+    /// Whether that task has given its place away for a while.
+    pub(super) resting: bool,
 }
 
 /// What was given up with a partition.
@@ -82,8 +84,10 @@ pub(super) struct Entry {
 pub(super) struct Abandoned {
     /// Records that something was done for: they are being worked on, or something of them was sent.
     pub(super) begun: usize,
-    /// Of these, runs on the runtime.
+    /// Of these, runs on the runtime that hold a place.
     pub(super) running: usize,
+    /// Of these, runs that rest.
+    pub(super) resting: usize,
     /// Sends whose answers nobody waits for any more.
     pub(super) unacknowledged: usize,
 }
@@ -163,7 +167,8 @@ impl InFlight {
             abandoned.begun += usize::from(entry.unacknowledged > 0 || entry.task.is_some());
             abandoned.unacknowledged += entry.unacknowledged as usize;
             if let Some(task) = entry.task {
-                abandoned.running += 1;
+                abandoned.running += usize::from(!entry.resting);
+                abandoned.resting += usize::from(entry.resting);
                 task.abort();
             }
         }
@@ -222,6 +227,7 @@ mod tests {
             record: None,
             sentence: None,
             task: None,
+            resting: false,
         }
     }
 
@@ -244,7 +250,7 @@ mod tests {
         }
         in_flight.insert(Entry { unacknowledged: 0, ..entry(0, 3) });
         let abandoned = in_flight.abandon(0);
-        assert_eq!(abandoned, Abandoned { begun: 2, running: 0, unacknowledged: 2 });
+        assert_eq!(abandoned, Abandoned { begun: 2, running: 0, resting: 0, unacknowledged: 2 });
         assert_eq!((in_flight.len(), in_flight.bytes()), (1, 5));
     }
 

@@ -18,6 +18,7 @@ mod pace;
 mod partitions;
 mod program;
 mod refused;
+mod rests;
 mod runner;
 mod settle;
 mod stage;

@@ -124,7 +124,7 @@ impl Runner {
     }
 
     fn report(&mut self) {
-        let waiting = self.timers.len() + self.commits.waiting();
+        let waiting = self.timers.len() + self.commits.waiting() + self.resting;
         let waits = self.retry_assignment.is_some() || self.reopen_at.is_some();
         let unassigned = waits || self.partitions.is_empty() && !self.shared.was_assigned();
         self.shared.forget_old_trouble(self.now);

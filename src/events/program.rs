@@ -11,7 +11,7 @@ use crate::base::Failure;
 use crate::catalog::{Output, Stage, Unmatched};
 use crate::expr::{Root, RootSet};
 use crate::record::{Codec, HeaderChange, Item, JsonCodec, RawRecord};
-use crate::steps::{Chain, ItemScope, MAX_BYTES, OpenError, Ports, decode_for};
+use crate::steps::{Chain, ItemScope, MAX_BYTES, OpenError, Pause, Ports, decode_for};
 
 /// The header in which a stage of a loop counts how often a record passed it.
 const HOPS: &str = "biplane-hops-";
@@ -146,19 +146,21 @@ impl Program {
         self.route(items, hop.as_ref(), batch)
     }
 
-    /// Runs a record through a program that may wait. Dropping the future abandons the record.
+    /// Runs a record through a program that may wait, by `pause` where a step tries itself again.
+    /// Dropping the future abandons the record.
     pub(super) async fn prepare(
         &self,
         raw: RawRecord<'_>,
         attempt: u32,
         batch: &mut Batch,
+        pause: &dyn Pause,
     ) -> Result<Verdict, Failure> {
         let hop = self.hop(&raw)?;
         if let Some(verdict) = self.tombstone(&raw, hop.as_ref(), batch)? {
             return Ok(verdict);
         }
         let mut items = Vec::with_capacity(1);
-        self.chain.run(Item::new(raw, &*self.stage.codec, attempt), &mut items).await?;
+        self.chain.run(Item::new(raw, &*self.stage.codec, attempt), &mut items, pause).await?;
         self.route(items, hop.as_ref(), batch)
     }
 

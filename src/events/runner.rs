@@ -13,16 +13,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use super::budget::Share;
 use super::commits::Commits;
 use super::delivery::Delivery;
-use super::inbox::{Acknowledgement, Command, Ended, Inbox};
+use super::inbox::{Acknowledgement, Command, Ended, Inbox, Letter};
 use super::inflight::{Entry, EntryId, InFlight};
 use super::lanes::{LaneId, Lanes};
 use super::offsets::OffsetTracker;
 use super::partitions::{Partitions, Tenure};
 use super::program::{Batch, Prepared, Program, Verdict};
+use super::rests::Rest;
 use super::stage::{LEAVE_LIMIT, StageRuntime};
 use super::status::{Counts, Shared};
 use crate::base::Failure;
@@ -87,8 +89,12 @@ pub(super) struct Runner {
     pub(super) lanes: Lanes,
     /// Records that may start as soon as there is a free place, or at once where steps never wait.
     pub(super) ready: VecDeque<EntryId>,
-    /// How many runs the runtime has of this stage.
+    /// How many runs the runtime has of this stage, but for those that rest.
     pub(super) running: usize,
+    /// How many runs rest between two attempts of a step.
+    pub(super) resting: usize,
+    /// Of these, those that wait for a place to go on.
+    pub(super) rested: VecDeque<(EntryId, oneshot::Sender<()>)>,
     /// When waiting records are due.
     pub(super) timers: BinaryHeap<Reverse<(Instant, EntryId)>>,
     /// Sends that wait for room; while there are any, no further record is worked on.
@@ -155,6 +161,8 @@ impl Runner {
             lanes: Lanes::default(),
             ready: VecDeque::new(),
             running: 0,
+            resting: 0,
+            rested: VecDeque::new(),
             timers: BinaryHeap::new(),
             blocked: VecDeque::new(),
             unacknowledged: 0,
@@ -210,8 +218,12 @@ impl Runner {
             }
         }
         self.read_acknowledgements();
-        for Ended { id, result, batch } in self.inbox.take_ended() {
-            self.ended(id, result, batch);
+        for letter in self.inbox.take_letters() {
+            match letter {
+                Letter::Ended(Ended { id, result, batch }) => self.ended(id, result, batch),
+                Letter::Resting { id, failure } => self.resting(id, &failure),
+                Letter::Rested { id, place } => self.rested.push_back((id, place)),
+            }
         }
     }
 
@@ -292,6 +304,7 @@ impl Runner {
             record: None,
             sentence: None,
             task: None,
+            resting: false,
         });
         match sentence {
             Some(sentence) => self.carry_out(id, raw, sentence),
@@ -359,6 +372,7 @@ impl Runner {
 
     /// Starts what is ready, as far as there are free places; how many that were.
     fn start_ready(&mut self) -> usize {
+        self.let_return();
         let mut started = 0;
         let mut suspended = Vec::new();
         while self.ready_now() > 0 {
@@ -401,11 +415,13 @@ impl Runner {
         let started = *entry.first_started.get_or_insert(self.now);
         let spent = self.now.saturating_duration_since(started);
         let left = self.program.stage.deadline.saturating_sub(spent);
-        let (program, inbox) = (Arc::clone(&self.program), Arc::clone(&self.inbox));
+        let program = Arc::clone(&self.program);
+        let until = tokio::time::Instant::now() + left;
+        let rest = Rest { id, inbox: Arc::clone(&self.inbox), until };
         let run = async move {
             let mut batch = Batch::default();
-            let work = program.prepare(record.as_raw(), attempt, &mut batch);
-            let work = tokio::time::timeout(left, AssertUnwindSafe(work).catch_unwind());
+            let work = program.prepare(record.as_raw(), attempt, &mut batch, &rest);
+            let work = tokio::time::timeout_at(until, AssertUnwindSafe(work).catch_unwind());
             let result = match work.await {
                 Ok(Ok(result)) => result,
                 Ok(Err(panic)) => Err(panicked(&*panic)),
@@ -414,7 +430,7 @@ impl Runner {
                     Err(Failure::transient("deadline", message).given_up())
                 }
             };
-            inbox.end(Ended { id, result, batch });
+            rest.inbox.tell(Letter::Ended(Ended { id, result, batch }));
         };
         entry.task = Some(self.runtime.spawn(run).abort_handle());
         self.running += 1;
@@ -423,8 +439,11 @@ impl Runner {
     fn ended(&mut self, id: EntryId, result: Result<Verdict, Failure>, batch: Batch) {
         let Some(entry) = self.in_flight.get_mut(id) else { return };
         entry.task = None;
+        match std::mem::take(&mut entry.resting) {
+            true => self.resting -= 1,
+            false => self.running -= 1,
+        }
         let record = entry.record.clone();
-        self.running -= 1;
         if let Some(record) = record {
             self.settle(id, record.as_raw(), result, batch);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::{Flow, ItemScope, OpenError, Ports, Runnable, StepContext, StepPlan, decode_for};
+use super::{Flow, ItemScope, OpenError, Pause, Ports, Runnable, StepContext, StepPlan, decode_for};
 use crate::base::{Failure, RetryPolicy};
 use crate::expr::{Expression, RootSet};
 use crate::record::Item;
@@ -24,6 +24,15 @@ pub(super) const MAX_PARTS: usize = 100_000;
 struct Spread {
     parts: usize,
     bytes: usize,
+}
+
+/// One run of a chain that waits.
+struct Work<'r, 'w> {
+    /// Items and the step that each goes on at, the next one on top.
+    open: Vec<(usize, Item<'r>)>,
+    out: &'w mut Vec<Item<'r>>,
+    spread: Spread,
+    pause: &'w dyn Pause,
 }
 
 /// Open steps; shared by all records of a stage.
@@ -116,51 +125,58 @@ impl Chain {
     }
 
     /// Runs all steps and pushes what is left of `item` to `out`: nothing where it was filtered out.
-    /// Dropping the future abandons the run; what was asked of others may have happened.
+    /// `pause` is how a step waits that tries itself again. Dropping the future abandons the run; what was asked of others may have happened.
     ///
     /// # Errors
     /// The first failure, with its step's name; `out` is then as it was.
-    pub async fn run<'r>(&self, item: Item<'r>, out: &mut Vec<Item<'r>>) -> Result<(), Failure> {
+    pub async fn run<'r>(
+        &self,
+        item: Item<'r>,
+        out: &mut Vec<Item<'r>>,
+        pause: &dyn Pause,
+    ) -> Result<(), Failure> {
         let before = out.len();
-        let mut open = vec![(0, item)];
-        let mut spread = Spread::default();
-        while let Some((first, item)) = open.pop() {
-            if let Err(failure) = self.run_from(first, item, &mut open, out, &mut spread).await {
-                out.truncate(before);
+        let mut work = Work { open: vec![(0, item)], out, spread: Spread::default(), pause };
+        while let Some((first, item)) = work.open.pop() {
+            if let Err(failure) = self.run_from(first, item, &mut work).await {
+                work.out.truncate(before);
                 return Err(failure);
             }
         }
         Ok(())
     }
 
-    /// Runs one item from step `first` to its end; parts of it that go on are pushed to `open`, the
+    /// Runs one item from step `first` to its end; parts of it that go on are pushed to `work.open`, the
     /// first on top, so that everything comes out in order.
     async fn run_from<'r>(
         &self,
         first: usize,
         mut item: Item<'r>,
-        open: &mut Vec<(usize, Item<'r>)>,
-        out: &mut Vec<Item<'r>>,
-        spread: &mut Spread,
+        work: &mut Work<'r, '_>,
     ) -> Result<(), Failure> {
         for (index, step) in self.steps.iter().enumerate().skip(first) {
-            let flow = self.run_retried(step, &mut item).await;
+            let flow = self.run_retried(step, &mut item, work.pause).await;
             match flow.map_err(|failure| failure.in_step(&step.name))? {
                 Flow::Next => {}
                 Flow::Filtered => return Ok(()),
                 Flow::Many(items) => {
-                    spread.made(&items).map_err(|failure| failure.in_step(&step.name))?;
-                    open.extend(items.into_iter().rev().map(|item| (index + 1, item)));
+                    work.spread.made(&items).map_err(|failure| failure.in_step(&step.name))?;
+                    work.open.extend(items.into_iter().rev().map(|item| (index + 1, item)));
                     return Ok(());
                 }
             }
         }
-        spread.through(&item)?;
-        out.push(item);
+        work.spread.through(&item)?;
+        work.out.push(item);
         Ok(())
     }
 
-    async fn run_retried<'r>(&self, step: &OpenStep, item: &mut Item<'r>) -> Result<Flow<'r>, Failure> {
+    async fn run_retried<'r>(
+        &self,
+        step: &OpenStep,
+        item: &mut Item<'r>,
+        pause: &dyn Pause,
+    ) -> Result<Flow<'r>, Failure> {
         if !step.applies(item, &self.env)? {
             return Ok(Flow::Next);
         }
@@ -168,15 +184,14 @@ impl Chain {
         loop {
             let failure = match self.run_once(step, item).await {
                 Ok(flow) => return Ok(flow),
-                Err(failure) => failure,
+                Err(failure) => failure.in_step(&step.name),
             };
             let wait =
                 step.retry.as_ref().and_then(|retry| retry.next_wait(attempt, &failure, rand::random()));
             match wait {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => return Err(failure),
+                Some(wait) if pause.pause(wait, &failure).await => attempt += 1,
+                _ => return Err(failure),
             }
-            attempt += 1;
         }
     }
 
@@ -267,6 +282,7 @@ mod tests {
 
     use super::*;
     use crate::record::JsonCodec;
+    use crate::steps::Sleep;
     use crate::steps::testing::{Bench, raw};
 
     #[test]
@@ -289,7 +305,7 @@ mod tests {
         for bytes in [&br#"[{"a":1},{"a":2}]"#[..], br#"[{"a":1},{}]"#, b"{", b"[]"] {
             let (mut now, mut waited) = (Vec::new(), Vec::new());
             let first = chain.run_now(Item::new(raw(bytes), &JsonCodec, 1), &mut now);
-            let second = chain.run(Item::new(raw(bytes), &JsonCodec, 1), &mut waited).await;
+            let second = chain.run(Item::new(raw(bytes), &JsonCodec, 1), &mut waited, &Sleep).await;
             assert_eq!(first, second);
             assert!(first.is_ok() || (now.is_empty() && waited.is_empty()));
             let values = |items: &mut Vec<Item<'_>>| {
@@ -347,7 +363,7 @@ mod tests {
             let (mut now, mut waited) = (Vec::new(), Vec::new());
             let item = || Item::new(raw(list.as_bytes()), &JsonCodec, 1);
             assert_eq!(chain.run_now(item(), &mut now).unwrap_err().code, code);
-            assert_eq!(chain.run(item(), &mut waited).await.unwrap_err().code, code);
+            assert_eq!(chain.run(item(), &mut waited, &Sleep).await.unwrap_err().code, code);
             assert!(now.is_empty() && waited.is_empty());
         }
     }

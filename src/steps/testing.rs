@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use super::http::HttpClient;
-use super::{Chain, PlanContext, Ports, Schemas, StepPlan, Tables, plan};
+use super::{Chain, PlanContext, Ports, Schemas, Sleep, StepPlan, Tables, plan};
 use crate::base::{Backoff, CodePattern, Exhausted, Failure, RetryPolicy};
 use crate::diag::{Diagnostics, FileId, SourceMap};
 use crate::expr::RootSet;
@@ -90,7 +90,7 @@ impl Bench {
     pub(super) async fn run_waiting(&self, value: Json) -> Result<Vec<(Json, Option<Json>)>, Failure> {
         let bytes = value.to_string().into_bytes();
         let mut out = Vec::new();
-        self.chain.run(Item::new(raw(&bytes), &JsonCodec, 1), &mut out).await?;
+        self.chain.run(Item::new(raw(&bytes), &JsonCodec, 1), &mut out, &Sleep).await?;
         Ok(out
             .iter_mut()
             .map(|item| {

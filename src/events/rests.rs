@@ -1,0 +1,71 @@
+//! Runs that rest between two attempts of one step: they give their place to others meanwhile, and take
+//! one again before they go on. They keep their lane, since their record is not through.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::inbox::{Inbox, Letter};
+use super::inflight::EntryId;
+use super::runner::Runner;
+use crate::base::Failure;
+use crate::steps::{BoxedWait, Pause};
+
+/// A run as its steps wait by it.
+pub(super) struct Rest {
+    /// The record.
+    pub(super) id: EntryId,
+    /// Where the stage's thread reads.
+    pub(super) inbox: Arc<Inbox>,
+    /// When the record's deadline passes.
+    pub(super) until: Instant,
+}
+
+impl Pause for Rest {
+    fn pause<'a>(&'a self, wait: Duration, failure: &'a Failure) -> BoxedWait<'a> {
+        Box::pin(async move {
+            if Instant::now() + wait >= self.until {
+                return false;
+            }
+            self.inbox.tell(Letter::Resting { id: self.id, failure: failure.clone() });
+            tokio::time::sleep(wait).await;
+            let (place, given) = oneshot::channel();
+            self.inbox.tell(Letter::Rested { id: self.id, place });
+            // No place is given where the stage ends, and the run with it.
+            given.await.is_ok()
+        })
+    }
+}
+
+impl Runner {
+    /// A run rests: its place is free.
+    pub(super) fn resting(&mut self, id: EntryId, failure: &Failure) {
+        let Some(entry) = self.in_flight.get_mut(id) else { return };
+        entry.resting = true;
+        self.running -= 1;
+        self.resting += 1;
+        if let Some(record) = &entry.record {
+            self.shared.failed(failure, record.as_raw());
+        }
+        self.shared.retried(&failure.code);
+    }
+
+    /// Runs that have rested go on before others start, as far as there are places. They finish what
+    /// they began, so that a stage which halts or drains lets them go on, too.
+    pub(super) fn let_return(&mut self) {
+        while self.running < self.program.stage.concurrency
+            && let Some((id, place)) = self.rested.pop_front()
+        {
+            // Whoever gave up waiting is told of by the end of its run.
+            if place.send(()).is_ok()
+                && let Some(entry) = self.in_flight.get_mut(id)
+            {
+                entry.resting = false;
+                self.running += 1;
+                self.resting -= 1;
+            }
+        }
+    }
+}
