@@ -14,10 +14,10 @@ use super::path::FieldPath;
 use super::plan::ConfigFiles;
 use super::{Flow, ItemScope, OpenError, PlanContext, Ports, ReadyStep, Runnable, StepBody, StepContext};
 use crate::base::Failure;
-use crate::diag::{Diagnostic, codes, nearest, words};
+use crate::diag::{Diagnostic, Diagnostics, Severity, SourceMap, codes, nearest, words};
 use crate::expr::{Expression, Root, RootSet};
 use crate::record::Item;
-use crate::spec::{Spanned, TableReader};
+use crate::spec::{Spanned, TableReader, parse};
 
 const FOLDER: &str = "lookups";
 /// The largest file; a larger table belongs behind an `http` step.
@@ -133,12 +133,22 @@ fn json_rows(bytes: &[u8]) -> Result<Vec<Map<String, Json>>, String> {
     rows.into_iter().map(object).collect()
 }
 
+/// Read as all TOML of a config root is, so that dates become text.
 fn toml_rows(bytes: &[u8]) -> Result<Vec<Map<String, Json>>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "the file is not UTF-8 text".to_owned())?;
-    let document: Map<String, Json> = toml::from_str(text).map_err(|error| error.message().to_owned())?;
-    let mut values = document.into_iter().map(|(_, value)| value);
-    match (values.next(), values.next()) {
-        (Some(Json::Array(rows)), None) => rows.into_iter().map(object).collect(),
+    let diagnostics = Diagnostics::default();
+    let mut sources = SourceMap::default();
+    let id = sources.add("", text);
+    let (document, _) = parse(text, id, &diagnostics);
+    let findings = diagnostics.into_sorted(&sources);
+    if let Some(error) = findings.iter().find(|finding| finding.severity() == Severity::Error) {
+        let start = error.primary.as_ref().map_or(0, |label| label.span.start);
+        return Err(format!("line {}: {}", sources.position(id, start).line, error.message));
+    }
+    match document.entries.as_slice() {
+        [only] if only.node.as_array().is_some() => {
+            only.node.as_array().into_iter().flatten().map(|row| object(row.to_json())).collect()
+        }
         _ => Err("the file must hold one array of tables and nothing else".to_owned()),
     }
 }
@@ -200,10 +210,19 @@ pub(super) fn read(table: &mut TableReader<'_>, context: &PlanContext<'_>) -> Op
     let key = inner.required("key", TableReader::name);
     let by = inner.required("by", TableReader::text);
     let into = inner.text("into");
+    let typed = inner.entry("types").map(|entry| entry.key_span);
     let types = inner.table("types").map(read_types);
     let words = [("null", Missing::Null), ("error", Missing::Error), ("drop", Missing::Drop)];
     let missing = inner.word("missing", &words).map_or(Missing::Null, |missing| missing.value);
     inner.finish();
+    if let (Some(span), Some(file)) = (typed, file.as_ref().filter(|file| !file.value.ends_with(".csv"))) {
+        let message = format!("`types` has no effect on {}", file.value);
+        context.diagnostics.push(
+            Diagnostic::new(&codes::STAGE_POINTLESS, message)
+                .at(span, "only a CSV's cells are all text")
+                .help("remove it; values in JSON and TOML have types of their own"),
+        );
+    }
     let by = by.and_then(|text| context.expression(&text));
     let into = match into {
         Some(text) => Some(FieldPath::read(&text, context.diagnostics)?),
@@ -335,6 +354,32 @@ mod tests {
             let bench = Bench::with_files(&step, &[(&format!("lookups/{file}"), text)]);
             assert_eq!(bench.run(json!({"id": 1})).unwrap()[0]["v"]["v"], json!({"deep": true}));
         }
+    }
+
+    #[test]
+    fn dates_of_a_toml_table_are_text_and_its_mistakes_say_where() {
+        let step = "lookup = { table = \"t.toml\", key = \"id\", by = \"value\", into = \"v\" }";
+        let step = step.replace("\"value\"", "\"value.id\"");
+        let text = "[[row]]\nid = 1\nday = 2026-01-31\nat = [2026-01-31T10:00:00Z]\n";
+        let bench = Bench::with_files(&step, &[("lookups/t.toml", text)]);
+        assert_eq!(
+            bench.run(json!({"id": 1})).unwrap()[0]["v"],
+            json!({"id": 1, "day": "2026-01-31", "at": ["2026-01-31T10:00:00Z"]})
+        );
+        assert_eq!(super::toml_rows(b"[[row]]\nid = \n").unwrap_err().split(':').next(), Some("line 2"));
+    }
+
+    #[test]
+    fn types_of_what_has_its_own_are_reported() {
+        let findings = |file: &str, text: &str| {
+            let step = format!(
+                "lookup = {{ table = \"{file}\", key = \"id\", by = \"key\", types = {{ id = \"integer\" }} }}"
+            );
+            Bench::findings_with(&step, &[(&format!("lookups/{file}"), text)])
+        };
+        assert_eq!(findings("t.csv", "id\n1\n"), Vec::<&str>::new());
+        assert_eq!(findings("t.json", "[{\"id\": 1}]"), ["stage::pointless"]);
+        assert_eq!(findings("t.toml", "[[row]]\nid = 1\n"), ["stage::pointless"]);
     }
 
     #[test]
