@@ -2,8 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rdkafka::Message;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers, OwnedHeaders};
+use rdkafka::{Message, Timestamp};
 
 use crate::record::{HeaderSource, RawRecord};
 
@@ -24,11 +24,13 @@ impl<'c> Fetched<'c> {
 
     /// The record, borrowed.
     pub fn raw(&self) -> RawRecord<'_> {
+        let timestamp = self.message.timestamp();
         RawRecord {
             topic: self.message.topic(),
             partition: self.message.partition(),
             offset: self.message.offset(),
-            timestamp: self.message.timestamp().to_millis(),
+            timestamp: timestamp.to_millis(),
+            log_append: matches!(timestamp, Timestamp::LogAppendTime(_)),
             key: self.message.key(),
             value: self.message.payload(),
             headers: match self.has_headers.then(|| self.message.headers()).flatten() {

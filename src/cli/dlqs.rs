@@ -257,7 +257,16 @@ mod tests {
 
     fn raw<'a>(headers: &'a Headers, value: &'a [u8]) -> RawRecord<'a> {
         let (topic, key) = ("dlq", Some(b"k".as_slice()));
-        RawRecord { topic, partition: 1, offset: 2, timestamp: None, key, value: Some(value), headers }
+        RawRecord {
+            topic,
+            partition: 1,
+            offset: 2,
+            timestamp: None,
+            log_append: false,
+            key,
+            value: Some(value),
+            headers,
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl DeadLetter<'_> {
             match convention {
                 DlqHeaders::Biplane => {}
                 DlqHeaders::Connect => self.connect(program, &mut headers),
-                DlqHeaders::Streams => self.streams(&mut headers),
+                DlqHeaders::Streams => self.streams(program, &mut headers),
                 DlqHeaders::Spring => self.spring(program, &mut headers),
             }
         }
@@ -96,10 +96,19 @@ impl DeadLetter<'_> {
         headers.text("__connect.errors.class.name", "biplane");
         headers.text("__connect.errors.exception.class.name", &self.failure.code);
         headers.text("__connect.errors.exception.message", cut(&self.failure.message));
+        headers.text("__connect.errors.exception.stacktrace", &self.trace(program));
     }
 
-    fn streams(&self, headers: &mut Headers) {
+    /// What stands in for the stack of an exception: the failure, and where it happened.
+    fn trace(&self, program: &Program) -> String {
+        let Failure { code, message, step, .. } = self.failure;
+        let step = step.as_deref().map(|step| format!("/{step}")).unwrap_or_default();
+        format!("{code}: {}\n\tat {}{step}", cut(message), program.group)
+    }
+
+    fn streams(&self, program: &Program, headers: &mut Headers) {
         headers.text("__streams.errors.exception", &self.failure.code);
+        headers.text("__streams.errors.stacktrace", &self.trace(program));
         headers.text("__streams.errors.message", cut(&self.failure.message));
         headers.text("__streams.errors.topic", self.raw.topic);
         headers.text("__streams.errors.partition", &self.raw.partition.to_string());
@@ -113,9 +122,20 @@ impl DeadLetter<'_> {
         headers.bytes("kafka_dlt-original-offset", self.raw.offset.to_be_bytes().to_vec());
         let timestamp = self.raw.timestamp.unwrap_or(-1);
         headers.bytes("kafka_dlt-original-timestamp", timestamp.to_be_bytes().to_vec());
-        headers.text("kafka_dlt-original-consumer-group", &program.stage.name);
+        headers.text("kafka_dlt-original-timestamp-type", self.timestamp_type());
+        headers.text("kafka_dlt-original-consumer-group", &program.group);
         headers.text("kafka_dlt-exception-fqcn", &self.failure.code);
         headers.text("kafka_dlt-exception-message", cut(&self.failure.message));
+        headers.text("kafka_dlt-exception-stacktrace", &self.trace(program));
+    }
+
+    /// The word of Java's client.
+    fn timestamp_type(&self) -> &'static str {
+        match (self.raw.timestamp, self.raw.log_append) {
+            (None, _) => "NoTimestampType",
+            (Some(_), true) => "LogAppendTime",
+            (Some(_), false) => "CreateTime",
+        }
     }
 }
 

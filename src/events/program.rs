@@ -22,6 +22,8 @@ pub(super) struct Program {
     pub(super) stage: Arc<Stage>,
     /// A short digest of the catalog it comes from.
     pub(super) generation: Arc<str>,
+    /// The consumer group that reads for it.
+    pub(super) group: Arc<str>,
     chain: Chain,
     hops: Option<(Arc<str>, u32)>,
 }
@@ -68,6 +70,8 @@ pub(super) struct Batch {
     pub(super) outputs: Vec<Prepared>,
     /// The bytes that outputs have beside `bytes`, where one record becomes many.
     repeated: usize,
+    /// How many parts of the record no output took, where the stage lets these go.
+    pub(super) untaken: u64,
 }
 
 impl Batch {
@@ -76,6 +80,7 @@ impl Batch {
         self.bytes.clear();
         self.outputs.clear();
         self.repeated = 0;
+        self.untaken = 0;
     }
 
     /// Adds up what the outputs from `first` on will take, which all repeat the input's key and headers.
@@ -122,7 +127,15 @@ impl Program {
         let chain = Chain::open(&stage.steps, Arc::clone(&stage.env), ports)?
             .ending_in_json(stage.outputs.iter().all(only_encodes_json));
         let hops = stage.max_hops.map(|most| (Arc::from(format!("{HOPS}{}", stage.name)), most));
-        Ok(Self { stage, generation: Arc::from(generation), chain, hops })
+        let group = Arc::clone(&stage.name);
+        Ok(Self { stage, generation: Arc::from(generation), group, chain, hops })
+    }
+
+    /// The program under its group's whole name.
+    #[must_use]
+    pub(super) fn read_by(mut self, group: &str) -> Self {
+        self.group = Arc::from(group);
+        self
     }
 
     /// Whether a record may have to wait inside the steps.
@@ -179,10 +192,13 @@ impl Program {
         Ok(Some(HeaderChange::Set(Arc::clone(header), Some(count))))
     }
 
-    /// The stage's word on a record that no output takes.
-    pub(super) fn untaken(&self) -> Result<(), Failure> {
+    /// The stage's word on a record, or a part of it, that no output takes.
+    pub(super) fn untaken(&self, batch: &mut Batch) -> Result<(), Failure> {
         match self.stage.unmatched {
-            Unmatched::Drop => Ok(()),
+            Unmatched::Drop => {
+                batch.untaken += 1;
+                Ok(())
+            }
             Unmatched::DeadLetter => {
                 let message = "no output of the stage takes the record";
                 Err(Failure::permanent("unmatched", message).dead_lettered())
@@ -207,7 +223,7 @@ impl Program {
             let first = batch.outputs.len();
             let taken = self.route_item(&mut item, hop, batch)?;
             if !taken {
-                self.untaken()?;
+                self.untaken(batch)?;
             }
             if many {
                 batch.weigh(first, &item.raw)?;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::dead_letters::DeadLetter;
 use super::program::{Batch, Part, Program, Verdict};
 use super::tests::{Scripted, stage, topic};
-use crate::base::Failure;
-use crate::catalog::{Output, Stage, Tombstones, Unmatched};
+use crate::base::{Failure, Remedy};
+use crate::catalog::{Dlq, DlqHeaders, Output, Stage, Tombstones, Unmatched};
 use crate::expr::{Expression, RootSet, Template};
 use crate::record::{HeaderChange, Item, JsonCodec, RawRecord};
 use crate::steps::{Flow, OpenError, Ports, ReadyStep, Runnable, StepBody, StepContext, StepPlan};
@@ -39,6 +40,7 @@ fn run(stage: Stage, value: Option<&[u8]>) -> Result<(Verdict, Batch), Failure> 
         partition: 0,
         offset: 7,
         timestamp: None,
+        log_append: false,
         key: Some(b"k"),
         value,
         headers: &(),
@@ -54,7 +56,7 @@ fn a_tombstone_that_no_output_takes_follows_unmatched() {
     stage = forwarding(&[(Some("value.kind == 'a'"), None)]);
     stage.unmatched = Unmatched::Drop;
     let (verdict, batch) = run(stage, None).unwrap();
-    assert_eq!((verdict, batch.outputs.len()), (Verdict::Unmatched, 0));
+    assert_eq!((verdict, batch.outputs.len(), batch.untaken), (Verdict::Unmatched, 0, 1));
     assert_eq!(run(forwarding(&[]), None).unwrap().0, Verdict::Send);
 }
 
@@ -123,4 +125,66 @@ fn outputs_of_one_record_are_bounded_with_the_keys_and_headers_that_they_repeat(
     assert_eq!(run(with_header("x"), Some(b"1")).unwrap().1.outputs.len(), 2_000);
     let failure = run(with_header(&"x".repeat(40_000)), Some(b"1")).unwrap_err();
     assert_eq!(failure.code, "explode-too-large");
+}
+
+#[test]
+fn parts_that_no_output_takes_are_counted_beside_those_that_one_takes() {
+    let parts = |unmatched| {
+        let mut stage = forwarding(&[(Some("value < 500"), None)]);
+        let body: Arc<dyn StepBody> = Arc::new(Parts);
+        let name = Arc::from("parts");
+        stage.steps = vec![StepPlan { name, kind: "parts", when: None, timeout: None, retry: None, body }];
+        stage.unmatched = unmatched;
+        run(stage, Some(b"1"))
+    };
+    let (verdict, batch) = parts(Unmatched::Drop).unwrap();
+    assert_eq!((verdict, batch.outputs.len(), batch.untaken), (Verdict::Send, 500, 1_500));
+    assert_eq!(parts(Unmatched::DeadLetter).unwrap_err().remedy, Remedy::DeadLetter);
+}
+
+#[test]
+fn a_dead_letter_carries_the_names_that_other_tools_read() {
+    let mut stage = forwarding(&[]);
+    let headers = vec![DlqHeaders::Biplane, DlqHeaders::Connect, DlqHeaders::Streams, DlqHeaders::Spring];
+    stage.dlq = stage.dlq.map(|dlq| {
+        Arc::new(Dlq {
+            name: Arc::clone(&dlq.name),
+            about: dlq.about.clone(),
+            topic: Arc::clone(&dlq.topic),
+            headers,
+        })
+    });
+    let program = Program::open(Arc::new(stage), "g", &Ports::default()).unwrap().read_by("ns.s");
+    let raw = RawRecord {
+        topic: "in",
+        partition: 2,
+        offset: 7,
+        timestamp: Some(5),
+        log_append: true,
+        key: None,
+        value: None,
+        headers: &(),
+    };
+    let failure = Failure::permanent("schema", "no number").in_step("validate");
+    let mut batch = Batch::default();
+    DeadLetter { raw, failure: &failure, attempts: 1, first_failed_at: 0, failed_at: 0, truncate: false }
+        .prepare(&program, &mut batch);
+    let text = |wanted: &str| {
+        let set = batch.outputs[0].headers.iter().find_map(|change| match change {
+            HeaderChange::Set(name, value) if &**name == wanted => value.clone(),
+            _ => None,
+        });
+        String::from_utf8(set.unwrap_or_default()).unwrap()
+    };
+    let trace = "schema: no number\n\tat ns.s/validate";
+    for (name, expected) in [
+        ("__connect.errors.exception.stacktrace", trace),
+        ("__streams.errors.stacktrace", trace),
+        ("kafka_dlt-exception-stacktrace", trace),
+        ("kafka_dlt-original-consumer-group", "ns.s"),
+        ("kafka_dlt-original-timestamp-type", "LogAppendTime"),
+        ("kafka_dlt-original-offset", "\0\0\0\0\0\0\0\u{7}"),
+    ] {
+        assert_eq!(text(name), expected, "{name}");
+    }
 }

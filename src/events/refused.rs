@@ -95,8 +95,16 @@ impl Runner {
     fn count_too_large(&self, slot: u32, offset: i64, failure: &Failure) {
         let Some(partition) = self.partitions.get(slot) else { return };
         let (topic, partition) = (&*partition.name.topic, partition.name.partition);
-        let place =
-            RawRecord { topic, partition, offset, timestamp: None, key: None, value: None, headers: &() };
+        let place = RawRecord {
+            topic,
+            partition,
+            offset,
+            timestamp: None,
+            log_append: false,
+            key: None,
+            value: None,
+            headers: &(),
+        };
         self.shared.failed(failure, place);
     }
 

@@ -28,6 +28,9 @@ impl Runner {
         result: Result<Verdict, Failure>,
         batch: Batch,
     ) {
+        if batch.untaken > 0 && result.is_ok() {
+            self.shared.unmatched(batch.untaken);
+        }
         match result {
             Ok(Verdict::Send) => self.send_all(id, raw, batch, 0),
             Ok(Verdict::Filtered) => {
@@ -37,7 +40,6 @@ impl Runner {
                 self.scratch = batch;
             }
             Ok(Verdict::Unmatched) => {
-                self.shared.dropped("unmatched");
                 self.through(id);
                 self.finish(id);
                 self.scratch = batch;

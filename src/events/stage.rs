@@ -75,8 +75,19 @@ pub struct StageHandle {
 /// # Errors
 /// Where a step cannot be opened.
 pub fn prove(stage: &Arc<Stage>, runtime: &StageRuntime) -> Result<(), StartError> {
-    Program::open(Arc::clone(stage), &runtime.generation, &runtime.ports)?;
+    runtime.open(stage)?;
     Ok(())
+}
+
+impl StageRuntime {
+    fn group(&self, stage: &str) -> String {
+        format!("{}.{stage}", self.namespace)
+    }
+
+    fn open(&self, stage: &Arc<Stage>) -> Result<Program, OpenError> {
+        let program = Program::open(Arc::clone(stage), &self.generation, &self.ports)?;
+        Ok(program.read_by(&self.group(&stage.name)))
+    }
 }
 
 /// Starts `stage` on a thread of its own.
@@ -93,10 +104,10 @@ pub(super) fn start_with(
     runtime: &StageRuntime,
     wrap: impl FnOnce(AtLeastOnce) -> Box<dyn Delivery>,
 ) -> Result<StageHandle, StartError> {
-    let program = Arc::new(Program::open(Arc::clone(&stage), &runtime.generation, &runtime.ports)?);
+    let program = Arc::new(runtime.open(&stage)?);
     let shared = Arc::new(Shared::new(&stage.name, runtime.telemetry.stage(&stage.name)));
     let inbox = Arc::new(Inbox::default());
-    let group = format!("{}.{}", runtime.namespace, stage.name);
+    let group = runtime.group(&stage.name);
     let inputs = stage.inputs.iter().map(|topic| Arc::clone(&topic.physical)).collect();
     let mut options = ConsumerOptions::new(group, inputs);
     options.instance_id = runtime.engine_id.clone();
@@ -161,7 +172,7 @@ impl StageHandle {
     /// # Errors
     /// Where a step cannot be opened; the old generation goes on.
     pub fn replace(&self, stage: Arc<Stage>, runtime: &StageRuntime) -> Result<(), StartError> {
-        let program = Arc::new(Program::open(Arc::clone(&stage), &runtime.generation, &runtime.ports)?);
+        let program = Arc::new(runtime.open(&stage)?);
         runtime.producers.route(&stage)?;
         *self.program.lock() = Arc::clone(&program);
         self.inbox.command(Command::Replace(program));

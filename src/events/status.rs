@@ -203,6 +203,11 @@ impl Shared {
         self.metrics.dropped(code, 1);
     }
 
+    /// So many records or parts of records were taken by no output and let go.
+    pub(super) fn unmatched(&self, count: u64) {
+        self.metrics.dropped("unmatched", count);
+    }
+
     pub(super) fn dead_lettered(&self, code: &str) {
         self.metrics.dead_lettered(code, 1);
     }

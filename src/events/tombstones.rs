@@ -48,7 +48,7 @@ impl Program {
             batch.outputs.push(Prepared { target: Target::Output(index), key, value: Part::Null, headers });
         }
         if batch.outputs.is_empty() {
-            self.untaken()?;
+            self.untaken(batch)?;
             return Ok(Verdict::Unmatched);
         }
         Ok(Verdict::Send)

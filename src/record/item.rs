@@ -225,6 +225,7 @@ mod tests {
             partition: 0,
             offset: 0,
             timestamp: None,
+            log_append: false,
             key: None,
             value: Some(b"{}"),
             headers: &(),

@@ -46,6 +46,8 @@ pub struct RawRecord<'a> {
     pub offset: i64,
     /// Milliseconds since the Unix epoch, if the broker gave a time.
     pub timestamp: Option<i64>,
+    /// Whether that time is when the broker appended it; else its producer set it.
+    pub log_append: bool,
     /// The key's bytes; `None` is a null key.
     pub key: Option<&'a [u8]>,
     /// The value's bytes; `None` is a tombstone.
@@ -82,6 +84,7 @@ impl RawRecord<'_> {
             partition: self.partition,
             offset: self.offset,
             timestamp: self.timestamp,
+            log_append: self.log_append,
             key,
             value,
             headers: Headers { bytes: bytes.into_boxed_slice(), ranges: headers },
@@ -104,6 +107,7 @@ pub struct OwnedRecord {
     partition: i32,
     offset: i64,
     timestamp: Option<i64>,
+    log_append: bool,
     key: Option<Range>,
     value: Option<Range>,
     headers: Headers,
@@ -140,6 +144,7 @@ impl OwnedRecord {
             partition: self.partition,
             offset: self.offset,
             timestamp: self.timestamp,
+            log_append: self.log_append,
             key: self.key.map(|range| self.headers.slice(range)),
             value: self.value.map(|range| self.headers.slice(range)),
             headers: &self.headers,
@@ -158,6 +163,7 @@ mod tests {
             partition: 3,
             offset: 9,
             timestamp: Some(5),
+            log_append: true,
             key: Some(b"\xff\x00"),
             value: None,
             headers: &(),
@@ -165,6 +171,7 @@ mod tests {
         .to_owned();
         let raw = owned.as_raw();
         assert_eq!((raw.topic, raw.partition, raw.offset, raw.timestamp), ("t", 3, 9, Some(5)));
+        assert!(raw.log_append);
         assert_eq!((raw.key, raw.value, raw.headers.len()), (Some(&b"\xff\x00"[..]), None, 0));
     }
 }

@@ -154,6 +154,7 @@ mod tests {
             partition: 3,
             offset: 9,
             timestamp: Some(1_767_225_600_123),
+            log_append: false,
             key: Some(b"\xff\xfe"),
             value: Some(b"{\"a\": 1}"),
             headers: &HEADERS,

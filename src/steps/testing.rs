@@ -106,6 +106,7 @@ pub(super) fn raw(bytes: &[u8]) -> RawRecord<'_> {
         partition: 3,
         offset: 9,
         timestamp: Some(1_767_225_600_000),
+        log_append: false,
         key: Some(b"k1"),
         value: Some(bytes),
         headers: &(),

@@ -150,6 +150,7 @@ impl Bench {
             partition,
             offset,
             timestamp: None,
+            log_append: false,
             key: Some(b"k"),
             value: Some(b"\"w\""),
             headers: &(),
