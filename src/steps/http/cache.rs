@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,7 +30,16 @@ struct State {
     order: VecDeque<(Arc<str>, u64)>,
     next: u64,
     bytes: usize,
-    flights: HashMap<Arc<str>, Arc<tokio::sync::Mutex<()>>>,
+    flights: HashMap<Arc<str>, Arc<Flying>>,
+}
+
+/// Those who want one key at one time: one of them asks, the others wait for their turn.
+#[derive(Default)]
+struct Flying {
+    /// How many requests have ended.
+    ended: AtomicU64,
+    /// What the last of them came to.
+    turn: tokio::sync::Mutex<Option<Result<Arc<Answer>, Failure>>>,
 }
 
 struct Kept {
@@ -44,8 +54,8 @@ impl Cache {
         Self { ttl, max_bytes, state: Mutex::default() }
     }
 
-    /// The answer under `key`: kept, or made by `fetch`. A failure is not kept; whoever waited for it
-    /// tries again.
+    /// The answer under `key`: kept, made by `fetch`, or what a request came to that ended while this
+    /// one waited for it. A failure is not kept for those who come later.
     pub(super) async fn get(
         &self,
         key: &str,
@@ -55,14 +65,21 @@ impl Cache {
             return Ok(answer);
         }
         let flight = Flight::join(self, key);
-        let turn = Arc::clone(&flight.turn);
-        let _turn = turn.lock().await;
+        let flying = Arc::clone(&flight.flying);
+        let mut turn = flying.turn.lock().await;
         if let Some(answer) = self.kept(key) {
             return Ok(answer);
         }
-        let answer = Arc::new(fetch.await?);
-        self.keep(key, &answer);
-        Ok(answer)
+        if let Some(result) = turn.as_ref().filter(|_| flying.ended.load(Ordering::Acquire) > flight.joined) {
+            return result.clone();
+        }
+        let result = fetch.await.map(Arc::new);
+        if let Ok(answer) = &result {
+            self.keep(key, answer);
+        }
+        *turn = Some(result.clone());
+        flying.ended.fetch_add(1, Ordering::AcqRel);
+        result
     }
 
     fn kept(&self, key: &str) -> Option<Arc<Answer>> {
@@ -119,14 +136,17 @@ impl State {
 struct Flight<'a> {
     cache: &'a Cache,
     key: Arc<str>,
-    turn: Arc<tokio::sync::Mutex<()>>,
+    flying: Arc<Flying>,
+    /// How many requests had ended when it came.
+    joined: u64,
 }
 
 impl<'a> Flight<'a> {
     fn join(cache: &'a Cache, key: &str) -> Self {
         let key: Arc<str> = Arc::from(key);
-        let turn = Arc::clone(cache.state.lock().flights.entry(Arc::clone(&key)).or_default());
-        Self { cache, key, turn }
+        let flying = Arc::clone(cache.state.lock().flights.entry(Arc::clone(&key)).or_default());
+        let joined = flying.ended.load(Ordering::Acquire);
+        Self { cache, key, flying, joined }
     }
 }
 
@@ -134,7 +154,7 @@ impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let mut state = self.cache.state.lock();
         // Nobody but the map and this one holds it: joining happens under the same lock.
-        if Arc::strong_count(&self.turn) <= 2 {
+        if Arc::strong_count(&self.flying) <= 2 {
             state.flights.remove(&self.key);
         }
     }
@@ -181,5 +201,29 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(1), endless).await.is_err());
         assert!(cache.state.lock().flights.is_empty());
         assert!(put(&cache, "key").await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_wait_for_a_request_share_what_it_comes_to() {
+        let cache = Cache::new(Duration::from_secs(60), 0);
+        let asked = AtomicU64::new(0);
+        let get = |result: fn() -> Result<Answer, Failure>| {
+            let asked = &asked;
+            cache.get("key", async move {
+                asked.fetch_add(1, Ordering::AcqRel);
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                result()
+            })
+        };
+        let began = Instant::now();
+        let dead = || Err(Failure::transient("timeout", "no answer"));
+        let failures = futures_util::future::join_all((0..16).map(|_| get(dead))).await;
+        assert!(failures.iter().all(Result::is_err));
+        assert_eq!((asked.load(Ordering::Acquire), began.elapsed()), (1, Duration::from_secs(5)));
+        // Neither a failure nor an answer that is too large to keep is there for those who come later.
+        let answers = futures_util::future::join_all((0..16).map(|_| get(|| Ok(Answer::null(200))))).await;
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(asked.load(Ordering::Acquire), 2);
+        assert!(cache.state.lock().flights.is_empty());
     }
 }
