@@ -112,6 +112,8 @@ pub struct Stage {
     pub name: Arc<str>,
     /// What people read.
     pub about: About,
+    /// The name it had before: where its own group has no offsets, those of `<namespace>.<was>` count.
+    pub was: Option<Arc<str>>,
     /// The topics it reads; at least one.
     pub inputs: Vec<Arc<Topic>>,
     /// What must come one after the other.

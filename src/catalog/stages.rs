@@ -50,6 +50,7 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
     Some(Stage {
         name: Arc::from(*name),
         about: spec.about.clone(),
+        was: spec.was.as_ref().map(|was| Arc::from(was.value.as_str())),
         inputs: inputs?,
         order: spec.order.as_ref().map_or(Order::Key, |word| word.value),
         concurrency: count(&spec.concurrency, steps::DEFAULT_CONCURRENCY),

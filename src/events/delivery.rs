@@ -15,8 +15,8 @@ use super::metadata::Beyond;
 use super::starts::Starts;
 use crate::base::ByteSize;
 use crate::broker::{
-    BrokerError, ClientSettings, Commit, Consumer, DeliverySink, OutHeaders, Outgoing, Producer,
-    ProducerOptions, SendError, Sink, StartAt, TopicPartition, TopicRoute,
+    BrokerError, ClientSettings, Commit, Consumer, ConsumerOptions, DeliverySink, OutHeaders, Outgoing,
+    Producer, ProducerOptions, SendError, Sink, StartAt, TopicPartition, TopicRoute,
 };
 use crate::catalog::{Compression, Stage, Start};
 
@@ -155,6 +155,8 @@ pub(super) struct AtLeastOnce {
     answers: Arc<dyn DeliverySink>,
     sink: Sink,
     start: Start,
+    /// The group whose commits count where its own has none.
+    before: Option<String>,
 }
 
 impl AtLeastOnce {
@@ -166,7 +168,14 @@ impl AtLeastOnce {
     ) -> Self {
         let producer = producers.current();
         let sink = producer.register(Arc::clone(&answers));
-        Self { consumer, producers, producer, answers, sink, start }
+        Self { consumer, producers, producer, answers, sink, start, before: None }
+    }
+
+    /// Where the group has no commit, one of `before` counts.
+    #[must_use]
+    pub(super) fn after(mut self, before: Option<String>) -> Self {
+        self.before = before;
+        self
     }
 }
 
@@ -176,7 +185,12 @@ impl Delivery for AtLeastOnce {
         partitions: &[TopicPartition],
         deadline: Instant,
     ) -> Result<Vec<Begin>, BrokerError> {
-        Starts { consumer: &self.consumer, start: self.start, deadline }.of(partitions)
+        let starts = Starts { consumer: &self.consumer, before: None, start: self.start, deadline };
+        let Some(group) = &self.before else { return starts.of(partitions) };
+        // A member of no group, which only looks up, and only while partitions are assigned.
+        let options = ConsumerOptions::new(group.as_str(), Vec::new());
+        let before = Consumer::open(&self.producers.settings, options, || {})?;
+        Starts { before: Some(&before), ..starts }.of(partitions)
     }
 
     fn produce(&mut self, outgoing: Outgoing<'_>, token: u64) -> Result<(), (SendError, OutHeaders)> {

@@ -295,3 +295,41 @@ fn a_wait_that_does_not_fit_the_deadline_is_not_begun() {
     let headers = ["biplane-error-code", "biplane-attempts"].map(|name| dead.headers[name].as_str());
     assert_eq!(headers, ["busy", "1"]);
 }
+
+#[test]
+fn a_stage_under_a_new_name_goes_on_where_the_old_one_stood() {
+    let world = World::new(|word, attempt| match word {
+        "busy" if attempt < 2 => Err(Failure::transient("busy", "try later")),
+        _ => Ok(()),
+    });
+    // The record that waits holds its partition's offset back; what is finished beyond it is remembered.
+    let mut sent = vec![("k0".to_owned(), "\"busy\"".to_owned())];
+    sent.extend((1..40).map(|n| (format!("k{n}"), format!("\"w{n}\""))));
+    let sent: Vec<_> = sent.iter().map(|(key, word)| (key.as_str(), word.clone())).collect();
+    world.produce(&sent);
+    let slow = |stage: &mut Stage| {
+        let backoff = Backoff::Delays(vec![Duration::from_secs(50)]);
+        stage.retry = Arc::new(RetryPolicy { backoff, ..(*stage.retry).clone() });
+    };
+    let handle = start_as(&world, slow);
+    world.read("out", 39);
+    stop(&handle);
+    let handle = start_as(&world, |stage| {
+        slow(stage);
+        (stage.name, stage.was) = (Arc::from("new"), Some(Arc::clone(&stage.name)));
+    });
+    let out = world.read("out", 40);
+    stop(&handle);
+    let again = out.last().unwrap();
+    assert!(again.headers["biplane-id"].starts_with("new/in/"), "{again:?}");
+    {
+        let calls = world.step.calls.lock();
+        assert_eq!((calls["busy"], calls.len(), calls.values().sum::<u32>()), (2, 40, 41));
+    }
+    // What was taken over is the new group's own by now.
+    let handle = start_as(&world, |stage| stage.name = Arc::from("new"));
+    world.produce(&[("k0", "\"last\"".to_owned())]);
+    world.read("out", 41);
+    stop(&handle);
+    assert_eq!(world.step.calls.lock().values().sum::<u32>(), 42);
+}

@@ -108,6 +108,7 @@ pub(super) fn start_with(
     let shared = Arc::new(Shared::new(&stage.name, runtime.telemetry.stage(&stage.name)));
     let inbox = Arc::new(Inbox::default());
     let group = runtime.group(&stage.name);
+    let before = stage.was.as_ref().map(|was| runtime.group(was));
     let inputs = stage.inputs.iter().map(|topic| Arc::clone(&topic.physical)).collect();
     let mut options = ConsumerOptions::new(group, inputs);
     options.instance_id = runtime.engine_id.clone();
@@ -115,8 +116,10 @@ pub(super) fn start_with(
     let consumer = Arc::new(reopen()?);
     runtime.producers.route(&stage)?;
     let sink: Arc<dyn DeliverySink> = Arc::clone(&inbox) as _;
-    let delivery =
-        wrap(AtLeastOnce::new(Arc::clone(&consumer), Arc::clone(&runtime.producers), sink, stage.start));
+    let delivery = wrap(
+        AtLeastOnce::new(Arc::clone(&consumer), Arc::clone(&runtime.producers), sink, stage.start)
+            .after(before),
+    );
     let runner = Runner::new(
         Arc::clone(&program),
         consumer,

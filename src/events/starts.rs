@@ -1,4 +1,5 @@
-//! Where assigned partitions start: at the group's commit, else where the stage's `start` says.
+//! Where assigned partitions start: at the group's commit, else at that of the group which the stage had
+//! under its name before, else where the stage's `start` says.
 //!
 //! `start` is for the partitions that a topic had when its group began. One that was added since starts at
 //! its oldest record: what was written before it was noticed counts. Each commit bears how many there
@@ -17,6 +18,8 @@ use crate::catalog::Start;
 /// One round of look-ups.
 pub(super) struct Starts<'a> {
     pub(super) consumer: &'a Consumer,
+    /// Reads the commits of the group that the stage had under its name before.
+    pub(super) before: Option<&'a Consumer>,
     pub(super) start: Start,
     pub(super) deadline: Instant,
 }
@@ -40,8 +43,33 @@ impl Starts<'_> {
                 }),
             }
         }
+        let fresh = self.inherited(fresh, &mut begins)?;
         begins.extend(self.uncommitted(fresh)?);
         Ok(begins)
+    }
+
+    /// Takes over what the group before has committed, for the own group to commit; gives back those of
+    /// which it knows nothing either.
+    fn inherited(
+        &self,
+        fresh: Vec<TopicPartition>,
+        begins: &mut Vec<Begin>,
+    ) -> Result<Vec<TopicPartition>, BrokerError> {
+        let Some(before) = self.before.filter(|_| !fresh.is_empty()) else { return Ok(fresh) };
+        let mut left = Vec::new();
+        for committed in before.committed(&fresh, self.left())? {
+            let beyond = beyond(&committed);
+            match committed.offset {
+                None => left.push(committed.partition),
+                Some(offset) => begins.push(Begin {
+                    partition: committed.partition,
+                    at: StartAt::Offset(offset),
+                    committed: None,
+                    beyond,
+                }),
+            }
+        }
+        Ok(left)
     }
 
     fn left(&self) -> Duration {
@@ -97,7 +125,10 @@ impl Starts<'_> {
             let count = self.consumer.partition_count(&partition.topic, self.left())?;
             let all: Vec<_> =
                 (0..count).map(|number| TopicPartition::new(Arc::clone(&partition.topic), number)).collect();
-            let committed = self.consumer.committed(&all, self.left())?;
+            let mut committed = self.consumer.committed(&all, self.left())?;
+            if let Some(before) = self.before {
+                committed.extend(before.committed(&all, self.left())?);
+            }
             let said = committed.iter().filter_map(|committed| beyond(committed).founded).min();
             let bearing = committed.iter().filter(|committed| committed.offset.is_some());
             let bearing = bearing.map(|committed| committed.partition.partition + 1).max();

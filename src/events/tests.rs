@@ -102,6 +102,7 @@ pub(super) fn stage(step: &Scripted) -> Stage {
         on_lost: OnLost::Halt,
         codec: Arc::new(JsonCodec),
         tombstones: Tombstones::DeadLetter,
+        was: None,
         steps: vec![StepPlan {
             name: Arc::from("scripted"),
             kind: "scripted",

@@ -17,6 +17,8 @@ pub struct StageSpec<'a> {
     pub span: Span,
     /// What people read.
     pub about: About,
+    /// The name it had before.
+    pub was: Option<Spanned<String>>,
     /// The topics it reads.
     pub from: Option<Vec<Spanned<String>>>,
     /// Where its records go; `None`: what is written is wrong.
@@ -114,7 +116,7 @@ const RECORDS: RangeInclusive<i64> = 1..=10_000_000;
 impl<'a> StageSpec<'a> {
     /// Reads a whole `[stages.NAME]`.
     pub fn read(mut table: TableReader<'a>) -> Self {
-        table.name("was");
+        let was = table.name("was");
         let about = About::read(&mut table);
         let (window_records, window_bytes) = read_bound(&mut table, "window");
         let (span_records, span_bytes) = read_bound(&mut table, "span");
@@ -124,6 +126,7 @@ impl<'a> StageSpec<'a> {
         let spec = Self {
             span: table.span(),
             about,
+            was,
             from,
             outputs,
             to,

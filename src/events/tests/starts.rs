@@ -16,7 +16,7 @@ fn start_of_other(world: &World, start: Start, commit: Option<String>) -> (Start
     if let Some(metadata) = commit {
         consumer.commit_now(&[Commit { partition: name(0), offset: 3, metadata }]).unwrap();
     }
-    let starts = Starts { consumer: &consumer, start, deadline: Instant::now() + PATIENCE };
+    let starts = Starts { consumer: &consumer, before: None, start, deadline: Instant::now() + PATIENCE };
     let begin = starts.of(&[name(1)]).unwrap().remove(0);
     assert_eq!((begin.partition, begin.committed), (name(1), None));
     assert!(consumer.close(PATIENCE));
