@@ -333,3 +333,19 @@ fn a_stage_under_a_new_name_goes_on_where_the_old_one_stood() {
     stop(&handle);
     assert_eq!(world.step.calls.lock().values().sum::<u32>(), 42);
 }
+
+#[test]
+fn a_dead_letter_is_as_old_as_its_failure_and_tells_its_records_time() {
+    let world = World::new(|word, _| match word {
+        "bad" => Err(Failure::permanent("bad", "as planned")),
+        _ => Ok(()),
+    });
+    let old = 1_000_000_000_000;
+    world.produce_at(Some(old), &[("a", "\"bad\"".to_owned()), ("a", "\"good\"".to_owned())], &[]);
+    let handle = world.start();
+    let (dead, out) = (world.read("dead", 1).remove(0), world.read("out", 1).remove(0));
+    stop(&handle);
+    assert_eq!(out.timestamp, Some(old));
+    assert!(dead.timestamp.is_some_and(|at| at > old + 86_400_000), "{dead:?}");
+    assert_eq!(dead.headers["biplane-timestamp"], "2001-09-09T01:46:40.000Z");
+}

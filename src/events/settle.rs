@@ -188,7 +188,9 @@ impl Runner {
             partition: None,
             key: batch.part(&prepared.key, raw.key),
             value: batch.part(&prepared.value, raw.value),
-            timestamp: raw.timestamp,
+            // A dead letter is as old as its failure: by its record's age the DLQ's retention might
+            // delete it at once.
+            timestamp: raw.timestamp.filter(|_| prepared.target != Target::DeadLetter),
             headers,
         };
         let bytes = outgoing.value.map_or(0, <[u8]>::len) + outgoing.key.map_or(0, <[u8]>::len);

@@ -155,6 +155,7 @@ pub(super) struct World {
 pub(super) struct Got {
     pub(super) key: String,
     pub(super) value: Vec<u8>,
+    pub(super) timestamp: Option<i64>,
     pub(super) headers: BTreeMap<String, String>,
     /// All headers in their order.
     pub(super) all: Vec<(String, Vec<u8>)>,
@@ -206,6 +207,16 @@ impl World {
 
     /// As `produce`, each record with these headers.
     pub(super) fn produce_with(&self, records: &[(&str, String)], headers: &[(&str, &[u8])]) {
+        self.produce_at(None, records, headers);
+    }
+
+    /// As `produce_with`, each record with this timestamp.
+    pub(super) fn produce_at(
+        &self,
+        timestamp: Option<i64>,
+        records: &[(&str, String)],
+        headers: &[(&str, &[u8])],
+    ) {
         let producer =
             crate::broker::Producer::open(&self.kafka.settings("producer"), ProducerOptions::default())
                 .unwrap();
@@ -219,7 +230,7 @@ impl World {
                 partition: None,
                 key: Some(key.as_bytes()),
                 value: Some(value.as_bytes()),
-                timestamp: None,
+                timestamp,
                 headers: out,
             };
             producer.send(outgoing, &sink, 0).unwrap();
@@ -261,6 +272,7 @@ fn read(raw: &crate::record::RawRecord<'_>) -> Got {
     Got {
         key: text(raw.key),
         value: raw.value.unwrap_or_default().to_vec(),
+        timestamp: raw.timestamp,
         headers: headers.clone().map(|(name, value)| (name.to_owned(), text(value))).collect(),
         all: headers.map(|(name, value)| (name.to_owned(), bytes(value))).collect(),
     }
@@ -305,6 +317,7 @@ fn records_pass_in_order_with_an_id_and_a_restart_repeats_nothing() {
         .map(|(key, value)| Got {
             key: key.clone(),
             value: value.clone().into(),
+            timestamp: None,
             headers: BTreeMap::new(),
             all: Vec::new(),
         })
