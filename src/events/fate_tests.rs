@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::delivery::Producers;
 use super::stage::{StageHandle, start};
@@ -31,6 +32,8 @@ struct Other {
     failed: Arc<Mutex<HashSet<String>>>,
     inside: Arc<AtomicU32>,
     most_inside: Arc<AtomicU32>,
+    /// Lets the word `gate` through.
+    gate: Arc<Notify>,
 }
 
 impl StepBody for Other {
@@ -72,6 +75,10 @@ impl WaitingStep for Other {
                 "slow" => {
                     tokio::time::sleep(SLOW).await;
                     Err(Failure::transient("busy", "try later"))
+                }
+                "gate" => {
+                    self.gate.notified().await;
+                    Ok(Flow::Next)
                 }
                 "busy" => Err(Failure::transient("busy", "try later")),
                 _ => Ok(Flow::Next),
@@ -348,4 +355,26 @@ fn a_dead_letter_is_as_old_as_its_failure_and_tells_its_records_time() {
     assert_eq!(out.timestamp, Some(old));
     assert!(dead.timestamp.is_some_and(|at| at > old + 86_400_000), "{dead:?}");
     assert_eq!(dead.headers["biplane-timestamp"], "2001-09-09T01:46:40.000Z");
+}
+
+#[test]
+fn what_an_old_generation_prepared_goes_where_that_one_says() {
+    let world = World::new(|_, _| Ok(()));
+    let other = Other::default();
+    world.produce(&[("a", "\"gate\"".to_owned())]);
+    let to = |name: &str| {
+        let mut stage = stage(&world.step);
+        stage.steps = vec![other.plan()];
+        stage.outputs[0].topic = topic(name);
+        Arc::new(stage)
+    };
+    let runtime = world.stage_runtime();
+    let handle = start(to("out"), &runtime).unwrap();
+    until(&handle, |_| other.runs.load(Ordering::Acquire) == 1);
+    handle.replace(to("dead"), &runtime).unwrap();
+    world.produce(&[("b", "\"ok\"".to_owned())]);
+    assert_eq!(world.read("dead", 1)[0].value, b"\"ok\"");
+    other.gate.notify_one();
+    assert_eq!(world.read("out", 1)[0].value, b"\"gate\"");
+    stop(&handle);
 }

@@ -4,6 +4,7 @@
 //! prepared before the first is handed over. A program never changes; a new generation is a new one,
 //! and a record in flight ends on its own.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -26,6 +27,12 @@ pub(super) struct Program {
     pub(super) group: Arc<str>,
     chain: Chain,
     hops: Option<(Arc<str>, u32)>,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program").field("generation", &self.generation).finish_non_exhaustive()
+    }
 }
 
 /// Where one prepared record goes.
@@ -70,6 +77,8 @@ pub(super) struct Batch {
     pub(super) outputs: Vec<Prepared>,
     /// The bytes that outputs have beside `bytes`, where one record becomes many.
     repeated: usize,
+    /// The program that prepared it, where another may be in force by the time it is sent.
+    pub(super) program: Option<Arc<Program>>,
     /// How many parts of the record no output took, where the stage lets these go.
     pub(super) untaken: u64,
 }
@@ -81,6 +90,7 @@ impl Batch {
         self.outputs.clear();
         self.repeated = 0;
         self.untaken = 0;
+        self.program = None;
     }
 
     /// Adds up what the outputs from `first` on will take, which all repeat the input's key and headers.

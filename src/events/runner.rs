@@ -430,6 +430,7 @@ impl Runner {
                     Err(Failure::transient("deadline", message).given_up())
                 }
             };
+            batch.program = Some(program);
             rest.inbox.tell(Letter::Ended(Ended { id, result, batch }));
         };
         entry.task = Some(self.runtime.spawn(run).abort_handle());

@@ -2,6 +2,7 @@
 //! the stage halts. The one place where failures are judged.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::dead_letters::DeadLetter;
@@ -177,7 +178,8 @@ impl Runner {
         }
         let prepared = &batch.outputs[index];
         let headers = self.out_headers(raw, prepared, index);
-        let stage = &self.program.stage;
+        // What was prepared under another generation goes where that one says.
+        let stage = &batch.program.as_ref().unwrap_or(&self.program).stage;
         let topic = match prepared.target {
             Target::Output(output) => stage.outputs.get(output).map(|output| &output.topic),
             Target::DeadLetter => stage.dlq.as_ref().map(|dlq| &dlq.topic),
@@ -257,7 +259,8 @@ impl Runner {
     }
 
     /// The producer is full: this record goes on when there is room, and no other before it.
-    fn block(&mut self, id: EntryId, raw: RawRecord<'_>, batch: Batch, next: usize) {
+    fn block(&mut self, id: EntryId, raw: RawRecord<'_>, mut batch: Batch, next: usize) {
+        batch.program.get_or_insert_with(|| Arc::clone(&self.program));
         let lane = self.in_flight.get_mut(id).and_then(|entry| entry.lane);
         self.own(id, raw, lane);
         let record = self.in_flight.get_mut(id).and_then(|entry| entry.record.clone());
