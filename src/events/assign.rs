@@ -3,6 +3,7 @@
 //! An assignment says which of the partitions that were handed over came back; these go on where they
 //! stood, the others are abandoned before anything of the new assignment is read.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use super::delivery::Begin;
@@ -125,6 +126,7 @@ impl Runner {
         let abandoned = self.in_flight.abandon(slot);
         let in_flight = &self.in_flight;
         self.commits.retain(|id| in_flight.slot(id).is_some());
+        self.timers.retain(|Reverse((_, id))| in_flight.slot(*id).is_some());
         self.lanes.clear(slot);
         self.running -= abandoned.running;
         self.resting -= abandoned.resting;
@@ -132,17 +134,23 @@ impl Runner {
         abandoned.begun
     }
 
-    /// Reads a partition again from its position on; what is finished beyond it is not redone.
+    /// Reads a partition again from its position on; what is finished beyond it is not redone, and what
+    /// waits or was decided goes on where it stood.
     /// `hold` says until when it rests first.
     pub(super) fn rewind(&mut self, slot: u32, hold: Option<Instant>) {
         let Some(partition) = self.partitions.get(slot) else { return };
         let beyond = partition.beyond(self.in_flight.attempts(slot));
         let Some(position) = partition.position() else { return };
+        let next = partition.next().unwrap_or(position);
+        let carried: Vec<_> = self.in_flight.carried(slot).collect();
         let unfinished = partition.tracker.as_ref().is_some_and(|tracker| tracker.span() > 0);
         let begun = self.clear(slot);
         self.shared.repeated(begun);
         let Some(partition) = self.partitions.get_mut(slot) else { return };
         partition.beyond = beyond;
+        // What the rewind before this one kept of records that did not come again yet still counts.
+        partition.carried.retain(|offset, _| *offset >= next);
+        partition.carried.extend(carried);
         partition.tracker = Some(OffsetTracker::new(position));
         partition.awaited = unfinished.then_some((position, 0));
         partition.held_until = hold.or(partition.held_until);

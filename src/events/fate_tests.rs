@@ -378,3 +378,28 @@ fn what_an_old_generation_prepared_goes_where_that_one_says() {
     assert_eq!(world.read("out", 1)[0].value, b"\"gate\"");
     stop(&handle);
 }
+
+#[test]
+fn a_rewind_forgets_neither_waits_nor_what_was_decided() {
+    let world = World::new(|word, _| match word {
+        "wrong" => Err(Failure::permanent("wrong", "no use")),
+        busy if busy.starts_with("busy") => Err(Failure::transient("busy", "try later")),
+        _ => Ok(()),
+    });
+    // On both partitions, so that some wait on the one that is read again.
+    let mut sent: Vec<_> = (0..8).map(|n| (format!("k{n}"), format!("\"busy{n}\""))).collect();
+    sent.push(("b".to_owned(), "\"wrong\"".to_owned()));
+    world.produce(&sent.iter().map(|(key, word)| (key.as_str(), word.clone())).collect::<Vec<_>>());
+    // The dead letter is refused again and again, each time for a reason that is not its record's.
+    world.kafka.fail_next(MockRequest::Produce, MockError::TopicDenied, 4).unwrap();
+    let handle = start_as(&world, |stage| {
+        let backoff = Backoff::Delays(vec![Duration::from_secs(50)]);
+        stage.retry = Arc::new(RetryPolicy { backoff, ..(*stage.retry).clone() });
+    });
+    let dead = world.read("dead", 1).remove(0);
+    assert_eq!((&*dead.value, dead.headers["biplane-attempts"].as_str()), (&b"\"wrong\""[..], "1"));
+    until(&handle, |status| status.in_flight == 8 && status.waiting == 8);
+    stop(&handle);
+    let calls = world.step.calls.lock();
+    assert!(calls.len() == 9 && calls.values().all(|count| *count == 1), "{calls:?}");
+}

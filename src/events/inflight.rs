@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::task::AbortHandle;
 
+use super::carried::Carried;
 use super::lanes::LaneId;
 use super::offsets::Sequence;
 use super::partitions::Sentence;
@@ -71,6 +72,8 @@ pub(super) struct Entry {
     pub(super) first_failed: Option<i64>,
     /// A copy of its bytes, where it had to wait.
     pub(super) record: Option<Arc<OwnedRecord>>,
+    /// When its next attempt is due, while it waits for one.
+    pub(super) due: Option<Instant>,
     /// Why it is being dead-lettered.
     pub(super) sentence: Option<Box<Sentence>>,
     /// The task that works on it.
@@ -195,6 +198,15 @@ impl InFlight {
             .and_then(|entry| entry.timestamp)
     }
 
+    /// What the unfinished records of a partition keep when it is read again, by offset.
+    pub(super) fn carried(&self, slot: u32) -> impl Iterator<Item = (i64, Box<Carried>)> {
+        self.places
+            .iter()
+            .filter_map(|place| place.entry.as_ref())
+            .filter(move |entry| entry.slot == slot)
+            .filter_map(|entry| Some((entry.offset, Carried::of(entry)?)))
+    }
+
     fn take(&mut self, index: usize) -> Option<Entry> {
         let place = &mut self.places[index];
         let entry = place.entry.take()?;
@@ -225,6 +237,7 @@ mod tests {
             first_started: None,
             first_failed: None,
             record: None,
+            due: None,
             sentence: None,
             task: None,
             resting: false,

@@ -93,7 +93,7 @@ impl Runner {
             tracker => {
                 *tracker = Some(OffsetTracker::new(low));
                 partition.beyond.forget();
-                partition.sentenced.clear();
+                partition.carried.clear();
                 partition.suspects.clear();
             }
         }

@@ -2,6 +2,7 @@
 
 mod assign;
 mod budget;
+mod carried;
 mod commits;
 mod dead_letters;
 mod delivery;

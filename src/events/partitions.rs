@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::carried::Carried;
 use super::lag::LagClock;
 use super::metadata::Beyond;
 use super::offsets::OffsetTracker;
@@ -43,8 +44,8 @@ pub(super) struct Partition {
     pub(super) tracker: Option<OffsetTracker>,
     /// What the last commit knew beyond its offset.
     pub(super) beyond: Beyond,
-    /// Records to end unseen.
-    pub(super) sentenced: HashMap<i64, Sentence>,
+    /// What records keep that are read again, by offset.
+    pub(super) carried: HashMap<i64, Box<Carried>>,
     /// Records that were in a batch which the broker refused for its size: each is sent alone when it
     /// comes again, so that it shows which of them are too large.
     pub(super) suspects: HashSet<i64>,
@@ -78,7 +79,7 @@ impl Partition {
             name,
             tracker: committed.map(OffsetTracker::new),
             beyond,
-            sentenced: HashMap::new(),
+            carried: HashMap::new(),
             suspects: HashSet::new(),
             committed,
             confirmed: committed,

@@ -61,8 +61,12 @@ impl Runner {
             }
             // What is to be done needs its bytes, or must wait for its other outputs: it is read again.
             _ => {
+                if let Some(entry) = self.in_flight.get_mut(id) {
+                    entry.sentence = Some(Box::new(sentence));
+                }
+                // By itself, since it is known which one is too large.
                 if let Some(partition) = self.partitions.get_mut(slot) {
-                    partition.sentenced.insert(offset, sentence);
+                    partition.suspects.insert(offset);
                 }
                 self.rewind(slot, None);
             }
@@ -85,9 +89,6 @@ impl Runner {
         }
         for entry in self.in_flight.unacknowledged(slot) {
             partition.suspects.insert(entry.offset);
-            if let Some(sentence) = entry.sentence.take() {
-                partition.sentenced.insert(entry.offset, *sentence);
-            }
         }
         self.rewind(slot, None);
     }

@@ -279,9 +279,9 @@ impl Runner {
             true => 0,
             false => partition.beyond.attempts.remove(&raw.offset).unwrap_or_default(),
         };
-        let sentence = match partition.sentenced.is_empty() {
+        let carried = match partition.carried.is_empty() {
             true => None,
-            false => partition.sentenced.remove(&raw.offset),
+            false => partition.carried.remove(&raw.offset),
         };
         let alone = !partition.suspects.is_empty() && partition.suspects.remove(&raw.offset);
         self.taken += 1;
@@ -296,23 +296,24 @@ impl Runner {
             sampled,
             lane: None,
             attempt: spent + 1,
-            secured_by: 0,
+            secured_by: carried.as_ref().map_or(0, |carried| carried.secured_by),
             alone,
             unacknowledged: 0,
-            first_started: None,
-            first_failed: None,
+            first_started: carried.as_ref().and_then(|carried| carried.first_started),
+            first_failed: carried.as_ref().and_then(|carried| carried.first_failed),
             record: None,
+            due: None,
             sentence: None,
             task: None,
             resting: false,
         });
-        match sentence {
-            Some(sentence) => self.carry_out(id, raw, sentence),
+        match carried {
             None => self.begin(id, slot, raw),
+            Some(carried) => self.resume(id, slot, raw, *carried),
         }
     }
 
-    fn begin(&mut self, id: EntryId, slot: u32, raw: RawRecord<'_>) {
+    pub(super) fn begin(&mut self, id: EntryId, slot: u32, raw: RawRecord<'_>) {
         let waits = self.program.waits();
         if !waits && self.lanes.len() == 0 && self.blocked.is_empty() {
             return self.work_now(id, raw);
@@ -382,9 +383,9 @@ impl Runner {
                 suspended.push(id);
                 continue;
             }
-            let Some(record) = self.in_flight.get_mut(id).and_then(|entry| entry.record.clone()) else {
-                continue;
-            };
+            let Some(entry) = self.in_flight.get_mut(id) else { continue };
+            entry.due = None;
+            let Some(record) = entry.record.clone() else { continue };
             started += 1;
             if self.program.waits() {
                 self.work_later(id, record);

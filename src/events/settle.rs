@@ -1,7 +1,6 @@
 //! What becomes of a record once its steps have ended: sent, tried again, dead-lettered, let go, or
 //! the stage halts. The one place where failures are judged.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,7 +119,7 @@ impl Runner {
             self.lanes.hold(lane, slot);
         }
         self.own(id, raw, lane);
-        self.timers.push(Reverse((self.now + wait, id)));
+        self.wait_until(id, self.now + wait);
     }
 
     fn dead_letter(&mut self, id: EntryId, raw: RawRecord<'_>, sentence: Sentence) {
