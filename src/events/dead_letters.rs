@@ -9,6 +9,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, Utc};
 use sha2::{Digest, Sha256};
 
+use super::partitions::Cut;
 use super::program::{Batch, Part, Prepared, Program, Target};
 use crate::base::Failure;
 use crate::catalog::DlqHeaders;
@@ -16,8 +17,10 @@ use crate::record::{HeaderChange, RawRecord};
 
 /// The most bytes of an error message that go into a header.
 const MAX_MESSAGE: usize = 2_048;
-/// How much of the value is kept where even the DLQ refuses its size.
-const TRUNCATED_VALUE: usize = 16 * 1_024;
+/// How much of the value is kept where the DLQ refuses its size.
+const CUT_VALUE: usize = 16 * 1_024;
+/// How much of value and key is kept where that is not enough either.
+const SHORT: usize = 512;
 
 /// One exhausted record.
 pub(super) struct DeadLetter<'a> {
@@ -31,8 +34,8 @@ pub(super) struct DeadLetter<'a> {
     pub(super) first_failed_at: i64,
     /// When the last of them failed.
     pub(super) failed_at: i64,
-    /// Whether its value must be cut, because the DLQ refused its size.
-    pub(super) truncate: bool,
+    /// What is left out of it, because the DLQ refused its size.
+    pub(super) cut: Cut,
 }
 
 impl DeadLetter<'_> {
@@ -48,21 +51,22 @@ impl DeadLetter<'_> {
                 DlqHeaders::Spring => self.spring(program, &mut headers),
             }
         }
-        let value = match self.raw.value {
-            Some(value) if self.truncate && value.len() > TRUNCATED_VALUE => {
-                headers.text("biplane-truncated", &value.len().to_string());
-                let start = batch.bytes.len();
-                batch.bytes.extend_from_slice(&value[..TRUNCATED_VALUE]);
-                Part::Bytes(start..batch.bytes.len())
-            }
-            _ => Part::Input,
+        if self.cut >= Cut::Headers {
+            headers.text("biplane-truncated-headers", &self.raw.headers.len().to_string());
+            let names = (0..self.raw.headers.len()).map(|index| self.raw.headers.get(index).0);
+            let left_out = names.filter(|name| *name != "biplane-replays");
+            // First of all, since what is written for the failure stays, whatever names the record used.
+            headers.0.splice(0..0, left_out.map(|name| HeaderChange::Remove(Arc::from(name))));
+        }
+        let most_value = match self.cut {
+            Cut::Nothing => usize::MAX,
+            Cut::Value | Cut::Headers => CUT_VALUE,
+            Cut::Key => SHORT,
         };
-        batch.outputs.push(Prepared {
-            target: Target::DeadLetter,
-            key: Part::Input,
-            value,
-            headers: headers.0,
-        });
+        let most_key = if self.cut == Cut::Key { SHORT } else { usize::MAX };
+        let value = kept(self.raw.value, most_value, "biplane-truncated", &mut headers, batch);
+        let key = kept(self.raw.key, most_key, "biplane-truncated-key", &mut headers, batch);
+        batch.outputs.push(Prepared { target: Target::DeadLetter, key, value, headers: headers.0 });
     }
 
     fn own(&self, program: &Program, headers: &mut Headers) {
@@ -136,6 +140,19 @@ impl DeadLetter<'_> {
             (Some(_), true) => "LogAppendTime",
             (Some(_), false) => "CreateTime",
         }
+    }
+}
+
+/// The first `most` bytes; where there are more, `marker` says how many there were.
+fn kept(bytes: Option<&[u8]>, most: usize, marker: &str, headers: &mut Headers, batch: &mut Batch) -> Part {
+    match bytes {
+        Some(bytes) if bytes.len() > most => {
+            headers.text(marker, &bytes.len().to_string());
+            let start = batch.bytes.len();
+            batch.bytes.extend_from_slice(&bytes[..most]);
+            Part::Bytes(start..batch.bytes.len())
+        }
+        _ => Part::Input,
     }
 }
 

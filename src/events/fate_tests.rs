@@ -403,3 +403,18 @@ fn a_rewind_forgets_neither_waits_nor_what_was_decided() {
     let calls = world.step.calls.lock();
     assert!(calls.len() == 9 && calls.values().all(|count| *count == 1), "{calls:?}");
 }
+
+#[test]
+fn a_dead_letter_is_cut_until_the_dlq_takes_it() {
+    let world = World::new(|_, _| Err(Failure::permanent("bad", "as planned")));
+    let (key, large) = ("k".repeat(3_000), vec![b'h'; 4_000]);
+    world.produce_with(&[(&key, word(40_000))], &[("large", &large), ("biplane-step", b"mine")]);
+    let handle = start_bounded(&world, |_| {});
+    let dead = world.read("dead", 1).remove(0);
+    stop(&handle);
+    assert_eq!((dead.value.len(), dead.key.len()), (512, 512));
+    let headers = ["biplane-truncated", "biplane-truncated-headers", "biplane-truncated-key"];
+    assert_eq!(headers.map(|name| dead.headers[name].as_str()), ["40002", "2", "3000"]);
+    assert_eq!((dead.headers.get("large"), dead.headers["biplane-step"].as_str()), (None, "scripted"));
+    assert_eq!(handle.status().counts.dead_lettered, 1);
+}

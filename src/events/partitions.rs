@@ -20,8 +20,33 @@ pub(super) struct Sentence {
     pub(super) failure: Failure,
     /// How many attempts it had.
     pub(super) attempts: u32,
-    /// True where even the dead letter was too large.
-    pub(super) truncate: bool,
+    /// What is left out of its dead letter, since the DLQ refused the size of it with less left out.
+    pub(super) cut: Cut,
+}
+
+/// What is left out of a dead letter; each includes the ones before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cut {
+    /// Nothing.
+    Nothing,
+    /// The end of the value.
+    Value,
+    /// The headers that the record came with.
+    Headers,
+    /// Most of the value and of the key.
+    Key,
+}
+
+impl Cut {
+    /// The next more that can be left out.
+    pub(super) fn more(self) -> Option<Self> {
+        match self {
+            Self::Nothing => Some(Self::Value),
+            Self::Value => Some(Self::Headers),
+            Self::Headers => Some(Self::Key),
+            Self::Key => None,
+        }
+    }
 }
 
 /// How far a partition is this engine's.

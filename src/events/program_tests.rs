@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::dead_letters::DeadLetter;
+use super::partitions::Cut;
 use super::program::{Batch, Part, Program, Verdict};
 use super::tests::{Scripted, stage, topic};
 use crate::base::{Failure, Remedy};
@@ -167,7 +168,7 @@ fn a_dead_letter_carries_the_names_that_other_tools_read() {
     };
     let failure = Failure::permanent("schema", "no number").in_step("validate");
     let mut batch = Batch::default();
-    DeadLetter { raw, failure: &failure, attempts: 1, first_failed_at: 0, failed_at: 0, truncate: false }
+    DeadLetter { raw, failure: &failure, attempts: 1, first_failed_at: 0, failed_at: 0, cut: Cut::Nothing }
         .prepare(&program, &mut batch);
     let text = |wanted: &str| {
         let set = batch.outputs[0].headers.iter().find_map(|change| match change {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::inflight::EntryId;
-use super::partitions::Sentence;
+use super::partitions::{Cut, Sentence};
 use super::runner::Runner;
 use crate::base::{Exhausted, Failure};
 use crate::broker::SendError;
@@ -41,17 +41,20 @@ impl Runner {
         // Answers to its other outputs must not finish it.
         let settled = entry.unacknowledged == 0 && !blocked;
         let sentence = match entry.sentence.take() {
-            Some(sentence) if sentence.truncate => {
-                return self.halt("the DLQ refuses even a shortened record for its size".to_owned());
-            }
-            Some(sentence) => Sentence { truncate: true, ..*sentence },
+            Some(sentence) => match sentence.cut.more() {
+                Some(cut) => Sentence { cut, ..*sentence },
+                None => {
+                    let what = "the DLQ refuses even a shortened record for its size";
+                    return self.halt(format!("{what}; raise its `max_message_bytes`"));
+                }
+            },
             None => {
                 // Another attempt would come out as large, and behind records that went out since.
                 let message = "an output is larger than its topic takes";
                 let failure = Failure::permanent("record-too-large", message).given_up();
                 entry.first_failed.get_or_insert(self.now_millis);
                 self.count_too_large(slot, offset, &failure);
-                Sentence { failure, attempts, truncate: false }
+                Sentence { failure, attempts, cut: Cut::Nothing }
             }
         };
         match raw {

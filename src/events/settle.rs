@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::dead_letters::DeadLetter;
 use super::inflight::EntryId;
-use super::partitions::Sentence;
+use super::partitions::{Cut, Sentence};
 use super::program::{Batch, Prepared, Target, Verdict};
 use super::runner::{Blocked, Runner};
 use crate::base::guard::{self, Guard};
@@ -59,7 +59,7 @@ impl Runner {
         let spent = self.now.saturating_duration_since(started);
         match self.next_wait(attempt, &failure, spent) {
             Some(wait) => self.wait(id, raw, wait, &failure),
-            None => self.give_up(id, raw, Sentence { failure, attempts: attempt, truncate: false }),
+            None => self.give_up(id, raw, Sentence { failure, attempts: attempt, cut: Cut::Nothing }),
         }
     }
 
@@ -133,7 +133,7 @@ impl Runner {
             attempts: sentence.attempts,
             first_failed_at: entry.first_failed.unwrap_or(failed_at),
             failed_at,
-            truncate: sentence.truncate,
+            cut: sentence.cut,
         }
         .prepare(&self.program, &mut batch);
         entry.sentence = Some(Box::new(sentence));
