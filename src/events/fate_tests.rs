@@ -418,3 +418,18 @@ fn a_dead_letter_is_cut_until_the_dlq_takes_it() {
     assert_eq!((dead.headers.get("large"), dead.headers["biplane-step"].as_str()), (None, "scripted"));
     assert_eq!(handle.status().counts.dead_lettered, 1);
 }
+
+#[test]
+fn an_output_counts_once_it_is_acknowledged_and_steps_count_their_time() {
+    let world = World::new(|_, _| Ok(()));
+    world.produce(&[("a", "\"once\"".to_owned())]);
+    world.kafka.fail_next(MockRequest::Produce, MockError::TopicDenied, 2).unwrap();
+    let runtime = world.stage_runtime();
+    let handle = start(Arc::new(stage(&world.step)), &runtime).unwrap();
+    world.read("out", 1);
+    stop(&handle);
+    assert_eq!(handle.status().counts.records_out, 1);
+    let text = runtime.telemetry.render();
+    assert!(text.contains("biplane_stage_bytes_out_total{stage=\"s\"} 7\n"), "{text}");
+    assert!(text.contains("biplane_step_seconds_count{stage=\"s\",step=\"scripted\"} 3\n"), "{text}");
+}

@@ -64,6 +64,8 @@ pub(super) struct Entry {
     pub(super) sampled: bool,
     /// Whether what it becomes is sent with nothing else beside it.
     pub(super) alone: bool,
+    /// Outputs handed over so far, and their bytes.
+    pub(super) sent: (u32, u64),
     /// Outputs handed over and not acknowledged.
     pub(super) unacknowledged: u32,
     /// When its first attempt on this engine began; known once it waits or fails.
@@ -233,6 +235,7 @@ mod tests {
             timestamp: None,
             sampled: false,
             alone: false,
+            sent: (0, 0),
             unacknowledged: 1,
             first_started: None,
             first_failed: None,

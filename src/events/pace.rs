@@ -153,6 +153,7 @@ impl Runner {
         for slot in self.partitions.slots() {
             self.in_flight.abandon(slot);
         }
+        self.counts.flush(&self.shared.metrics);
         self.report();
         let Self { delivery, consumer, shared, leave_limit, .. } = self;
         drop(delivery);

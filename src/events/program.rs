@@ -13,6 +13,7 @@ use crate::catalog::{Output, Stage, Unmatched};
 use crate::expr::{Root, RootSet};
 use crate::record::{Codec, HeaderChange, Item, JsonCodec, RawRecord};
 use crate::steps::{Chain, ItemScope, MAX_BYTES, OpenError, Pause, Ports, decode_for};
+use crate::telemetry::StageMetrics;
 
 /// The header in which a stage of a loop counts how often a record passed it.
 const HOPS: &str = "biplane-hops-";
@@ -145,6 +146,13 @@ impl Program {
     #[must_use]
     pub(super) fn read_by(mut self, group: &str) -> Self {
         self.group = Arc::from(group);
+        self
+    }
+
+    /// The program whose steps count their time there.
+    #[must_use]
+    pub(super) fn timed_by(mut self, metrics: &StageMetrics) -> Self {
+        self.chain = self.chain.timed(|step| metrics.step(step));
         self
     }
 

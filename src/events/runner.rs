@@ -298,6 +298,7 @@ impl Runner {
             attempt: spent + 1,
             secured_by: carried.as_ref().map_or(0, |carried| carried.secured_by),
             alone,
+            sent: (0, 0),
             unacknowledged: 0,
             first_started: carried.as_ref().and_then(|carried| carried.first_started),
             first_failed: carried.as_ref().and_then(|carried| carried.first_failed),

@@ -201,12 +201,12 @@ impl Runner {
         };
         sent.map_err(|(error, _)| error)?;
         self.alone = alone;
-        if let Target::Output(_) = prepared.target {
-            self.counts.sent(bytes);
-        }
         self.unacknowledged += 1;
         if let Some(entry) = self.in_flight.get_mut(id) {
             entry.unacknowledged += 1;
+            if let Target::Output(_) = prepared.target {
+                entry.sent = (entry.sent.0 + 1, entry.sent.1 + bytes as u64);
+            }
         }
         Ok(())
     }
@@ -322,6 +322,7 @@ impl Runner {
     /// The record is done: its offset may be committed.
     fn finish(&mut self, id: EntryId) {
         let Some(entry) = self.in_flight.remove(id) else { return };
+        self.counts.sent(entry.sent);
         if let Some(sentence) = &entry.sentence {
             self.shared.dead_lettered(&sentence.failure.code);
         }

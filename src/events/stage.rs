@@ -86,7 +86,7 @@ impl StageRuntime {
 
     fn open(&self, stage: &Arc<Stage>) -> Result<Program, OpenError> {
         let program = Program::open(Arc::clone(stage), &self.generation, &self.ports)?;
-        Ok(program.read_by(&self.group(&stage.name)))
+        Ok(program.read_by(&self.group(&stage.name)).timed_by(&self.telemetry.stage(&stage.name)))
     }
 }
 

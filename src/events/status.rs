@@ -75,9 +75,10 @@ impl Counts {
         self.bytes_in += bytes as u64;
     }
 
-    pub(super) fn sent(&mut self, bytes: usize) {
-        self.sent += 1;
-        self.bytes_out += bytes as u64;
+    /// So many outputs of a finished record, of so many bytes, are acknowledged.
+    pub(super) fn sent(&mut self, (outputs, bytes): (u32, u64)) {
+        self.sent += u64::from(outputs);
+        self.bytes_out += bytes;
     }
 
     pub(super) fn filtered(&mut self) {

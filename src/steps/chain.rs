@@ -4,7 +4,7 @@
 //! A step's own retry policy tries only that step again; the stage's policy sees what is left.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
@@ -12,12 +12,16 @@ use super::{Flow, ItemScope, OpenError, Pause, Ports, Runnable, StepContext, Ste
 use crate::base::{Failure, RetryPolicy};
 use crate::expr::{Expression, RootSet};
 use crate::record::Item;
+use crate::telemetry::StepTimer;
 
 /// The most that one record may become, by the size of its text. Parts that are made and those that
 /// are through are added up.
 pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// The most parts that one record may become, over all its steps.
 pub(super) const MAX_PARTS: usize = 100_000;
+
+/// Of the records that pass a step which never waits, one in so many is timed.
+const TIMED: i64 = 16;
 
 /// What one record has become so far.
 #[derive(Default)]
@@ -49,6 +53,7 @@ struct OpenStep {
     timeout: Option<Duration>,
     retry: Option<Arc<RetryPolicy>>,
     reads: RootSet,
+    timer: Option<StepTimer>,
     runnable: Runnable,
 }
 
@@ -67,6 +72,15 @@ impl Chain {
     #[must_use]
     pub fn ending_in_json(self, ends_in_json: bool) -> Self {
         Self { ends_in_json, ..self }
+    }
+
+    /// Says where the time that each step takes is counted.
+    #[must_use]
+    pub fn timed(mut self, timer: impl Fn(&str) -> StepTimer) -> Self {
+        for step in &mut self.steps {
+            step.timer = Some(timer(&step.name));
+        }
+        self
     }
 
     /// Whether a run may wait; such a chain must be run with [`Chain::run`].
@@ -117,7 +131,7 @@ impl Chain {
             return Ok(Flow::Next);
         }
         match &step.runnable {
-            Runnable::Ready(ready) => ready.run(item, &self.context(step)),
+            Runnable::Ready(ready) => step.timed(item, |item| ready.run(item, &self.context(step))),
             Runnable::Waiting(_) => {
                 Err(Failure::fatal("internal", "a step that waits was run without waiting"))
             }
@@ -198,16 +212,19 @@ impl Chain {
     async fn run_once<'r>(&self, step: &OpenStep, item: &mut Item<'r>) -> Result<Flow<'r>, Failure> {
         let context = self.context(step);
         match &step.runnable {
-            Runnable::Ready(ready) => ready.run(item, &context),
-            Runnable::Waiting(waiting) => match step.timeout {
-                None => waiting.run(item, context).await,
-                Some(limit) => {
-                    tokio::time::timeout(limit, waiting.run(item, context)).await.unwrap_or_else(|_| {
-                        let limit = crate::base::format_duration(limit);
-                        Err(Failure::transient("timeout", format!("the step took longer than {limit}")))
-                    })
-                }
-            },
+            Runnable::Ready(ready) => step.timed(item, |item| ready.run(item, &context)),
+            Runnable::Waiting(waiting) => {
+                let began = Instant::now();
+                let flow = match step.timeout {
+                    None => waiting.run(item, context).await,
+                    Some(limit) => {
+                        let run = waiting.run(item, context);
+                        tokio::time::timeout(limit, run).await.unwrap_or_else(|_| Err(took_longer(limit)))
+                    }
+                };
+                step.timer.iter().for_each(|timer| timer.took(began.elapsed()));
+                flow
+            }
         }
     }
 
@@ -245,6 +262,21 @@ impl Spread {
 }
 
 impl OpenStep {
+    /// Runs a step that never waits; one in so many is timed, since most take less than the clock.
+    fn timed<'r>(
+        &self,
+        item: &mut Item<'r>,
+        run: impl FnOnce(&mut Item<'r>) -> Result<Flow<'r>, Failure>,
+    ) -> Result<Flow<'r>, Failure> {
+        let Some(timer) = self.timer.as_ref().filter(|_| item.raw.offset % TIMED == 0) else {
+            return run(item);
+        };
+        let began = Instant::now();
+        let flow = run(item);
+        timer.took(began.elapsed());
+        flow
+    }
+
     fn waits(&self) -> bool {
         matches!(self.runnable, Runnable::Waiting(_))
             || self.retry.as_ref().is_some_and(|retry| retry.max_attempts > 1)
@@ -263,6 +295,11 @@ impl OpenStep {
     }
 }
 
+fn took_longer(limit: Duration) -> Failure {
+    let limit = crate::base::format_duration(limit);
+    Failure::transient("timeout", format!("the step took longer than {limit}"))
+}
+
 fn open(plan: &StepPlan, ports: &Ports) -> Result<OpenStep, OpenError> {
     let runnable =
         plan.body.open(ports).map_err(|error| OpenError { step: plan.name.to_string(), ..error })?;
@@ -272,6 +309,7 @@ fn open(plan: &StepPlan, ports: &Ports) -> Result<OpenStep, OpenError> {
         timeout: plan.timeout,
         retry: plan.retry.clone(),
         reads: plan.body.reads(),
+        timer: None,
         runnable,
     })
 }

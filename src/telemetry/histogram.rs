@@ -1,7 +1,7 @@
 //! A histogram of seconds that many threads may fill without a lock.
 //!
-//! Buckets are fixed from half a millisecond to ten minutes, which serves latencies and commits
-//! alike. Sums are kept in microseconds.
+//! Buckets are fixed from ten microseconds to ten minutes, which serves steps, latencies and commits
+//! alike. Sums are kept in nanoseconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-const BOUNDS: [f64; 17] = [
+const BOUNDS: [f64; 19] = [
+    0.00001,
+    0.0001,
     0.0005,
     0.001,
     0.002,
@@ -36,7 +38,7 @@ pub(super) struct Seconds(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     buckets: [AtomicU64; BOUNDS.len()],
-    micros: AtomicU64,
+    nanos: AtomicU64,
 }
 
 impl Seconds {
@@ -45,7 +47,7 @@ impl Seconds {
         let seconds = if seconds > 0.0 { seconds } else { 0.0 };
         let index = BOUNDS.partition_point(|bound| *bound < seconds).min(BOUNDS.len() - 1);
         self.0.buckets[index].fetch_add(1, Ordering::Relaxed);
-        self.0.micros.fetch_add((seconds * 1e6) as u64, Ordering::Relaxed);
+        self.0.nanos.fetch_add((seconds * 1e9) as u64, Ordering::Relaxed);
     }
 }
 
@@ -62,7 +64,7 @@ impl EncodeMetric for Seconds {
             count += here;
             *bucket = (BOUNDS[index], here);
         }
-        let sum = self.0.micros.load(Ordering::Relaxed) as f64 / 1e6;
+        let sum = self.0.nanos.load(Ordering::Relaxed) as f64 / 1e9;
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 

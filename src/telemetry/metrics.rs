@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -32,6 +33,12 @@ struct StageLabels {
 struct StateLabels {
     stage: String,
     state: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StepLabels {
+    stage: String,
+    step: String,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -120,6 +127,7 @@ struct Handles {
     rebalances: Counter,
     codes: CodeCounters,
     latency: Seconds,
+    steps: Family<StepLabels, Seconds>,
     commit: Seconds,
     in_flight: Gauge,
     in_flight_bytes: Gauge,
@@ -181,6 +189,12 @@ impl StageMetrics {
     /// A record was finished `seconds` after its timestamp.
     pub fn latency_seconds(&self, seconds: f64) {
         self.0.latency.observe(seconds);
+    }
+
+    /// The handle for the time that `step` takes.
+    pub fn step(&self, step: &str) -> StepTimer {
+        let labels = StepLabels { stage: self.0.stage.clone(), step: step.to_owned() };
+        StepTimer(self.0.steps.get_or_create_owned(&labels))
     }
 
     /// A commit of offsets took `seconds`.
@@ -268,6 +282,17 @@ impl StageMetrics {
     }
 }
 
+/// The series of one step, resolved once; cheap to clone, clones count together.
+#[derive(Debug, Clone)]
+pub struct StepTimer(Seconds);
+
+impl StepTimer {
+    /// One run took so long.
+    pub fn took(&self, time: Duration) {
+        self.0.observe(time.as_secs_f64());
+    }
+}
+
 struct StageFamilies {
     records_in: Family<StageLabels, Counter>,
     bytes_in: Family<StageLabels, Counter>,
@@ -278,6 +303,7 @@ struct StageFamilies {
     rebalances: Family<StageLabels, Counter>,
     codes: Families,
     latency: Family<StageLabels, Seconds>,
+    steps: Family<StepLabels, Seconds>,
     commit: Family<StageLabels, Seconds>,
     in_flight: Family<StageLabels, Gauge>,
     in_flight_bytes: Family<StageLabels, Gauge>,
@@ -300,6 +326,7 @@ impl StageFamilies {
             codes: [names::DROPPED, names::RETRIED, names::DEAD_LETTERED].map(|name| add(registry, name)),
             repeated: add(registry, names::REPEATED),
             latency: add(registry, names::LATENCY),
+            steps: add(registry, names::STEP),
             commit: add(registry, names::COMMIT),
             rebalances: add(registry, names::REBALANCES),
             in_flight: add(registry, names::IN_FLIGHT),
@@ -326,6 +353,7 @@ impl StageFamilies {
             rebalances: self.rebalances.get_or_create_owned(&labels),
             codes: CodeCounters::new(stage, self.codes.clone()),
             latency: self.latency.get_or_create_owned(&labels),
+            steps: self.steps.clone(),
             commit: self.commit.get_or_create_owned(&labels),
             in_flight: self.in_flight.get_or_create_owned(&labels),
             in_flight_bytes: self.in_flight_bytes.get_or_create_owned(&labels),
@@ -414,6 +442,7 @@ mod tests {
         let stage = telemetry.stage("s");
         stage.set_state("running");
         stage.set_lag("t", 0, 1, Some(1.0));
+        stage.step("validate").took(Duration::from_micros(3));
         [StageMetrics::dropped, StageMetrics::retried, StageMetrics::dead_lettered]
             .iter()
             .for_each(|count| count(&stage, "code", 1));

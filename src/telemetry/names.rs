@@ -33,6 +33,11 @@ pub const REPEATED: Named = (
 /// From the record's timestamp to the end of its last acknowledgement.
 pub const LATENCY: Named =
     ("biplane_stage_latency_seconds", "From the record's timestamp until it is finished");
+/// How long a step takes for one record.
+pub const STEP: Named = (
+    "biplane_step_seconds",
+    "How long one run of a step takes; of steps that never wait, of one record in sixteen",
+);
 /// How long a commit of offsets takes.
 pub const COMMIT: Named = ("biplane_stage_commit_seconds", "How long a commit of offsets takes");
 /// Rebalances seen.
