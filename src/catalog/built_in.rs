@@ -118,7 +118,7 @@ fn output(key: &str) -> Option<Shown> {
     match key.strip_prefix("outputs[")?.split_once("].")?.1 {
         "when" => Some(Shown::Said("none; it takes every record")),
         "key" => Some(Shown::Said("none; the record keeps its key")),
-        "headers" => Some(NONE),
+        "headers" | "description" | "owner" | "runbook" | "labels" => Some(NONE),
         _ => None,
     }
 }

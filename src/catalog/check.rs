@@ -4,26 +4,33 @@
 //! defined is not reported as missing. Pure: the files are in memory, the process is behind [`Outside`].
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use sha2::{Digest as _, Sha256};
 
+use super::dots::Dots;
 use super::environment::{Environment, Sources};
 use super::language::read_definition;
 use super::scene::{Scene, Shown};
 use super::stages::{self, WrittenStage};
-use super::{Catalog, Outside, Topic, Tree, fingerprint, graph, http_clients, retries, steps, topics};
-use crate::base::ByteSize;
-use crate::diag::{Diagnostic, Diagnostics, FileId, Severity, SourceMap, Span, codes, nearest};
+use super::{
+    Catalog, Outside, Topic, Tree, fingerprint, graph, http_clients, renames, retries, steps, topics, unused,
+    words,
+};
+use crate::diag::{Diagnostic, Diagnostics, FileId, Severity, SourceMap, Span, codes};
 use crate::spec::{
     Definition, DlqSpec, HttpClientSpec, Ledger, ReadContext, RetrySpec, Sections, StageSpec, Table,
     TableReader, TopicSpec, parse,
 };
 use crate::steps::{Schemas, Tables};
 
+/// The largest file of data that findings point into.
+const MAX_SHOWN_BYTES: usize = 4 << 20;
+
 /// How a config root is checked.
+#[derive(Clone, Copy)]
 pub struct CheckOptions<'a> {
     /// The environment whose committed values count.
     pub environment: Option<&'a str>,
@@ -55,6 +62,13 @@ impl Checked {
     pub fn errors(&self) -> usize {
         self.findings.iter().filter(|finding| finding.severity() == Severity::Error).count()
     }
+
+    /// Puts the findings in the order of the files again.
+    pub(super) fn sort(&mut self) {
+        let all = Diagnostics::default();
+        self.findings.drain(..).for_each(|finding| all.push(finding));
+        self.findings = all.into_sorted(&self.sources);
+    }
 }
 
 /// Checks a config root.
@@ -83,25 +97,24 @@ pub(super) fn check_noting(tree: &Tree, options: &CheckOptions<'_>, ledger: Opti
             outside: options.outside,
             files: &parsed.environments,
             chosen: options.environment,
+            broken: options.environment.is_some_and(|chosen| parsed.broken_environments.contains(chosen)),
             required: options.require_env,
         },
         &diagnostics,
     );
-    let shown = Shown { tree, files: add_schemas(tree, &mut sources) };
+    let shown = Shown { tree, files: add_data(tree, &mut sources) };
     let read = ReadContext::new(&diagnostics, &environment).noting(ledger);
     let catalog = resolve(&shown, &sections, &environment, parsed.whole, read);
     let (definitions, places) = (definitions(&sections), places(&sections));
     let (files, errors) = (parsed.files.len(), diagnostics.errors());
     let catalog = catalog.filter(|_| errors == 0);
     let mut findings = diagnostics.into_sorted(&sources);
-    if !parsed.whole {
-        drop_cascades(&mut findings);
-    }
+    drop_cascades(&mut findings, parsed.whole);
     Checked { catalog, findings, sources, files, definitions, places }
 }
 
 /// What a syntax error swallowed is not missing, and what it mangled is not wrong by itself.
-fn drop_cascades(findings: &mut Vec<Diagnostic>) {
+fn drop_cascades(findings: &mut Vec<Diagnostic>, whole: bool) {
     let syntax = |finding: &Diagnostic| {
         finding.code.severity == Severity::Error && finding.code.name.starts_with("toml::")
     };
@@ -112,45 +125,56 @@ fn drop_cascades(findings: &mut Vec<Diagnostic>) {
         let mangled = place(finding).is_some_and(|span| {
             broken.iter().any(|at| at.file == span.file && at.start < span.end && span.start < at.end)
         });
-        syntax(finding) || !(mangled || missing.contains(&finding.code))
+        syntax(finding) || !(mangled || !whole && missing.contains(&finding.code))
     });
 }
 
-fn add_schemas(tree: &Tree, sources: &mut SourceMap) -> HashMap<String, FileId> {
-    let schemas = tree.iter().filter(|(path, _)| path.starts_with("schemas/"));
-    let texts = schemas.filter_map(|(path, bytes)| Some((path, std::str::from_utf8(bytes).ok()?)));
+/// Schemas and lookup tables, so that findings can point into them; not those that are huge.
+fn add_data(tree: &Tree, sources: &mut SourceMap) -> HashMap<String, FileId> {
+    let shown = tree.iter().filter(|(path, bytes)| {
+        (path.starts_with("schemas/") || path.starts_with("lookups/")) && bytes.len() <= MAX_SHOWN_BYTES
+    });
+    let texts = shown.filter_map(|(path, bytes)| Some((path, std::str::from_utf8(bytes).ok()?)));
     texts.map(|(path, text)| (path.to_string(), sources.add(Arc::clone(path), text))).collect()
 }
 
 struct Parsed {
     files: Vec<Table>,
     environments: IndexMap<String, Table>,
-    /// Whether every file could be read to its end.
+    /// The environments whose files could not be read to their ends.
+    broken_environments: HashSet<String>,
+    /// Whether every file that defines something could be read to its end.
     whole: bool,
 }
 
 fn parse_files(tree: &Tree, sources: &mut SourceMap, diagnostics: &Diagnostics) -> Parsed {
-    let mut parsed = Parsed { files: Vec::new(), environments: IndexMap::new(), whole: true };
+    let mut parsed = Parsed {
+        files: Vec::new(),
+        environments: IndexMap::new(),
+        broken_environments: HashSet::new(),
+        whole: true,
+    };
     for (path, bytes) in tree.iter().filter(|(path, _)| path.ends_with(".toml")) {
         let environment = path.strip_prefix("environments/").and_then(|name| name.strip_suffix(".toml"));
         if environment.is_none() && !(path.starts_with("pipelines/") || path.starts_with("schedules/")) {
             continue;
         }
-        let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text,
+        let (table, whole) = match std::str::from_utf8(bytes) {
+            Ok(text) => parse(text, sources.add(Arc::clone(path), text), diagnostics),
             Err(error) => {
-                parsed.whole = false;
                 diagnostics.push(not_utf8(path, bytes, error.valid_up_to(), sources));
-                continue;
+                (Table::default(), false)
             }
         };
-        let (table, whole) = parse(text, sources.add(Arc::clone(path), text), diagnostics);
-        parsed.whole &= whole;
         match environment {
             Some(name) => {
                 parsed.environments.insert(name.to_owned(), table);
+                parsed.broken_environments.extend((!whole).then(|| name.to_owned()));
             }
-            None => parsed.files.push(table),
+            None => {
+                parsed.files.push(table);
+                parsed.whole &= whole;
+            }
         }
     }
     parsed
@@ -202,10 +226,16 @@ fn resolve(
         environment,
         topics: IndexMap::new(),
         topic_schemas: HashMap::new(),
+        topic_sizes: HashMap::new(),
         dlqs: IndexMap::new(),
         used: RefCell::default(),
+        stage_retries: RefCell::default(),
         retries: IndexMap::new(),
+        retry_specs: IndexMap::new(),
         http_clients: IndexMap::new(),
+        client_timeouts: HashMap::new(),
+        renames: Vec::new(),
+        dots: Dots::find(sections, read.diagnostics),
         env_names: sections.env.keys().map(|name| (*name).to_owned()).collect(),
         files: shown,
         schemas: &schemas,
@@ -215,7 +245,7 @@ fn resolve(
     read_defaults(&scene);
     resolve_topics(&mut scene);
     resolve_policies(&mut scene);
-    let written = read_stages(&scene);
+    let written = read_stages(&mut scene);
     resolve_dlqs(&mut scene, &written);
     let resolved: Vec<_> = written
         .iter()
@@ -225,9 +255,13 @@ fn resolve(
             resolved.map(|resolved| (fingerprint::of(&scene, &resolved, &used), resolved))
         })
         .collect();
+    renames::check(&scene);
+    unused::check_groups(&scene);
+    schemas.check_rest(shown, read.diagnostics);
     if whole {
         graph::check(&scene, &written);
-        check_unused(&scene);
+        words::check(&scene);
+        unused::check(&scene);
     }
     let stages = resolved.into_iter().collect::<Option<Vec<_>>>()?;
     let fingerprints = stages.iter().map(|(print, stage)| (Arc::clone(&stage.name), *print)).collect();
@@ -256,85 +290,70 @@ fn read_defaults(scene: &Scene<'_>) {
 }
 
 fn resolve_topics(scene: &mut Scene<'_>) {
-    for (name, definition) in &scene.sections.topics {
-        if reports_dots(scene, "topics", name, *definition) {
-            continue;
-        }
+    let sections = scene.sections;
+    for (name, definition) in scene.definitions("topics", &sections.topics) {
         let what = format!("topic `{name}`");
-        let spec = TopicSpec::read(scene.reader("topics", name, what.clone(), definition));
+        let spec = TopicSpec::read(scene.reader("topics", ("topic", name), definition));
         let topic = topics::resolve(name, &what, &spec, scene.read.diagnostics);
         if let Some(schema) = &spec.schema
             && scene.schemas.find(scene.files, schema, false, scene.read.diagnostics).is_some()
         {
-            scene.topic_schemas.insert((*name).to_owned(), (schema.value.clone(), schema.span));
+            scene.topic_schemas.insert(name.to_owned(), (schema.value.clone(), schema.span));
         }
+        if let Some(size) = &spec.max_message_bytes {
+            scene.topic_sizes.insert(name.to_owned(), size.known.then_some((size.value, size.span)));
+        }
+        let lost = |was: &str| spec.topic.is_none().then(|| was.to_owned());
+        scene.renamed("topics", "topic", name, &spec.was, lost);
         scene.topics.insert(Arc::clone(&topic.name), Arc::new(topic));
     }
 }
 
-/// `[topics.raw.events]` is a table `raw` that holds a table `events`; one that is nearly named like a
-/// table of topics and DLQs is a slip instead.
-fn reports_dots(scene: &Scene<'_>, section: &'static str, name: &str, definition: Definition<'_>) -> bool {
-    let tables = ["labels", "settings"];
-    let inner = definition.table.entries.iter().find(|entry| {
-        let known = tables.contains(&entry.key.as_str()) || nearest(&entry.key, tables).is_some();
-        entry.node.as_table().is_some() && !known
-    });
-    let Some(inner) = inner else { return false };
-    scene.used.borrow_mut().insert((section, name.to_owned()));
-    let mut dotted = format!("{name}.{}", inner.key);
-    let mut table = inner.node.as_table();
-    while let Some([entry]) = table.map(|table| table.entries.as_slice()) {
-        let Some(deeper) = entry.node.as_table() else { break };
-        dotted = format!("{dotted}.{}", entry.key);
-        table = Some(deeper);
-    }
-    scene.report(
-        Diagnostic::new(&codes::TOML_UNQUOTED_DOTS, format!("the name `{dotted}` needs quotes"))
-            .at(Span { end: inner.key_span.end, ..definition.name_span }, "read as a table within a table")
-            .help(format!("write [{section}.\"{dotted}\"]")),
-    );
-    true
-}
-
 fn resolve_policies(scene: &mut Scene<'_>) {
-    let diagnostics = scene.read.diagnostics;
-    for (name, definition) in &scene.sections.retries {
-        let spec =
-            RetrySpec::read(scene.reader("retries", name, format!("retry policy `{name}`"), definition));
+    let (diagnostics, sections) = (scene.read.diagnostics, scene.sections);
+    for (name, definition) in scene.definitions("retries", &sections.retries) {
+        let spec = RetrySpec::read(scene.reader("retries", ("retry policy", name), definition));
         let policy = retries::resolve(name, &spec, diagnostics).map(Arc::new);
-        scene.retries.insert((*name).to_owned(), policy);
+        scene.renamed("retries", "retry policy", name, &spec.was, |_| None);
+        scene.retries.insert(name.to_owned(), policy);
+        scene.retry_specs.insert(name.to_owned(), spec);
     }
-    for (name, definition) in &scene.sections.http_clients {
-        let reader = scene.reader("http_clients", name, format!("HTTP client `{name}`"), definition);
+    for (name, definition) in scene.definitions("http_clients", &sections.http_clients) {
+        let reader = scene.reader("http_clients", ("HTTP client", name), definition);
         let spec = HttpClientSpec::read(reader);
         let client = http_clients::resolve(name, &spec, scene.environment, diagnostics).map(Arc::new);
-        scene.http_clients.insert((*name).to_owned(), client);
+        if let Some(timeout) = &spec.timeout {
+            let said = timeout.known.then_some((timeout.value, timeout.span));
+            scene.client_timeouts.insert(name.to_owned(), said);
+        }
+        scene.renamed("http_clients", "HTTP client", name, &spec.was, |_| None);
+        scene.http_clients.insert(name.to_owned(), client);
     }
 }
 
-fn read_stages<'a>(scene: &Scene<'a>) -> Vec<WrittenStage<'a>> {
-    let stages = scene.sections.stages.iter().map(|(name, definition)| {
+fn read_stages<'a>(scene: &mut Scene<'a>) -> Vec<WrittenStage<'a>> {
+    let mut stages = Vec::new();
+    for (name, definition) in scene.definitions("stages", &scene.sections.stages) {
         let what = format!("stage `{name}`");
-        let spec = StageSpec::read(scene.reader("stages", name, what.clone(), definition));
+        let spec = StageSpec::read(scene.reader("stages", ("stage", name), definition));
         let (steps, used) = scene.tracked(|| steps::expand(scene, &spec.steps, &what));
-        WrittenStage { name, spec, steps, used }
-    });
-    stages.collect()
+        scene.renamed("stages", "stage", name, &spec.was, |_| None);
+        stages.push(WrittenStage { name, spec, steps, used });
+    }
+    stages
 }
 
 fn resolve_dlqs(scene: &mut Scene<'_>, stages: &[WrittenStage<'_>]) {
-    for (name, definition) in &scene.sections.dlqs {
-        if reports_dots(scene, "dlqs", name, *definition) {
-            continue;
-        }
-        let spec = DlqSpec::read(scene.reader("dlqs", name, format!("DLQ `{name}`"), definition));
-        let users =
-            stages.iter().filter(|stage| stage.spec.dlq.as_ref().is_some_and(|dlq| dlq.value == *name));
-        let inputs = users.flat_map(|stage| stage.spec.from.iter().flatten());
-        let largest: Option<ByteSize> =
-            inputs.filter_map(|from| scene.topics.get(from.value.as_str())?.max_message_bytes).max();
+    let sections = scene.sections;
+    for (name, definition) in scene.definitions("dlqs", &sections.dlqs) {
+        let spec = DlqSpec::read(scene.reader("dlqs", ("DLQ", name), definition));
+        let inputs = || users(stages, name).flat_map(|stage| stage.spec.from.iter().flatten());
+        // Of an input whose size is not known nothing is concluded.
+        let largest = inputs().filter_map(|from| scene.largest(&from.value)).map(|(size, _)| size).max();
+        topics::check_size(name, &spec, inputs().map(|from| (from, scene.largest(&from.value))), scene);
         let dlq = topics::resolve_dlq(name, &spec, largest, scene.read.diagnostics);
+        let lost = |was: &str| spec.topic.topic.is_none().then(|| format!("{was}.dlq"));
+        scene.renamed("dlqs", "DLQ", name, &spec.topic.was, lost);
         scene.dlqs.insert(Arc::clone(&dlq.name), Arc::new(dlq));
     }
     let spans = |section: &IndexMap<&str, Definition<'_>>, name: &str| {
@@ -348,34 +367,14 @@ fn resolve_dlqs(scene: &mut Scene<'_>, stages: &[WrittenStage<'_>]) {
     topics::check_physical(topics.chain(dlqs), scene.read.diagnostics);
 }
 
-fn feeds_itself(scene: &Scene<'_>, dlq: &Topic, stages: &[WrittenStage<'_>]) -> bool {
-    let users =
-        stages.iter().filter(|stage| stage.spec.dlq.as_ref().is_some_and(|name| *name.value == *dlq.name));
-    users
-        .flat_map(|stage| stage.spec.from.iter().flatten())
-        .any(|from| scene.topics.get(from.value.as_str()).is_some_and(|topic| topic.physical == dlq.physical))
+fn users<'s, 'a>(stages: &'s [WrittenStage<'a>], dlq: &'s str) -> impl Iterator<Item = &'s WrittenStage<'a>> {
+    stages.iter().filter(move |stage| stage.spec.dlq.as_ref().is_some_and(|name| name.value == dlq))
 }
 
-/// What is defined and named nowhere is most likely a slip at the place that should name it.
-fn check_unused(scene: &Scene<'_>) {
-    let used = scene.used.borrow();
-    let sections = [
-        ("topics", "topic", &scene.sections.topics),
-        ("dlqs", "DLQ", &scene.sections.dlqs),
-        ("retries", "retry policy", &scene.sections.retries),
-        ("http_clients", "HTTP client", &scene.sections.http_clients),
-        ("step_groups", "step group", &scene.sections.step_groups),
-    ];
-    for (section, noun, definitions) in sections {
-        for (name, definition) in definitions {
-            if !used.contains(&(section, (*name).to_owned())) {
-                scene.report(
-                    Diagnostic::new(&codes::NAME_UNUSED, format!("{noun} `{name}` is used by nothing"))
-                        .at(definition.name_span, "never named"),
-                );
-            }
-        }
-    }
+fn feeds_itself(scene: &Scene<'_>, dlq: &Topic, stages: &[WrittenStage<'_>]) -> bool {
+    users(stages, &dlq.name)
+        .flat_map(|stage| stage.spec.from.iter().flatten())
+        .any(|from| scene.topics.get(from.value.as_str()).is_some_and(|topic| topic.physical == dlq.physical))
 }
 
 /// Over the files and the public values of the environment; secrets leave no trace in it.

@@ -8,10 +8,9 @@ use serde_json::{Map, Value as Json};
 
 use super::Outside;
 use crate::diag::{Diagnostic, Diagnostics, codes, nearest, words};
-use crate::expr::{EnvScope, RootSet, Template};
+use crate::expr::{EnvScope, Named, Root, RootSet, Template, bracketed};
 use crate::spec::{
-    Entry, EnvSpec, NoSettings, NodeValue, ReadContext, Resolved, Sections, Settings, Spanned, Table,
-    ValueKind,
+    Entry, EnvSpec, NoSettings, ReadContext, Resolved, Sections, Settings, Spanned, Table, ValueKind,
 };
 
 /// The declared environment with its values.
@@ -35,6 +34,8 @@ pub(super) struct Sources<'a> {
     pub(super) files: &'a IndexMap<String, Table>,
     /// The chosen one.
     pub(super) chosen: Option<&'a str>,
+    /// Whether the chosen one's file is broken: what it does not hold may stand where it cannot be read.
+    pub(super) broken: bool,
     /// Whether a missing value is an error.
     pub(super) required: bool,
 }
@@ -48,7 +49,7 @@ impl Environment {
             .iter()
             .map(|(name, entry)| ((*name).to_owned(), EnvSpec::read(entry, context)))
             .collect();
-        check_files(&specs, sources, diagnostics);
+        check_files(&specs, sources, context);
         let mut values = Map::new();
         let mut declared = IndexMap::new();
         for (name, spec) in specs {
@@ -65,26 +66,48 @@ impl Environment {
         Self { values: Arc::new(Json::Object(values)), declared }
     }
 
-    /// The names that a text reads as `env.NAME`, and whether each is marked as secret.
-    pub(super) fn all_secret(&self, template: &str) -> bool {
-        names_in(template).all(|(_, name)| self.declared.get(name).is_none_or(|value| value.secret))
+    /// Whether every value that a template reads is marked as secret; what is not declared has been
+    /// reported.
+    pub(super) fn all_secret(&self, template: &Template) -> bool {
+        self.read_by(template).all(|value| value.is_none_or(|value| value.secret))
+    }
+
+    fn all_public(&self, template: &Template) -> bool {
+        self.read_by(template).all(|value| value.is_some_and(|value| !value.secret))
+    }
+
+    /// Whether every value that a template reads has a value.
+    pub(super) fn all_known(&self, template: &Template) -> bool {
+        self.read_by(template).all(|value| value.is_some_and(|value| value.known))
+    }
+
+    /// What a template reads of `env`: by name, or all of it where it looks at `env` as a whole.
+    fn read_by<'t>(&'t self, template: &'t Template) -> impl Iterator<Item = Option<&'t Declared>> {
+        let named = template.names().iter().filter(|named| named.root == Root::Env);
+        let whole = template.reads_whole().contains(Root::Env);
+        let all = self.declared.values().filter(move |_| whole).map(Some);
+        named.map(|named| self.declared.get(&named.name)).chain(all)
     }
 
     /// Reports names under `env` that are not declared; true: there are none.
-    pub(super) fn check_names(&self, text: &Spanned<String>, diagnostics: &Diagnostics) -> bool {
+    fn check_names(&self, text: &Spanned<String>, names: &[Named], diagnostics: &Diagnostics) -> bool {
+        let known = || self.declared.keys().map(String::as_str);
         let mut fine = true;
-        for (at, name) in names_in(&text.value) {
-            if self.declared.contains_key(name) {
-                continue;
-            }
+        for Named { name, range, .. } in names.iter().filter(|named| !self.declared.contains_key(&named.name))
+        {
             fine = false;
-            let help = match nearest(name, self.declared.keys().map(String::as_str)) {
-                Some(near) => format!("`env.{near}` exists"),
-                None => format!("define it: [env] {name} = {{ var = \"{}\" }}", name.to_uppercase()),
+            let help = match (bracketed(Root::Env, name, known()), nearest(name, known())) {
+                (Some(meant), _) => {
+                    format!("write `{meant}`: behind a dot a name ends at its first dot or hyphen")
+                }
+                (None, Some(near)) => format!("`env.{near}` exists"),
+                (None, None) => {
+                    format!("define it: [env] {name} = {{ var = \"{}\" }}", name.to_uppercase())
+                }
             };
             diagnostics.push(
                 Diagnostic::new(&codes::ENV_UNDEFINED, format!("`env.{name}` is not defined"))
-                    .at(text.part(at..at + 4 + name.len()), "not in any `[env]`")
+                    .at(text.part(range.clone()), "not in any `[env]`")
                     .help(help),
             );
         }
@@ -105,48 +128,40 @@ impl Settings for Environment {
         let refuse = |message: &str, range: std::ops::Range<usize>| {
             diagnostics.push(
                 Diagnostic::new(&codes::ENV_TEMPLATE, format!("this setting cannot be filled in: {message}"))
-                    .at(template.part(range), "settings see `env` alone"),
+                    .at(template.part(range), "settings see `env` alone")
+                    .help("take it from `[env]`: \"{{ env.NAME }}\""),
             );
         };
         let compiled = match Template::compile(&template.value, RootSet::ENV) {
             Ok(compiled) => compiled,
             Err(error) => {
-                refuse(&error.message, error.range);
+                error.each().for_each(|error| refuse(&error.message, error.range));
                 return None;
             }
         };
-        if !self.check_names(template, diagnostics) {
+        if !self.check_names(template, compiled.names(), diagnostics) {
             return None;
         }
-        let known = names_in(&template.value)
-            .all(|(_, name)| self.declared.get(name).is_some_and(|value| value.known));
+        let known = self.all_known(&compiled);
         match compiled.render(&EnvScope(&self.values)) {
             Ok(value) if known => Some(Resolved::Known(value.into_owned())),
             Ok(value) => Some(Resolved::Unknown(kind_of(&value))),
             Err(_) if !known => Some(Resolved::Unknown(ValueKind::String)),
             Err(failure) => {
-                refuse(&failure.message, 0..template.value.len());
+                // What failed may tell of a secret: its code says enough.
+                let why = if self.all_public(&compiled) { &*failure.message } else { &*failure.code };
+                refuse(why, 0..template.value.len());
                 None
             }
         }
     }
 
     fn is_secret(&self, template: &str) -> bool {
-        names_in(template).any(|(_, name)| self.declared.get(name).is_none_or(|value| value.secret))
+        // What cannot be read has been reported; it is not shown either.
+        Template::compile(template, RootSet::ENV).map_or(true, |template| {
+            self.read_by(&template).any(|value| value.is_none_or(|value| value.secret))
+        })
     }
-}
-
-/// Every `env.NAME` of a text, with its place.
-fn names_in(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.match_indices("env.").filter_map(move |(at, mark)| {
-        let before = text[..at].chars().next_back();
-        if before.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
-            return None;
-        }
-        let rest = &text[at + mark.len()..];
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
-        (end > 0).then(|| (at, &rest[..end]))
-    })
 }
 
 fn kind_of(value: &Json) -> ValueKind {
@@ -183,7 +198,11 @@ fn find(spec: &EnvSpec, sources: &Sources<'_>, diagnostics: &Diagnostics) -> Opt
             Err(why) if sources.required => {
                 diagnostics.push(
                     Diagnostic::new(&codes::ENV_MISSING, format!("`env.{name}` has no value: {why}"))
-                        .at(file.span, "cannot be read"),
+                        .at(file.span, "cannot be read")
+                        .help(match &spec.variable {
+                            Some(variable) => format!("mount the file, or set {variable}"),
+                            None => "mount the file".to_owned(),
+                        }),
                 );
                 return None;
             }
@@ -198,35 +217,45 @@ fn find(spec: &EnvSpec, sources: &Sources<'_>, diagnostics: &Diagnostics) -> Opt
             let message = format!("`env.{name}` is not {}", spec.kind.described());
             diagnostics.push(
                 Diagnostic::new(&codes::ENV_TYPE, message)
-                    .at(spec.span, format!("{origin} holds something else")),
+                    .at(spec.span, format!("{origin} holds something else"))
+                    .help(format!("set it to {}, or declare another `type`", spec.kind.described())),
             );
         }
         return value;
     }
     let committed = sources.chosen.and_then(|chosen| sources.files.get(chosen)?.get(name));
     match committed.map(|entry| &entry.node).or(spec.default.as_ref()) {
-        Some(node) => of_kind(&node.to_json(), &node.value, spec.kind).or_else(|| {
-            let message = format!("`env.{name}` is {}", node.value.kind());
-            diagnostics.push(
-                Diagnostic::new(&codes::ENV_TYPE, message)
-                    .at(node.span, format!("expected {}", spec.kind.described())),
-            );
-            None
-        }),
+        // One of another type has been reported.
+        Some(node) => spec.kind.fits(&node.value).then(|| node.to_json()),
         None => {
-            if sources.required {
-                let missing = match &spec.variable {
-                    Some(variable) => format!("the variable {variable} is not set"),
-                    None => "it names no variable, no file and no default".to_owned(),
-                };
-                diagnostics.push(
-                    Diagnostic::new(&codes::ENV_MISSING, format!("`env.{name}` has no value: {missing}"))
-                        .at(spec.name.span, "needs a value"),
-                );
+            if sources.required && !sources.broken {
+                diagnostics.push(missing(spec));
             }
             None
         }
     }
+}
+
+fn missing(spec: &EnvSpec) -> Diagnostic {
+    let name = &spec.name.value;
+    let (why, help) = match &spec.variable {
+        Some(variable) => (
+            format!("the variable {variable} is not set"),
+            format!("set {variable}, give a `default`, or write it in environments/NAME.toml"),
+        ),
+        None => (
+            "it names no variable, no file and no default".to_owned(),
+            format!("name a variable: {name} = {{ var = \"{}\" }}", name.to_uppercase()),
+        ),
+    };
+    Diagnostic::new(&codes::ENV_MISSING, format!("`env.{name}` has no value: {why}"))
+        .at(spec.name.span, "needs a value")
+        .help(if spec.secret && spec.variable.is_some() {
+            let variable = spec.variable.as_deref().unwrap_or_default();
+            format!("set {variable}, or name a mounted file: `file = \"/run/secrets/…\"`")
+        } else {
+            help
+        })
 }
 
 fn typed(text: &str, kind: ValueKind) -> Option<Json> {
@@ -240,18 +269,9 @@ fn typed(text: &str, kind: ValueKind) -> Option<Json> {
     }
 }
 
-fn of_kind(json: &Json, value: &NodeValue, kind: ValueKind) -> Option<Json> {
-    let fits = match kind {
-        ValueKind::String => matches!(value, NodeValue::String(_)),
-        ValueKind::Integer => matches!(value, NodeValue::Integer(_)),
-        ValueKind::Float => matches!(value, NodeValue::Integer(_) | NodeValue::Float(_)),
-        ValueKind::Boolean => matches!(value, NodeValue::Boolean(_)),
-    };
-    fits.then(|| json.clone())
-}
-
-/// The chosen environment has a file; every file names only what is declared, and no secrets.
-fn check_files(specs: &IndexMap<String, Option<EnvSpec>>, sources: &Sources<'_>, diagnostics: &Diagnostics) {
+/// The chosen environment has a file; every file names only what is declared, in its type, and no secrets.
+fn check_files(specs: &IndexMap<String, Option<EnvSpec>>, sources: &Sources<'_>, context: ReadContext<'_>) {
+    let diagnostics = context.diagnostics;
     if let Some(chosen) = sources.chosen.filter(|chosen| !sources.files.contains_key(*chosen)) {
         let known = || sources.files.keys().map(String::as_str);
         let help = match nearest(chosen, known()) {
@@ -273,7 +293,8 @@ fn check_files(specs: &IndexMap<String, Option<EnvSpec>>, sources: &Sources<'_>,
                 .also(spec.name.span, "declared as a secret here")
                 .help("remove it and set the variable, or name a mounted file"),
             ),
-            Some(_) => {}
+            Some(Some(spec)) => spec.check_type(&entry.node, context),
+            Some(None) => {}
         }
     }
 }
@@ -282,5 +303,8 @@ fn undeclared(entry: &Entry, specs: &IndexMap<String, Option<EnvSpec>>) -> Diagn
     let near = nearest(&entry.key, specs.keys().map(String::as_str));
     Diagnostic::new(&codes::ENV_UNDEFINED, format!("`{}` is not declared in `[env]`", entry.key))
         .at(entry.key_span, "no such value")
-        .maybe_help(near.map(|near| format!("a value with a similar name exists: `{near}`")))
+        .help(match near {
+            Some(near) => format!("a value with a similar name exists: `{near}`"),
+            None => format!("declare it: [env] {} = {{ var = \"{}\" }}", entry.key, entry.key.to_uppercase()),
+        })
 }

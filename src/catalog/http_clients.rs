@@ -4,23 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::environment::Environment;
+use super::{http_steps, secrets};
 use crate::diag::{Diagnostic, Diagnostics, codes};
 use crate::spec::{Credential, HttpClientSpec, Spanned};
 use crate::steps::{HttpAuth, HttpClient};
 
 /// Requests under way at one time where nothing is said.
 const MAX_CONNECTIONS: usize = 64;
-
-/// Names of headers whose values are credentials.
-pub(super) const SENSITIVE: [&str; 7] = [
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "x-api-key",
-    "api-key",
-    "x-auth-token",
-    "x-access-token",
-];
 
 /// The client that a table says; `None`: something is wrong, and that has been reported.
 pub(super) fn resolve(
@@ -30,18 +20,27 @@ pub(super) fn resolve(
     diagnostics: &Diagnostics,
 ) -> Option<HttpClient> {
     let errors = diagnostics.errors();
+    let what = format!("HTTP client `{name}`");
     let mut headers = Vec::new();
     for (header, value) in &spec.headers {
-        if SENSITIVE.contains(&header.value.to_ascii_lowercase().as_str()) {
-            check_secret(name, value, environment, diagnostics);
+        let found = &value.value;
+        if secrets::is_sensitive(&header.value) {
+            check_secret(&what, value, environment, diagnostics);
         }
-        headers.push((header.value.clone(), value.value.value.clone()));
+        let known = found.known.then_some((found.value.as_str(), found.span));
+        http_steps::header(&what, header, known).into_iter().for_each(|finding| diagnostics.push(finding));
+        headers.push((header.value.clone(), found.value.clone()));
     }
     for credential in spec.bearer.iter().chain(spec.basic.iter().map(|(_, password)| password)) {
-        check_secret(name, credential, environment, diagnostics);
+        check_secret(&what, credential, environment, diagnostics);
+    }
+    if let Some(token) = spec.bearer.as_ref().filter(|token| token.value.known) {
+        let header = Spanned::new("authorization".to_owned(), token.value.span);
+        let value = Some((token.value.value.as_str(), token.value.span));
+        http_steps::header(&what, &header, value).into_iter().for_each(|finding| diagnostics.push(finding));
     }
     if let (Some(token), Some((user, _))) = (&spec.bearer, &spec.basic) {
-        let message = format!("HTTP client `{name}` has both a bearer token and a user");
+        let message = format!("{what} has both a bearer token and a user");
         diagnostics.push(
             Diagnostic::new(&codes::KEY_CONFLICT, message)
                 .at(token.value.span, "a bearer token")
@@ -81,26 +80,9 @@ fn auth(spec: &HttpClientSpec) -> Option<HttpAuth> {
 }
 
 /// A credential comes from `env`, from a value that is marked as secret.
-fn check_secret(client: &str, credential: &Credential, environment: &Environment, diagnostics: &Diagnostics) {
-    let span = credential.value.span;
-    if !credential.written.contains("{{") {
-        diagnostics.push(
-            Diagnostic::new(&codes::SECRET_LITERAL, format!("HTTP client `{client}` has a credential in the file"))
-                .at(span, "readable by all who read the file")
-                .help("declare it: [env] token = { var = \"TOKEN\", secret = true }, and write \"{{ env.token }}\" here"),
-        );
-    } else if !environment.all_secret(&credential.written) {
-        diagnostics.push(
-            Diagnostic::new(
-                &codes::SECRET_NOT_MARKED,
-                format!(
-                    "HTTP client `{client}` takes a credential from a value that is not marked as secret"
-                ),
-            )
-            .at(span, "may be shown to people")
-            .help("add `secret = true` to its declaration in `[env]`"),
-        );
-    }
+fn check_secret(what: &str, credential: &Credential, environment: &Environment, diagnostics: &Diagnostics) {
+    let finding = secrets::judge(what, &credential.written, credential.value.span, environment);
+    finding.into_iter().for_each(|finding| diagnostics.push(finding));
 }
 
 fn check_url(name: &str, url: &Spanned<String>, diagnostics: &Diagnostics) -> Option<String> {
@@ -121,11 +103,18 @@ fn check_url(name: &str, url: &Spanned<String>, diagnostics: &Diagnostics) -> Op
     };
     // The URL itself is not repeated: it may hold a password.
     let message = format!("`base_url` of HTTP client `{name}` cannot be used");
-    diagnostics.push(Diagnostic::new(&codes::HTTP_CLIENT_URL, message).at(url.span, problem));
+    diagnostics.push(
+        Diagnostic::new(&codes::HTTP_CLIENT_URL, message)
+            .at(url.span, problem)
+            .help("write scheme, host and the start of every path: \"https://crm.example.com/api\""),
+    );
     None
 }
 
 fn check_timeouts(name: &str, spec: &HttpClientSpec, whole: Duration, diagnostics: &Diagnostics) {
+    if spec.timeout.as_ref().is_some_and(|timeout| !timeout.known) {
+        return;
+    }
     let Some(connect) =
         spec.connect_timeout.as_ref().filter(|connect| connect.known && connect.value > whole)
     else {
@@ -135,7 +124,9 @@ fn check_timeouts(name: &str, spec: &HttpClientSpec, whole: Duration, diagnostic
     let finding =
         Diagnostic::new(&codes::HTTP_CLIENT_TIMEOUT, message).at(connect.span, "longer than the whole");
     diagnostics.push(match &spec.timeout {
-        Some(timeout) => finding.also(timeout.span, "the whole"),
-        None => finding.help("`timeout` is 10s unless it is set"),
+        Some(timeout) => {
+            finding.also(timeout.span, "the whole").help("shorten `connect_timeout`, or lengthen `timeout`")
+        }
+        None => finding.help("`timeout` is 10s unless it is set: lengthen it, or shorten `connect_timeout`"),
     });
 }

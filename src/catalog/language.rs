@@ -92,6 +92,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::catalog::dots::definition_keys;
     use crate::spec::{NAMED_SECTIONS, STAGE_KEYS};
     use crate::steps::COMMON_KEYS;
 
@@ -113,10 +114,11 @@ mod tests {
     #[test]
     fn the_lists_that_findings_draw_on_are_what_is_read() {
         let language = Language::learn();
-        let mut listed = BTreeSet::from(STAGE_KEYS);
-        // These two are known in steps as well or mean nothing there; findings name them by themselves.
-        listed.extend(["labels", "was"]);
-        assert_eq!(keys(&language.sections["stages"]), listed);
+        assert_eq!(keys(&language.sections["stages"]), BTreeSet::from(STAGE_KEYS));
+        for section in NAMED_SECTIONS {
+            let known = definition_keys(section).iter().copied().collect();
+            assert_eq!(keys(&language.sections[section]), known, "{section}");
+        }
         for (kind, shape) in &language.steps {
             let expected: BTreeSet<_> = COMMON_KEYS.into_iter().chain([*kind]).collect();
             assert_eq!(keys(shape), expected);

@@ -5,22 +5,32 @@
 
 mod built_in;
 mod check;
+mod dots;
 mod environment;
+mod environments;
 mod explain;
 mod fingerprint;
 mod graph;
 mod http_clients;
+mod http_steps;
 mod language;
+mod limits;
 mod model;
+mod renames;
 mod retries;
 mod scene;
 mod schema;
+mod secrets;
 mod stages;
 mod steps;
+mod strays;
 mod topics;
 mod tree;
+mod unused;
+mod words;
 
 pub use check::{CheckOptions, Checked, check};
+pub use environments::check_all;
 pub use explain::{Explained, Setting, Shown, explain};
 pub use fingerprint::Fingerprint;
 pub use language::Language;

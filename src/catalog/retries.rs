@@ -43,12 +43,20 @@ pub(super) fn resolve(name: &str, spec: &RetrySpec, diagnostics: &Diagnostics) -
         None => vec![CodePattern::parse("transient")],
     };
     let not_on: Vec<_> = spec.not_on.iter().filter_map(|text| pattern(text, diagnostics)).collect();
-    if !on.is_empty() && on.iter().all(|pattern| not_on.contains(pattern)) {
+    let words = spec.on.iter().flatten().chain(&spec.not_on);
+    let known = words.into_iter().all(|text| text.known);
+    if known && !on.is_empty() && on.iter().all(|pattern| not_on.contains(pattern)) {
         let place = spec.not_on.first().map_or(spec.span, |text| text.span);
-        diagnostics.push(
+        let finding =
             Diagnostic::new(&codes::RETRY_NOTHING, format!("retry policy `{name}` retries nothing"))
-                .at(place, "takes back all that `on` gives"),
-        );
+                .at(place, "takes back all that `on` gives")
+                .help(
+                    "keep only exceptions in `not_on`; `max_attempts = 1` says that nothing is tried again",
+                );
+        diagnostics.push(match spec.on.iter().flatten().next() {
+            Some(given) => finding.also(given.span, "is given here"),
+            None => finding,
+        });
     }
     let policy = RetryPolicy {
         name: Arc::from(name),
@@ -96,7 +104,8 @@ fn check_backoff(name: &str, spec: &BackoffSpec, diagnostics: &Diagnostics) -> B
     if let Some(factor) = spec.factor.as_ref().filter(|factor| factor.known && factor.value < 1.0) {
         diagnostics.push(
             Diagnostic::new(&codes::RETRY_BACKOFF, format!("the waits of retry policy `{name}` shrink"))
-                .at(factor.span, "must be at least 1"),
+                .at(factor.span, "must be at least 1")
+                .help("write 1 for waits of one length, 2 to double them"),
         );
     }
     let backoff = exponential(
@@ -116,7 +125,9 @@ fn check_backoff(name: &str, spec: &BackoffSpec, diagnostics: &Diagnostics) -> B
         )
         .at(max.span, "the longest");
         diagnostics.push(match &spec.initial {
-            Some(initial) => finding.also(initial.span, "the first"),
+            Some(initial) => finding
+                .also(initial.span, "the first")
+                .help(format!("lengthen `max` to {} or more", crate::base::format_duration(initial.value))),
             None => finding.help("the first wait is 200ms unless `initial` says otherwise"),
         });
     }
@@ -125,6 +136,9 @@ fn check_backoff(name: &str, spec: &BackoffSpec, diagnostics: &Diagnostics) -> B
 
 /// A class, a code or a pattern of codes.
 fn pattern(text: &Spanned<String>, diagnostics: &Diagnostics) -> Option<CodePattern> {
+    if !text.known {
+        return None;
+    }
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_*".contains(c);
     if !text.value.is_empty() && text.value.chars().all(plain) {
         return Some(CodePattern::parse(&text.value));
@@ -137,8 +151,15 @@ fn pattern(text: &Spanned<String>, diagnostics: &Diagnostics) -> Option<CodePatt
     None
 }
 
+/// Whether all that its waits hang on is known.
+pub(super) fn is_known(spec: &RetrySpec) -> bool {
+    spec.max_attempts.as_ref().is_none_or(|attempts| attempts.known)
+        && spec.backoff.as_ref().is_none_or(BackoffSpec::is_known)
+        && spec.in_place_up_to.as_ref().is_none_or(|bound| bound.known)
+}
+
 fn warn_of_parking(name: &str, spec: &RetrySpec, policy: &RetryPolicy, diagnostics: &Diagnostics) {
-    let Some(bound) = spec.in_place_up_to.as_ref().filter(|bound| bound.known) else { return };
+    let Some(bound) = spec.in_place_up_to.as_ref().filter(|_| is_known(spec)) else { return };
     let Some(limit) = bound.value else { return };
     let longest = policy.backoff.longest(policy.max_attempts);
     if longest > limit {

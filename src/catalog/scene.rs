@@ -2,18 +2,22 @@
 //! report at the place of a name what it does not name.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 
+use super::dots::Dots;
 use super::environment::Environment;
 use super::fingerprint::Used;
+use super::renames::Rename;
+use super::topics::BROKER_MAX_MESSAGE_BYTES;
 use super::{Dlq, Topic, Tree, retries};
-use crate::base::RetryPolicy;
+use crate::base::{ByteSize, RetryPolicy};
 use crate::diag::{Diagnostic, FileId, Span, codes, nearest};
 use crate::expr::RootSet;
-use crate::spec::{Definition, ReadContext, Sections, Spanned, TableReader};
+use crate::spec::{Definition, Definitions, ReadContext, RetrySpec, Sections, Spanned, TableReader};
 use crate::steps::{ConfigFiles, HttpClient, PlanContext, Schemas, Tables};
 
 /// All that definitions are resolved against.
@@ -24,11 +28,22 @@ pub(super) struct Scene<'a> {
     pub(super) topics: IndexMap<Arc<str>, Arc<Topic>>,
     /// The schema of each topic that names one, and where.
     pub(super) topic_schemas: HashMap<String, (String, Span)>,
+    /// The largest record of each topic that says so, and where; `None`: it is said, but not known.
+    pub(super) topic_sizes: HashMap<String, Option<(ByteSize, Span)>>,
     pub(super) dlqs: IndexMap<Arc<str>, Arc<Dlq>>,
     /// What is named somewhere, by section.
     pub(super) used: RefCell<Used>,
+    /// The retry policies that stages name; the others are named by steps alone.
+    pub(super) stage_retries: RefCell<HashSet<String>>,
     pub(super) retries: IndexMap<String, Option<Arc<RetryPolicy>>>,
+    pub(super) retry_specs: IndexMap<String, RetrySpec>,
     pub(super) http_clients: IndexMap<String, Option<Arc<HttpClient>>>,
+    /// The timeout of each client that says one, and where; `None`: it is said, but not known.
+    pub(super) client_timeouts: HashMap<String, Option<(Duration, Span)>>,
+    /// What was named otherwise before.
+    pub(super) renames: Vec<Rename>,
+    /// Names that were written without their quotes.
+    pub(super) dots: Dots,
     pub(super) env_names: Vec<String>,
     pub(super) files: &'a Shown<'a>,
     pub(super) schemas: &'a Schemas,
@@ -79,18 +94,63 @@ impl<'a> Scene<'a> {
         (value, named)
     }
 
+    /// The definitions of a section that are more than the beginning of a name.
+    pub(super) fn definitions(
+        &self,
+        section: &'static str,
+        all: &'a Definitions<'a>,
+    ) -> impl Iterator<Item = (&'a str, Definition<'a>)> + use<'a> {
+        let whole = |name: &str| !self.dots.is_hollow(section, name);
+        let found: Vec<_> = all
+            .iter()
+            .filter(|(name, _)| whole(name))
+            .map(|(name, definition)| (*name, *definition))
+            .collect();
+        found.into_iter()
+    }
+
     /// A reader of a definition, behind it the defaults of its section.
     pub(super) fn reader(
         &self,
-        section: &str,
-        name: &str,
-        what: String,
-        definition: &Definition<'a>,
+        section: &'static str,
+        (noun, name): (&str, &str),
+        definition: Definition<'a>,
     ) -> TableReader<'a> {
         let defaults = self.sections.defaults.get(section).map(|defaults| defaults.table);
-        TableReader::new(definition.table, what, self.read)
+        let what = format!("{noun} `{name}`");
+        let mut reader = TableReader::new(definition.table, what, self.read)
             .with_defaults(defaults)
-            .noted_as(|| format!("{section}/{name}"))
+            .noted_as(|| format!("{section}/{name}"));
+        let strays: Vec<_> = self.dots.strays(section, name).iter().map(String::as_str).collect();
+        reader.strays(&strays);
+        reader
+    }
+
+    /// Remembers that a table had another name; `lost` gives what that leaves behind on the broker.
+    pub(super) fn renamed(
+        &mut self,
+        section: &'static str,
+        noun: &'static str,
+        name: &str,
+        was: &Option<Spanned<String>>,
+        lost: impl Fn(&str) -> Option<String>,
+    ) {
+        self.renames.extend(was.as_ref().map(|was| Rename {
+            section,
+            noun,
+            name: name.to_owned(),
+            was: was.clone(),
+            lost: lost(&was.value),
+        }));
+    }
+
+    /// The largest record of a topic and where that is said; the broker's own bound where nothing is;
+    /// `None`: it is not known.
+    pub(super) fn largest(&self, topic: &str) -> Option<(ByteSize, Option<Span>)> {
+        match self.topic_sizes.get(topic) {
+            None => Some((ByteSize(BROKER_MAX_MESSAGE_BYTES), None)),
+            Some(said) => said.map(|(size, span)| (size, Some(span))),
+        }
     }
 
     /// Runs `plan` with what steps and outputs are compiled against, behind the steps `earlier`.
@@ -114,10 +174,8 @@ impl<'a> Scene<'a> {
         if let Some(topic) = self.topics.get(name.value.as_str()) {
             return Some(Arc::clone(topic));
         }
-        // A name whose table is broken is defined all the same.
-        let dotted =
-            name.value.split('.').next().is_some_and(|first| self.sections.topics.contains_key(first));
-        if !dotted {
+        // A name that was written without its quotes has been reported.
+        if !self.dots.meant("topics", &name.value) {
             let near = nearest(&name.value, self.topics.keys().map(|name| &**name));
             self.undefined(
                 Diagnostic::new(&codes::TOPIC_UNDEFINED, format!("{who} undefined topic `{}`", name.value))
@@ -137,6 +195,7 @@ impl<'a> Scene<'a> {
         match self.retries.get(&name.value) {
             Some(policy) => policy.clone(),
             None if name.value == retries::BUILT_IN => Some(self.built_in()),
+            None if self.dots.meant("retries", &name.value) => None,
             None => {
                 let known = self.retries.keys().map(String::as_str).chain([retries::BUILT_IN]);
                 let near = nearest(&name.value, known);
@@ -146,9 +205,10 @@ impl<'a> Scene<'a> {
                         format!("{what} names undefined retry policy `{}`", name.value),
                     )
                     .at(name.span, "no such retry policy")
-                    .maybe_help(
-                        near.map(|near| format!("a retry policy with a similar name exists: `{near}`")),
-                    ),
+                    .help(match near {
+                        Some(near) => format!("a retry policy with a similar name exists: `{near}`"),
+                        None => format!("define it: [retries.{}]", name.value),
+                    }),
                 );
                 None
             }
@@ -165,6 +225,9 @@ impl<'a> Scene<'a> {
         if let Some(client) = self.http_clients.get(&name.value) {
             return client.clone();
         }
+        if self.dots.meant("http_clients", &name.value) {
+            return None;
+        }
         let near = nearest(&name.value, self.http_clients.keys().map(String::as_str));
         self.undefined(
             Diagnostic::new(
@@ -172,7 +235,10 @@ impl<'a> Scene<'a> {
                 format!("there is no HTTP client `{}`", name.value),
             )
             .at(name.span, "no such HTTP client")
-            .maybe_help(near.map(|near| format!("an HTTP client with a similar name exists: `{near}`"))),
+            .help(match near {
+                Some(near) => format!("an HTTP client with a similar name exists: `{near}`"),
+                None => format!("define it: [http_clients.{}]", name.value),
+            }),
         );
         None
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::fingerprint::Used;
 use super::scene::Scene;
 use super::steps::{self, WrittenStep};
-use super::{Bound, Guarantee, OnLost, Order, Output, Stage, Start, Tombstones, Topic, Unmatched};
-use crate::base::{ByteSize, Exhausted, RetryPolicy, format_duration};
+use super::{Bound, Guarantee, OnLost, Order, Output, Stage, Start, Tombstones, Topic, Unmatched, limits};
+use crate::base::{ByteSize, Exhausted, RetryPolicy};
 use crate::diag::{Diagnostic, codes, nearest};
 use crate::record::{BytesCodec, Codec, JsonCodec, TextCodec};
 use crate::spec::{Decoding, OutputSpec, Spanned, StageSpec};
@@ -27,19 +27,21 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
     let what = format!("stage `{name}`");
     let errors = scene.read.diagnostics.errors();
     let inputs = inputs(scene, spec, &what);
-    let plans = steps::plan(scene, &written.steps, name);
+    let table = scene.sections.stages.get(name).map(|definition| definition.table);
+    let plans = steps::plan(scene, &written.steps, &what, table.map(|table| (*name, table)));
     let earlier: Vec<Arc<str>> = plans.iter().flatten().map(|plan| Arc::clone(&plan.name)).collect();
     let codec = codec(spec.decode.as_ref().map_or(Decoding::Json, |word| word.value));
     let outputs = outputs(scene, spec, &what, &codec, plans.is_some().then_some(&earlier));
     let retry = retry(scene, spec, &what);
-    let deadline = spec.deadline.as_ref().map_or(Duration::from_secs(600), |deadline| deadline.value);
+    let deadline = spec.deadline.as_ref().map_or(limits::DEADLINE, |deadline| deadline.value);
     if let Some(retry) = &retry {
-        check_deadline(scene, spec, &what, retry, deadline);
+        limits::check_retry(scene, spec, &what, retry);
         check_dlq_present(scene, spec, &what, retry);
     }
     let dlq = dlq(scene, spec, &what, inputs.as_deref().unwrap_or_default());
-    check_limits(scene, spec, &what, inputs.as_deref().unwrap_or_default());
+    limits::check(scene, written, &what, inputs.as_deref().unwrap_or_default());
     steps::check_batches(scene, plans.as_deref().unwrap_or_default(), spec.concurrency.as_ref(), &what);
+    check_decoding(scene, written, &what);
     check_pointless(scene, written, &what);
     if scene.read.diagnostics.errors() > errors {
         return None;
@@ -92,13 +94,18 @@ fn codec(decoding: Decoding) -> Arc<dyn Codec> {
 fn inputs(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str) -> Option<Vec<Arc<Topic>>> {
     let from = spec.from.as_ref()?;
     let mut inputs: Vec<Arc<Topic>> = Vec::with_capacity(from.len());
-    for name in from {
-        let Some(topic) = scene.topic(name, &format!("{what} reads")) else { continue };
-        if inputs.iter().any(|known| known.name == topic.name) {
+    for (index, name) in from.iter().enumerate() {
+        if let Some(first) = from[..index].iter().find(|first| first.value == name.value) {
             let message = format!("{what} reads topic `{}` twice", name.value);
-            scene.report(Diagnostic::new(&codes::STAGE_INPUT_TWICE, message).at(name.span, "the second"));
+            scene.report(
+                Diagnostic::new(&codes::STAGE_INPUT_TWICE, message)
+                    .at(name.span, "the second")
+                    .also(first.span, "the first")
+                    .help("remove one of the two"),
+            );
             continue;
         }
+        let Some(topic) = scene.topic(name, &format!("{what} reads")) else { continue };
         inputs.push(topic);
     }
     (inputs.len() == from.len()).then_some(inputs)
@@ -126,7 +133,7 @@ fn outputs(
     }
     let mut outputs = Vec::with_capacity(specs.len());
     let mut open: Option<&OutputSpec<'_>> = None;
-    let first_match = !spec.match_all.as_ref().is_some_and(|word| word.value);
+    let first_match = !spec.match_all.as_ref().is_some_and(|word| word.value || !word.known);
     for output in specs {
         if let Some(open) = open.filter(|_| first_match) {
             scene.report(
@@ -172,7 +179,8 @@ fn resolve_output(
                 let message =
                     format!("header `{}` of an output of {what} is {}", entry.key, entry.node.value.kind());
                 let finding = Diagnostic::new(&codes::VALUE_TYPE, message);
-                scene.report(finding.at(entry.node.span, "expected a string, which may be a template"));
+                let finding = finding.at(entry.node.span, "expected a string, which may be a template");
+                scene.report(finding.help("write it in quotes"));
                 None
             }
         })
@@ -188,7 +196,10 @@ fn resolve_output(
 
 fn retry(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str) -> Option<Arc<RetryPolicy>> {
     match &spec.retry {
-        Some(name) => scene.retry(name, what),
+        Some(name) => {
+            scene.stage_retries.borrow_mut().insert(name.value.clone());
+            scene.retry(name, what)
+        }
         None => Some(scene.built_in()),
     }
 }
@@ -202,10 +213,7 @@ fn dlq(
     let name = spec.dlq.as_ref()?;
     scene.used.borrow_mut().insert(("dlqs", name.value.clone()));
     let Some(dlq) = scene.dlqs.get(name.value.as_str()) else {
-        // A name whose table is broken is defined all the same.
-        let first = name.value.split('.').next().unwrap_or_default();
-        let defined = [name.value.as_str(), first].iter().any(|name| scene.sections.dlqs.contains_key(*name));
-        if !defined {
+        if !scene.dots.meant("dlqs", &name.value) {
             let near = nearest(&name.value, scene.sections.dlqs.keys().copied());
             scene.undefined(
                 Diagnostic::new(
@@ -213,7 +221,10 @@ fn dlq(
                     format!("{what} names undefined DLQ `{}`", name.value),
                 )
                 .at(name.span, "no such DLQ")
-                .maybe_help(near.map(|near| format!("a DLQ with a similar name exists: `{near}`"))),
+                .help(match near {
+                    Some(near) => format!("a DLQ with a similar name exists: `{near}`"),
+                    None => format!("define it: [dlqs.{}]", name.value),
+                }),
             );
         }
         return None;
@@ -224,7 +235,8 @@ fn dlq(
             &codes::DLQ_FEEDS_ITSELF,
             format!("{what} dead-letters into `{}`, which it reads", dlq.topic.physical),
         )
-        .at(name.span, "goes to that topic");
+        .at(name.span, "goes to that topic")
+        .help("a stage that reads a DLQ's topic needs another DLQ");
         scene.report(match place {
             Some(place) => finding.also(place.span, "is read here"),
             None => finding,
@@ -240,15 +252,20 @@ fn check_dlq_present(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str, retry:
     }
     let outputs = spec.outputs.as_deref().unwrap_or_default();
     let conditional = !outputs.is_empty() && outputs.iter().all(|output| output.when.is_some());
-    let unmatched = spec.unmatched.as_ref().map_or(Unmatched::DeadLetter, |word| word.value);
-    let (who, span) = if retry.on_exhausted == Exhausted::DeadLetter {
+    let says = |word: &Option<Spanned<Unmatched>>| {
+        word.as_ref().is_none_or(|word| word.known && word.value == Unmatched::DeadLetter)
+    };
+    let exhausted = scene.retry_specs.get(&*retry.name).and_then(|spec| spec.on_exhausted.as_ref());
+    let settled = exhausted.is_none_or(|word| word.known);
+    let (who, span) = if retry.on_exhausted == Exhausted::DeadLetter && settled {
         (format!("its retry policy `{}` dead-letters", retry.name), spec.retry.as_ref().map(|name| name.span))
-    } else if conditional && unmatched == Unmatched::DeadLetter {
+    } else if conditional && says(&spec.unmatched) {
         (
             "records that no output takes are dead-lettered".to_owned(),
             spec.unmatched.as_ref().map(|word| word.span),
         )
-    } else if spec.tombstones.as_ref().is_some_and(|word| word.value == Tombstones::DeadLetter) {
+    } else if spec.tombstones.as_ref().is_some_and(|word| word.known && word.value == Tombstones::DeadLetter)
+    {
         ("tombstones are dead-lettered".to_owned(), spec.tombstones.as_ref().map(|word| word.span))
     } else {
         return;
@@ -260,90 +277,76 @@ fn check_dlq_present(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str, retry:
     );
 }
 
-fn check_deadline(
-    scene: &Scene<'_>,
-    spec: &StageSpec<'_>,
-    what: &str,
-    retry: &RetryPolicy,
-    deadline: Duration,
-) {
-    let longest = retry.backoff.longest(retry.max_attempts);
-    if longest <= deadline || spec.deadline.as_ref().is_some_and(|deadline| !deadline.known) {
-        return;
-    }
-    let finding = Diagnostic::new(
-        &codes::RETRY_DEADLINE,
-        format!(
-            "retry policy `{}` waits up to {}, longer than the deadline of {what}",
-            retry.name,
-            format_duration(longest)
-        ),
-    );
-    let place = spec.retry.as_ref().map(|name| name.span);
-    let finding = match (&spec.deadline, place) {
-        (Some(deadline), Some(place)) => {
-            finding.at(deadline.span, "given up by then").also(place, "waits longer")
-        }
-        (Some(deadline), None) => finding.at(deadline.span, "given up by then"),
-        (None, place) => finding.at(place.unwrap_or(spec.span), "waits longer than the deadline of 10m"),
+/// Steps and outputs that need JSON where the stage reads one string.
+fn check_decoding(scene: &Scene<'_>, written: &WrittenStage<'_>, what: &str) {
+    let Some(decode) = written.spec.decode.as_ref().filter(|word| word.known) else { return };
+    let (word, writes_json, help) = match decode.value {
+        Decoding::Json => return,
+        Decoding::Text => ("text", true, "make an object with `map` first, or decode the records as JSON"),
+        Decoding::Bytes => ("bytes", false, "write `decode = \"text\"`, which outputs write as text or JSON"),
     };
-    scene.report(finding.help("shorten the waits, or lengthen `deadline`"));
-}
-
-fn check_limits(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str, inputs: &[Arc<Topic>]) {
-    let concurrency = spec.concurrency.as_ref().map_or(16, |number| number.value);
-    let records = spec.window_records.as_ref().map_or(10_000, |number| number.value);
-    let known = [&spec.concurrency, &spec.window_records]
-        .iter()
-        .all(|number| number.as_ref().is_none_or(|number| number.known));
-    if known && concurrency > records {
-        let finding = Diagnostic::new(
-            &codes::STAGE_LIMITS,
-            format!("{what} may work on {concurrency} records at one time, but hold only {records}"),
-        );
-        scene.report(match (&spec.window_records, &spec.concurrency) {
-            (Some(records), Some(work)) => finding.at(records.span, "holds").also(work.span, "works on"),
-            (Some(records), None) => finding.at(records.span, "less than the concurrency of 16"),
-            (None, work) => finding.at(
-                work.as_ref().map_or(spec.span, |work| work.span),
-                "more than the window of 10000 records",
-            ),
-        });
-    }
-    let window = spec.window_bytes.as_ref().filter(|size| size.known);
-    let largest = inputs.iter().filter_map(|topic| topic.max_message_bytes).max();
-    if let (Some(window), Some(largest)) = (window, largest)
-        && window.value < largest
-    {
+    let report = |place, message: String, label: &str| {
         scene.report(
-            Diagnostic::new(
-                &codes::STAGE_LIMITS,
-                format!("the window of {what} is smaller than its largest record, {largest}"),
-            )
-            .at(window.span, "one record may not fit"),
+            Diagnostic::new(&codes::STAGE_DECODE, message)
+                .at(place, label)
+                .also(decode.span, format!("the value is one string of {word}"))
+                .help(help),
         );
+    };
+    let has_outputs = written.spec.outputs.as_ref().is_some_and(|outputs| !outputs.is_empty());
+    for step in &written.steps {
+        if let Some(map) = step.table.get("map") {
+            if has_outputs && !writes_json {
+                let message = format!("{what} cannot write what `map` gives as {word}");
+                report(map.key_span, message, "gives an object");
+            }
+            return;
+        }
+        let set = step.table.get("set").and_then(|set| set.node.as_table());
+        if let Some(field) = set.and_then(|set| set.entries.iter().find(|field| field.key != "headers")) {
+            let message = format!("{what} sets a field of a value that is {word}");
+            report(field.key_span, message, "a string has no fields");
+            return;
+        }
     }
 }
 
 fn check_pointless(scene: &Scene<'_>, written: &WrittenStage<'_>, what: &str) {
     let spec = &written.spec;
     let Some(outputs) = &spec.outputs else { return };
-    let pointless = |span, message: String, label: &str| {
-        scene.report(Diagnostic::new(&codes::STAGE_POINTLESS, message).at(span, label));
+    let pointless = |span, message: String, label: &str, help: &str| {
+        scene.report(Diagnostic::new(&codes::STAGE_POINTLESS, message).at(span, label).help(help));
     };
+    // What the defaults say is said of other stages, too.
+    let (match_all, unmatched) =
+        (spec.match_all.as_ref().filter(|word| word.own), spec.unmatched.as_ref().filter(|word| word.own));
     if outputs.is_empty() {
-        if let Some(word) = &spec.match_all {
-            pointless(word.span, format!("`match` of {what} has no effect"), "there are no outputs");
+        let help = "remove it, or write `to` or `[[….outputs]]`";
+        if let Some(word) = match_all {
+            pointless(word.span, format!("`match` of {what} has no effect"), "there are no outputs", help);
         }
-        if let Some(word) = &spec.unmatched {
-            pointless(word.span, format!("`unmatched` of {what} has no effect"), "there are no outputs");
+        if let Some(word) = unmatched {
+            pointless(
+                word.span,
+                format!("`unmatched` of {what} has no effect"),
+                "there are no outputs",
+                help,
+            );
         }
         if written.steps.is_empty() {
-            pointless(spec.span, format!("{what} does nothing"), "has neither steps nor outputs");
+            let help = "write `to = \"TOPIC\"` or `[[….steps]]`, or remove the stage";
+            pointless(spec.span, format!("{what} does nothing"), "has neither steps nor outputs", help);
         }
-    } else if let Some(word) =
-        spec.unmatched.as_ref().filter(|_| outputs.iter().any(|output| output.when.is_none()))
+    } else if let Some(word) = unmatched.filter(|word| word.known && word.value == Unmatched::Drop)
+        && outputs.iter().any(|output| output.when.is_none())
     {
-        pointless(word.span, format!("`unmatched` of {what} has no effect"), "an output takes every record");
+        // Saying what holds anyway (`dead-letter`) does no harm.
+        let help = "remove it, or give every output a `when`";
+        pointless(
+            word.span,
+            format!("`unmatched` of {what} has no effect"),
+            "an output takes every record",
+            help,
+        );
     }
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::http_clients::SENSITIVE;
 use super::scene::Scene;
+use super::{http_steps, strays};
 use crate::diag::{Diagnostic, Span, codes, nearest};
-use crate::spec::{Definition, Entry, STAGE_KEYS, Spanned, Table, TableReader, read_step_group};
-use crate::steps::{COMMON_KEYS, KINDS, StepPlan};
+use crate::spec::{Definition, Spanned, Table, TableReader, is_name, read_step_group};
+use crate::steps::{KINDS, StepPlan};
 
 /// How many records may be inside waiting steps where nothing is said.
 pub(super) const DEFAULT_CONCURRENCY: usize = 16;
@@ -35,7 +35,7 @@ fn expand_into<'a>(
     tables: &[&'a Table],
     what: &str,
     used_at: Option<Span>,
-    inside: &mut Vec<String>,
+    inside: &mut Vec<(String, Span)>,
     steps: &mut Vec<WrittenStep<'a>>,
 ) {
     for table in tables {
@@ -43,13 +43,16 @@ fn expand_into<'a>(
             steps.push(WrittenStep { table, used_at });
             continue;
         }
-        let reader = TableReader::new(table, format!("a step of {what}"), scene.read);
-        let Some(name) = read_use(reader) else { continue };
+        let label = format!("a step of {what}");
+        let (table, _) = strays::without(scene, table, &label);
+        let Some(name) = read_use(TableReader::new(&table, label, scene.read)) else { continue };
         scene.used.borrow_mut().insert(("step_groups", name.value.clone()));
-        if inside.contains(&name.value) {
+        if let Some((_, first)) = inside.iter().find(|(group, _)| *group == name.value) {
             scene.report(
                 Diagnostic::new(&codes::STEP_GROUP_CYCLE, format!("step group `{}` uses itself", name.value))
-                    .at(name.span, "again here"),
+                    .at(name.span, "again here")
+                    .also(*first, "is being written out here")
+                    .help("take the step out, or put what both need into a group of its own"),
             );
             continue;
         }
@@ -61,12 +64,15 @@ fn expand_into<'a>(
                     format!("{what} uses undefined step group `{}`", name.value),
                 )
                 .at(name.span, "no such step group")
-                .maybe_help(near.map(|near| format!("a step group with a similar name exists: `{near}`"))),
+                .help(match near {
+                    Some(near) => format!("a step group with a similar name exists: `{near}`"),
+                    None => format!("define it: [[step_groups.{}.steps]]", name.value),
+                }),
             );
             continue;
         };
         let tables = group_steps(scene, &name.value, *group);
-        inside.push(name.value);
+        inside.push((name.value, name.span));
         expand_into(scene, &tables, what, Some(used_at.unwrap_or(name.span)), inside, steps);
         inside.pop();
     }
@@ -84,23 +90,33 @@ pub(super) fn group_steps<'a>(scene: &Scene<'a>, name: &str, group: Definition<'
     read_step_group(TableReader::new(group.table, format!("step group `{name}`"), scene.read))
 }
 
-/// Plans the steps of a stage; `None` where one cannot be.
-pub(super) fn plan(scene: &Scene<'_>, steps: &[WrittenStep<'_>], stage: &str) -> Option<Vec<StepPlan>> {
-    let what = &format!("stage `{stage}`");
+/// Plans the steps of a place; `None` where one cannot be. `stage` is the name and the table of the stage,
+/// where it is one.
+pub(super) fn plan(
+    scene: &Scene<'_>,
+    steps: &[WrittenStep<'_>],
+    what: &str,
+    stage: Option<(&str, &Table)>,
+) -> Option<Vec<StepPlan>> {
     let mut plans = Vec::with_capacity(steps.len());
     let mut earlier: Vec<Arc<str>> = Vec::new();
     let mut names: Vec<(String, Span)> = Vec::new();
     let mut complete = true;
     for (index, step) in steps.iter().enumerate() {
         let label = format!("step {} of {what}", index + 1);
-        let (table, strays) = without_strays(scene, step.table, &label);
+        let (table, strays) = strays::without(scene, step.table, &label);
         check_name(scene, step, what, &mut names);
-        check_secrets(scene, step.table, &label);
         complete &= !strays;
         let name = name_of(&table);
-        let mut reader =
-            TableReader::new(&table, label, scene.read).noted_as(|| format!("stages/{stage}/steps/{index}"));
-        reader.what = name.as_ref().map_or(reader.what.clone(), |name| format!("step `{name}` of {what}"));
+        let label = name.as_ref().map_or(label, |name| format!("step `{name}` of {what}"));
+        http_steps::check(scene, &table, &label);
+        if let Some((_, stage)) = stage.filter(|_| step.used_at.is_none()) {
+            strays::warn_of_fields(scene, &table, stage, &label);
+        }
+        let mut reader = TableReader::new(&table, label, scene.read);
+        if let Some((stage, _)) = stage {
+            reader = reader.noted_as(|| format!("stages/{stage}/steps/{index}"));
+        }
         match scene.planning(&earlier, |context| crate::steps::plan(reader, context)) {
             Some(plan) => {
                 earlier.push(Arc::clone(&plan.name));
@@ -172,43 +188,6 @@ pub(super) fn check_batches(
     }
 }
 
-/// Reports keys of the stage that ended up in a step, and gives the table without them.
-fn without_strays(scene: &Scene<'_>, table: &Table, label: &str) -> (Table, bool) {
-    let known = |key: &str| KINDS.contains(&key) || COMMON_KEYS.contains(&key);
-    let typed = table.entries.iter().any(|entry| KINDS.contains(&entry.key.as_str()));
-    let stray = |entry: &Entry| {
-        typed && !known(&entry.key) && (STAGE_KEYS.contains(&entry.key.as_str()) || entry.key == "labels")
-    };
-    for entry in table.entries.iter().filter(|entry| stray(entry)) {
-        scene.report(
-            Diagnostic::new(
-                &codes::TOML_KEY_AFTER_STEPS,
-                format!("`{}` is a key of the stage, but stands in {label}", entry.key),
-            )
-            .at(entry.key_span, "belongs to the step above it")
-            .help("move it above the first `[[…steps]]` of the stage"),
-        );
-    }
-    let entries: Vec<_> = table.entries.iter().filter(|entry| !stray(entry)).cloned().collect();
-    let strays = entries.len() < table.entries.len();
-    (Table { span: table.span, entries }, strays)
-}
-
-/// A header that bears a credential is never a literal.
-fn check_secrets(scene: &Scene<'_>, table: &Table, label: &str) {
-    let headers = table.get("http").and_then(|http| http.node.as_table()?.get("headers")?.node.as_table());
-    for entry in headers.into_iter().flat_map(|headers| &headers.entries) {
-        let literal = entry.node.as_text().is_some_and(|text| !text.value.contains("{{"));
-        if literal && SENSITIVE.contains(&entry.key.to_ascii_lowercase().as_str()) {
-            scene.report(
-                Diagnostic::new(&codes::SECRET_LITERAL, format!("{label} has a credential in the file"))
-                    .at(entry.node.span, "readable by all who read the file")
-                    .help("take it from `[env]`, where it is marked as secret"),
-            );
-        }
-    }
-}
-
 fn name_of(table: &Table) -> Option<String> {
     let given = table.get("name").and_then(|entry| entry.node.as_text()).map(|name| name.value);
     given.or_else(|| {
@@ -220,6 +199,13 @@ fn name_of(table: &Table) -> Option<String> {
 fn check_name(scene: &Scene<'_>, step: &WrittenStep<'_>, what: &str, names: &mut Vec<(String, Span)>) {
     let Some(name) = name_of(step.table) else { return };
     let given = step.table.get("name");
+    if let Some(entry) = given.filter(|_| !is_name(&name)) {
+        scene.report(
+            Diagnostic::new(&codes::NAME_INVALID, format!("`{name}` cannot be the name of a step"))
+                .at(entry.node.span, "not a name")
+                .help("a name begins with a letter and goes on with a-z, 0-9, `.`, `_` and `-`"),
+        );
+    }
     let own =
         given.map(|entry| entry.node.span).or_else(|| step.table.get(&name).map(|entry| entry.key_span));
     let place = own.unwrap_or(step.table.span);

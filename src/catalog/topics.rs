@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+use super::scene::Scene;
 use super::{Compression, Dlq, DlqHeaders, Topic};
 use crate::base::ByteSize;
 use crate::diag::{Diagnostic, Diagnostics, Span, codes};
 use crate::spec::{DlqSpec, Retention, Spanned, TopicSpec};
 
 /// What a broker takes at most where nothing is said (`message.max.bytes`).
-const BROKER_MAX_MESSAGE_BYTES: u64 = 1_048_588;
+pub(super) const BROKER_MAX_MESSAGE_BYTES: u64 = 1_048_588;
 
 /// What headers of a dead letter may add.
-const DEAD_LETTER_HEADERS: u64 = 64 << 10;
+pub(super) const DEAD_LETTER_HEADERS: u64 = 64 << 10;
 
 /// The broker's settings that keys of their own set.
 const OWN_SETTINGS: [(&str, &str); 4] = [
@@ -27,20 +28,29 @@ const OWN_SETTINGS: [(&str, &str); 4] = [
 /// The topic that a table says.
 pub(super) fn resolve(name: &str, what: &str, spec: &TopicSpec, diagnostics: &Diagnostics) -> Topic {
     check_name(name, what, spec, diagnostics);
-    let settings = settings(what, spec, diagnostics);
+    let mut settings = settings(what, spec, diagnostics);
     let external = spec.external.as_ref().is_some_and(|external| external.value);
     if external {
         check_external(what, spec, diagnostics);
+        // What is left is said by the defaults, of topics that are created here.
+        settings.clear();
     }
-    let count = |number: &Spanned<i64>| u32::try_from(number.value).ok();
+    let created = |number: &Option<Spanned<i64>>| {
+        number.as_ref().filter(|number| number.known && !external).map(|number| number.value)
+    };
     Topic {
         name: Arc::from(name),
-        physical: Arc::from(spec.topic.as_ref().map_or(name, |topic| topic.value.as_str())),
+        physical: match &spec.topic {
+            None => Arc::from(name),
+            Some(topic) if topic.known => Arc::from(topic.value.as_str()),
+            // No broker has a topic of this name, so it is the same as no other.
+            Some(_) => Arc::from(format!("{what} (not set)")),
+        },
         about: spec.about.clone(),
-        partitions: spec.partitions.as_ref().and_then(count),
-        replication: spec.replication.as_ref().and_then(|number| u16::try_from(number.value).ok()),
+        partitions: created(&spec.partitions).and_then(|number| u32::try_from(number).ok()),
+        replication: created(&spec.replication).and_then(|number| u16::try_from(number).ok()),
         settings,
-        max_message_bytes: spec.max_message_bytes.as_ref().map(|size| size.value),
+        max_message_bytes: spec.max_message_bytes.as_ref().filter(|size| size.known).map(|size| size.value),
         compression: spec.compression.as_ref().map_or(Compression::None, |word| word.value),
         linger: spec.linger.as_ref().map(|linger| linger.value),
         schema: spec.schema.as_ref().map(|schema| Arc::from(schema.value.as_str())),
@@ -48,7 +58,8 @@ pub(super) fn resolve(name: &str, what: &str, spec: &TopicSpec, diagnostics: &Di
     }
 }
 
-/// The DLQ that a table says; `largest` is the largest record of the stages that use it.
+/// The DLQ that a table says; `largest` is the largest record of the stages that use it, where there are
+/// any.
 pub(super) fn resolve_dlq(
     name: &str,
     spec: &DlqSpec,
@@ -60,7 +71,7 @@ pub(super) fn resolve_dlq(
     if spec.topic.topic.is_none() {
         topic.physical = Arc::from(format!("{name}.dlq"));
     }
-    if topic.max_message_bytes.is_none() {
+    if spec.topic.max_message_bytes.is_none() {
         let bytes = largest.map_or(BROKER_MAX_MESSAGE_BYTES, |size| size.0) + DEAD_LETTER_HEADERS;
         topic.max_message_bytes = Some(ByteSize(bytes));
         topic.settings.insert("max.message.bytes".to_owned(), bytes.to_string());
@@ -72,6 +83,34 @@ pub(super) fn resolve_dlq(
         }
     }
     Dlq { name: Arc::from(name), about: spec.topic.about.clone(), topic: Arc::new(topic), headers }
+}
+
+/// Warns of a DLQ that takes smaller records than the stages that use it read.
+pub(super) fn check_size<'a>(
+    name: &str,
+    spec: &DlqSpec,
+    inputs: impl Iterator<Item = (&'a Spanned<String>, Option<(ByteSize, Option<Span>)>)>,
+    scene: &Scene<'_>,
+) {
+    let Some(said) = spec.topic.max_message_bytes.as_ref().filter(|size| size.known) else { return };
+    let known = inputs.filter_map(|(input, size)| Some((size?, input)));
+    let Some(((size, place), input)) = known.max_by_key(|((size, _), _)| *size) else { return };
+    let needed = ByteSize(size.0.saturating_add(DEAD_LETTER_HEADERS));
+    if said.value >= needed {
+        return;
+    }
+    let message =
+        format!("DLQ `{name}` takes records of {} at most, less than what its stages read", said.value);
+    let finding =
+        Diagnostic::new(&codes::DLQ_SMALL, message).at(said.span, "a larger record loses its value");
+    let finding = match place {
+        Some(place) => finding.also(place, format!("topic `{}` has records up to here", input.value)),
+        None => finding.also(input.span, "a topic that takes what the broker does, 1 MiB by default"),
+    };
+    scene.report(finding.help(format!(
+        "leave `max_message_bytes` of the DLQ out, or write at least {needed}: the inputs' plus {}",
+        ByteSize(DEAD_LETTER_HEADERS)
+    )));
 }
 
 /// Reports two tables that mean one topic of the broker.
@@ -97,7 +136,7 @@ pub(super) fn check_physical<'a>(
             .at(span, "the second")
             .also(*first_span, "the first");
         diagnostics.push(if *first_kind == kind {
-            finding
+            finding.help("give one of them another `topic`, or keep one of the two")
         } else {
             finding.help("to read what is dead-lettered, declare the topic with `external = true`")
         });
@@ -162,13 +201,18 @@ fn own_span(spec: &TopicSpec, key: &str) -> Option<Span> {
     }
 }
 
+fn own<T>(value: &Option<Spanned<T>>) -> Option<Span> {
+    value.as_ref().filter(|value| value.own).map(|value| value.span)
+}
+
 fn check_external(what: &str, spec: &TopicSpec, diagnostics: &Diagnostics) {
+    // What the defaults say of topics is said of those that are created here.
     let spans = [
-        spec.partitions.as_ref().map(|value| value.span),
-        spec.replication.as_ref().map(|value| value.span),
-        spec.retention.as_ref().map(|value| value.span),
-        spec.cleanup.as_ref().map(|value| value.span),
-        spec.settings.first().map(|(key, _)| key.span),
+        own(&spec.partitions),
+        own(&spec.replication),
+        own(&spec.retention),
+        own(&spec.cleanup),
+        spec.settings.iter().find(|(key, _)| key.own).map(|(key, _)| key.span),
     ];
     if let Some(span) = spans.into_iter().flatten().next() {
         let external = spec.external.as_ref().map_or(spec.span, |external| external.span);
@@ -178,7 +222,8 @@ fn check_external(what: &str, spec: &TopicSpec, diagnostics: &Diagnostics) {
                 format!("{what} is another system's, so its settings cannot be set here"),
             )
             .at(span, "would never be applied")
-            .also(external, "never created or changed"),
+            .also(external, "never created or changed")
+            .help("remove it, or remove `external` if this pipeline shall own the topic"),
         );
     }
 }

@@ -7,7 +7,7 @@ use super::exit::{CliError, CliResult, Exit, read_or_not};
 use super::findings::{self, Shown};
 use super::{connect, output};
 use crate::broker::{Admin, ClientSettings};
-use crate::catalog::{CheckOptions, Checked, Tree, check};
+use crate::catalog::{CheckOptions, Checked, Tree, check, check_all};
 use crate::diag::Diagnostics;
 use crate::engine::{Process, load_tree, online};
 
@@ -52,28 +52,10 @@ fn ask(client: &ClientSettings, checked: &mut Checked) -> CliResult<()> {
     Ok(())
 }
 
-/// One check, or one an environment with the findings of all.
+/// One check, or one for each environment with the findings of all.
 fn check_each(tree: &Tree, environment: Option<&str>, options: &Options) -> Checked {
     // The names of topics on the broker may hang on values that only an engine needs.
     let require_env = options.require_env || options.online;
-    let once = |environment| check(tree, &CheckOptions { environment, require_env, outside: &Process });
-    let mut checked = once(environment);
-    if options.all_environments {
-        let names =
-            tree.iter().filter_map(|(path, _)| path.strip_prefix("environments/")?.strip_suffix(".toml"));
-        for name in names {
-            // The files are the same, so their places are too.
-            let more = once(Some(name)).findings;
-            checked.findings.extend(more);
-        }
-        let mut known = Vec::new();
-        checked.findings.retain(|finding| {
-            let new = !known.contains(finding);
-            if new {
-                known.push(finding.clone());
-            }
-            new
-        });
-    }
-    checked
+    let once = CheckOptions { environment, require_env, outside: &Process };
+    if options.all_environments { check_all(tree, &once) } else { check(tree, &once) }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::{Code, SourceMap, Span};
+use super::{Code, SourceMap, Span, merge};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,6 +114,15 @@ impl Diagnostics {
         self.len() == 0
     }
 
+    /// Gives up those of the findings behind the first `kept` that `unwanted` names.
+    pub fn drop_behind(&self, kept: usize, unwanted: impl Fn(&Diagnostic) -> bool) {
+        let mut index = 0;
+        self.list.borrow_mut().retain(|finding| {
+            index += 1;
+            index <= kept || !unwanted(finding)
+        });
+    }
+
     /// The findings by path, place and code, each once.
     pub fn into_sorted(self, sources: &SourceMap) -> Vec<Diagnostic> {
         let mut list = self.list.into_inner();
@@ -125,6 +134,6 @@ impl Diagnostics {
             (place, finding.severity(), finding.code.name, finding.message.clone())
         });
         list.dedup();
-        list
+        merge::merge(list)
     }
 }

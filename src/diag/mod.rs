@@ -10,6 +10,7 @@ mod finding;
 mod github;
 mod json;
 mod junit;
+mod merge;
 mod nearest;
 mod places;
 mod sarif;

@@ -5,26 +5,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use minijinja::machinery::Span;
-use minijinja::machinery::ast::{Call, CallArg, CallType, Expr, Stmt};
+use minijinja::machinery::ast::{BinOpKind, Call, CallArg, CallType, Expr, Filter, Stmt};
 
+use super::arguments::judge;
 use super::functions::{FILTERS, FUNCTIONS, TESTS};
-use super::{CompileError, Mistake, Root, RootSet};
+use super::names::range_of;
+use super::{CompileError, Mistake, Named, Root, RootSet};
 
 /// What an expression or template looks at.
 #[derive(Debug, Default)]
 pub(super) struct Analysis {
     pub(super) reads: RootSet,
     pub(super) needs: BTreeMap<&'static str, Need>,
+    /// The names that are looked at right below `env` and `steps`.
+    pub(super) names: Vec<Named>,
 }
 
 impl Analysis {
-    /// The names that are looked at right below `env` and `steps`.
-    pub(super) fn names(&self) -> Vec<(Root, String)> {
-        let below = |root: Root| match self.needs.get(root.as_str()) {
-            Some(Need::Fields(fields)) => fields.keys().map(|name| (root, name.clone())).collect(),
-            Some(Need::All) | None => Vec::new(),
-        };
-        [Root::Env, Root::Steps].into_iter().flat_map(below).collect()
+    /// The roots that are looked at as a whole.
+    pub(super) fn whole(&self) -> RootSet {
+        let all = self.reads.iter().filter(|root| self.needs.get(root.as_str()) == Some(&Need::All));
+        all.fold(RootSet::EMPTY, RootSet::with)
+    }
+
+    fn name(&mut self, root: Root, name: &str, range: Range<usize>) {
+        if !self.names.iter().any(|known| known.root == root && known.name == name) {
+            self.names.push(Named { root, name: name.to_owned(), range });
+        }
     }
 }
 
@@ -68,20 +75,23 @@ struct Walker<'s> {
     allowed: RootSet,
     locals: BTreeSet<String>,
     found: Analysis,
-    error: Option<CompileError>,
+    errors: Vec<CompileError>,
+    /// Where variables stand that were reported as parts of a name.
+    excused: Vec<usize>,
 }
 
 impl<'s> Walker<'s> {
     fn new(source: &'s str, allowed: RootSet) -> Self {
-        Self { source, allowed, locals: BTreeSet::new(), found: Analysis::default(), error: None }
+        let (locals, found) = (BTreeSet::new(), Analysis::default());
+        Self { source, allowed, locals, found, errors: Vec::new(), excused: Vec::new() }
     }
 
     fn finish(self) -> Result<Analysis, CompileError> {
-        self.error.map_or(Ok(self.found), Err)
+        CompileError::joined(self.errors).map_or(Ok(self.found), Err)
     }
 
     fn fail(&mut self, error: CompileError) {
-        self.error.get_or_insert(error.of(Mistake::Unknown));
+        self.errors.push(error.of(Mistake::Unknown));
     }
 
     /// The bytes of `name` within `span`, as near as they can be told.
@@ -105,6 +115,7 @@ impl<'s> Walker<'s> {
             }
             Expr::UnaryOp(unary) => self.expression(&unary.expr),
             Expr::BinOp(binary) => {
+                self.hyphens(expr);
                 self.expression(&binary.left);
                 self.expression(&binary.right);
             }
@@ -119,6 +130,7 @@ impl<'s> Walker<'s> {
             }
             Expr::Filter(filter) => {
                 self.known("filter", filter.name, FILTERS, expr.span());
+                self.judge(filter);
                 filter.expr.iter().for_each(|inner| self.expression(inner));
                 self.arguments(&filter.args);
             }
@@ -148,6 +160,67 @@ impl<'s> Walker<'s> {
                 | CallArg::KwargSplat(expr) => self.expression(expr),
             }
         }
+    }
+
+    fn judge(&mut self, filter: &Filter<'_>) {
+        for wrong in judge(filter.name, &filter.args) {
+            let range = wrong.span.start_offset as usize..wrong.span.end_offset as usize;
+            let mut error = CompileError::new(wrong.why, range).of(Mistake::Argument);
+            error.suggestion = wrong.near.map(str::to_owned);
+            self.errors.push(error);
+        }
+    }
+
+    /// Reports `env.crm-url`, which is read as a subtraction of a variable that does not exist.
+    fn hyphens(&mut self, expr: &Expr<'_>) {
+        if let Some(found) = self.hyphened(expr).filter(|found| !self.excused.contains(&found.last)) {
+            self.excused.extend(&found.variables);
+            self.fail(found.error(self.source));
+        }
+    }
+
+    /// The name with hyphens at the end of an expression.
+    fn hyphened(&self, expr: &Expr<'_>) -> Option<Hyphened> {
+        let Expr::BinOp(binary) = expr else { return None };
+        let Expr::Var(right) = &binary.right else { return None };
+        let known = self.locals.contains(right.id)
+            || FUNCTIONS.contains(&right.id)
+            || Root::ALL.into_iter().any(|root| root.as_str() == right.id);
+        if known || !matches!(binary.op, BinOpKind::Sub) {
+            return None;
+        }
+        let mut left = self.hyphened(&binary.left).or_else(|| self.dotted(&binary.left))?;
+        let start = right.span().start_offset as usize;
+        (self.source.get(left.range.end..start) == Some("-")).then(|| {
+            left.range.end = start + right.id.len();
+            left.name = format!("{}-{}", left.name, right.id);
+            left.variables.push(start);
+            left.last = start;
+            left
+        })
+    }
+
+    /// Where an expression ends that begins at `start`.
+    fn end_of(&self, expr: &Expr<'_>, start: usize) -> usize {
+        let end = expr.span().end_offset as usize;
+        let text = self.source.get(start..end).unwrap_or_default();
+        start + text.trim_end().len()
+    }
+
+    /// The path at the end of an expression: `env.crm` of `1 + env.crm`.
+    fn dotted(&self, expr: &Expr<'_>) -> Option<Hyphened> {
+        if let Expr::BinOp(binary) = expr {
+            return self.dotted(&binary.right);
+        }
+        let (root, span, path) = path_of(expr)?;
+        let (last, before) = path.split_last()?;
+        let root = Root::ALL.into_iter().find(|known| known.as_str() == root)?;
+        let start = span.start_offset as usize;
+        let base = std::iter::once(root.as_str()).chain(before.iter().copied());
+        let base = base.collect::<Vec<_>>().join(".");
+        // The last name stands at the end of the path, wherever it came before.
+        let range = start..self.end_of(expr, start);
+        Some(Hyphened { range, base, name: (*last).to_owned(), variables: Vec::new(), last: start })
     }
 
     fn call(&mut self, call: &Call<'_>, span: Span) {
@@ -182,12 +255,17 @@ impl<'s> Walker<'s> {
                 self.found.reads = self.found.reads.with(root);
                 let fields = || Need::Fields(BTreeMap::new());
                 self.found.needs.entry(root.as_str()).or_insert_with(fields).add(path);
+                if let (Root::Env | Root::Steps, Some(name)) = (root, path.first()) {
+                    let range = range_of(self.source, span.start_offset as usize, root, name);
+                    self.found.name(root, name, range);
+                }
             }
             Some(_) => {
                 let message = format!("`{name}` is not in scope here");
                 self.fail(CompileError::new(message, self.first(span, name)));
             }
             None if self.locals.contains(name) => {}
+            None if self.excused.contains(&(span.start_offset as usize)) => {}
             None if FUNCTIONS.contains(&name) => {
                 let message = format!("`{name}` is a function: write `{name}()`");
                 self.fail(CompileError::new(message, self.first(span, name)));
@@ -247,6 +325,26 @@ impl<'s> Walker<'s> {
 
     fn block(&mut self, body: &[Stmt<'_>]) {
         body.iter().for_each(|statement| self.statement(statement));
+    }
+}
+
+/// A name with hyphens that was written behind a dot.
+struct Hyphened {
+    range: Range<usize>,
+    base: String,
+    name: String,
+    /// Where the variables stand that do not exist.
+    variables: Vec<usize>,
+    last: usize,
+}
+
+impl Hyphened {
+    fn error(self, source: &str) -> CompileError {
+        let written = source.get(self.range.clone()).unwrap_or_default();
+        let message = format!("`{written}` is a subtraction: `-` cannot stand in a name behind a dot");
+        let mut error = CompileError::new(message, self.range);
+        error.suggestion = Some(format!("{}['{}']", self.base, self.name));
+        error
     }
 }
 

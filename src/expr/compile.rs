@@ -10,7 +10,7 @@ use super::analyse;
 use super::convert::to_json;
 use super::fast::Node;
 use super::interpreter::{Interpreted, syntax_error};
-use super::{CompileError, Mistake, Root, RootSet};
+use super::{CompileError, Mistake, Named, RootSet};
 use crate::base::Failure;
 
 /// What an expression was compiled to.
@@ -27,7 +27,8 @@ pub(super) enum Program {
 pub(super) struct Compiled {
     pub(super) program: Program,
     pub(super) reads: RootSet,
-    pub(super) names: Vec<(Root, String)>,
+    pub(super) whole: RootSet,
+    pub(super) names: Vec<Named>,
 }
 
 /// The interpreter's program behind a fast one, compiled when it is first asked for.
@@ -72,7 +73,7 @@ pub(super) fn compile(source: &str, allowed: RootSet) -> Result<Compiled, Compil
             None => Program::Interpreted(Interpreted::expression(source)?),
         },
     };
-    Ok(Compiled { program, reads: analysis.reads, names: analysis.names() })
+    Ok(Compiled { program, reads: analysis.reads, whole: analysis.whole(), names: analysis.names })
 }
 
 /// Where a template's delimiter stands outside of string literals.

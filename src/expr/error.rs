@@ -14,6 +14,8 @@ pub enum Mistake {
     Unknown,
     /// Message data where only text and `env` may stand.
     Data,
+    /// An argument that can never work: a pattern that is none, a time zone that does not exist.
+    Argument,
 }
 
 /// A text that does not compile.
@@ -27,11 +29,30 @@ pub struct CompileError {
     pub range: Range<usize>,
     /// What may have been meant; a name or a text to write instead.
     pub suggestion: Option<String>,
+    /// The further mistakes of the same text.
+    pub more: Vec<CompileError>,
 }
 
 impl CompileError {
     pub(super) fn new(message: impl Into<String>, range: Range<usize>) -> Self {
-        Self { mistake: Mistake::Syntax, message: message.into(), range, suggestion: None }
+        let message = message.into();
+        Self { mistake: Mistake::Syntax, message, range, suggestion: None, more: Vec::new() }
+    }
+
+    /// Several mistakes of one text as one error; `None`: there are none.
+    pub(super) fn joined(errors: Vec<Self>) -> Option<Self> {
+        let mut all: Vec<_> = errors.into_iter().flat_map(Self::each).collect();
+        all.sort_by_key(|error| error.range.start);
+        let mut all = all.into_iter();
+        let mut first = all.next()?;
+        first.more = all.collect();
+        Some(first)
+    }
+
+    /// The mistakes one by one, in the order of the text.
+    pub fn each(mut self) -> impl Iterator<Item = Self> {
+        let more = std::mem::take(&mut self.more);
+        std::iter::once(self).chain(more)
     }
 
     /// The same error, of another kind.
@@ -53,6 +74,7 @@ impl CompileError {
     /// The same error in a text that begins `offset` bytes further on.
     pub(super) fn shifted(mut self, offset: usize) -> Self {
         self.range = self.range.start + offset..self.range.end + offset;
+        self.more = self.more.into_iter().map(|error| error.shifted(offset)).collect();
         self
     }
 }

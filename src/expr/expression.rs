@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use super::compile::{Compiled, Program, compile};
 use super::fast::Seen;
-use super::{CompileError, Root, RootSet, Scope};
+use super::{CompileError, Named, RootSet, Scope};
 use crate::base::Failure;
 
 /// A compiled expression (`when`, `key`, `filter`, …). Cheap to clone.
@@ -55,8 +55,13 @@ impl Expression {
         self.inner.compiled.reads
     }
 
-    /// The names it looks at right below `env` and `steps`, where it names them.
-    pub fn names(&self) -> &[(Root, String)] {
+    /// The roots that it looks at as a whole and not by names below them.
+    pub fn reads_whole(&self) -> RootSet {
+        self.inner.compiled.whole
+    }
+
+    /// The names it looks at right below `env` and `steps`, where it names them; each once.
+    pub fn names(&self) -> &[Named] {
         &self.inner.compiled.names
     }
 

@@ -196,13 +196,18 @@ fn hmac_sha256(text: &str, key: &str) -> Result<String, Error> {
 
 /// The version 5 UUID of the text in a namespace: `dns`, `url`, `oid` or a UUID.
 fn uuid5(text: &str, namespace: &str) -> Result<String, Error> {
-    let namespace = match namespace {
-        "dns" => Uuid::NAMESPACE_DNS,
-        "url" => Uuid::NAMESPACE_URL,
-        "oid" => Uuid::NAMESPACE_OID,
-        other => Uuid::parse_str(other).map_err(|_| invalid("a namespace is dns, url, oid or a UUID"))?,
-    };
+    let namespace =
+        self::namespace(namespace).ok_or_else(|| invalid("a namespace is dns, url, oid or a UUID"))?;
     Ok(Uuid::new_v5(&namespace, text.as_bytes()).to_string())
+}
+
+pub(super) fn namespace(text: &str) -> Option<Uuid> {
+    match text {
+        "dns" => Some(Uuid::NAMESPACE_DNS),
+        "url" => Some(Uuid::NAMESPACE_URL),
+        "oid" => Some(Uuid::NAMESPACE_OID),
+        other => Uuid::parse_str(other).ok(),
+    }
 }
 
 fn rfc3339(time: DateTime<Utc>) -> String {
@@ -330,7 +335,7 @@ fn regex_replace(text: &str, pattern: &str, with: &str) -> Result<String, Error>
 }
 
 /// A compiled pattern; the last few hundred are kept.
-fn regex(pattern: &str) -> Result<Regex, Error> {
+pub(super) fn regex(pattern: &str) -> Result<Regex, Error> {
     static KEPT: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
     if let Some(known) = KEPT.lock().get(pattern) {
         return Ok(known.clone());

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use super::analyse::{self, Need};
 use super::convert::{MAX_OUTPUT, context, to_json, too_large, write_text};
-use super::{CompileError, Root, RootSet, Scope, functions};
+use super::{CompileError, Named, RootSet, Scope, functions};
 use crate::base::Failure;
 use crate::base::guard::{self, Guard};
 
@@ -48,8 +48,18 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment
 });
 
-/// The names that a template looks at right below a root.
-pub(super) type Names = Vec<(Root, String)>;
+/// What a whole template looks at.
+pub(super) struct Looks {
+    pub(super) reads: RootSet,
+    pub(super) whole: RootSet,
+    pub(super) names: Vec<Named>,
+}
+
+impl Looks {
+    pub(super) const fn nothing() -> Self {
+        Self { reads: RootSet::EMPTY, whole: RootSet::EMPTY, names: Vec::new() }
+    }
+}
 
 /// A program of the interpreter with the variables that it needs.
 pub(super) struct Interpreted {
@@ -73,16 +83,16 @@ impl Interpreted {
         Ok(Self { needs: analysis.needs, code: Code::Expression(Box::new(compiled)) })
     }
 
-    /// Compiles a whole template and says which roots it reads.
-    pub(super) fn template(source: &str, allowed: RootSet) -> Result<(Self, RootSet, Names), CompileError> {
+    /// Compiles a whole template and says what it looks at.
+    pub(super) fn template(source: &str, allowed: RootSet) -> Result<(Self, Looks), CompileError> {
         let tree = machinery::parse(source, NAME, syntax()).map_err(|error| syntax_error(&error, source))?;
         let analysis = analyse::template(&tree, source, allowed)?;
         let mut environment = ENVIRONMENT.clone();
         environment
             .add_template_owned(NAME, source.to_owned())
             .map_err(|error| syntax_error(&error, source))?;
-        let (reads, names) = (analysis.reads, analysis.names());
-        Ok((Self { needs: analysis.needs, code: Code::Template(Box::new(environment)) }, reads, names))
+        let looks = Looks { reads: analysis.reads, whole: analysis.whole(), names: analysis.names };
+        Ok((Self { needs: analysis.needs, code: Code::Template(Box::new(environment)) }, looks))
     }
 
     /// Runs it.

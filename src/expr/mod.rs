@@ -5,6 +5,7 @@
 //! is an error; message data is never rendered as a template.
 
 mod analyse;
+mod arguments;
 mod compile;
 mod convert;
 mod error;
@@ -12,11 +13,13 @@ mod expression;
 mod fast;
 mod functions;
 mod interpreter;
+mod names;
 mod scope;
 mod template;
 
 pub use error::{CompileError, Mistake};
 pub use expression::Expression;
+pub use names::{Named, bracketed};
 pub use scope::{EnvScope, Found, Root, RootSet, Scope};
 pub use template::{Template, TemplateTree};
 

@@ -13,8 +13,8 @@ use serde_json::{Map, Value as Json};
 
 use super::convert::{MAX_OUTPUT, too_large};
 use super::fast::Seen;
-use super::interpreter::Interpreted;
-use super::{CompileError, Expression, Mistake, Root, RootSet, Scope};
+use super::interpreter::{Interpreted, Looks};
+use super::{CompileError, Expression, Mistake, Named, Root, RootSet, Scope};
 use crate::base::Failure;
 
 /// What stays as it is when message data becomes part of a URL.
@@ -28,8 +28,7 @@ pub struct Template {
 
 struct Inner {
     source: String,
-    reads: RootSet,
-    names: Vec<(Root, String)>,
+    looks: Looks,
     program: Program,
 }
 
@@ -63,20 +62,20 @@ impl Template {
     /// # Errors
     /// As [`Expression::compile`], with ranges of the whole source.
     pub fn compile(source: &str, allowed: RootSet) -> Result<Self, CompileError> {
-        let Some(mut parts) = split(source) else {
-            let (interpreted, reads, names) = Interpreted::template(source, allowed)?;
-            return Ok(Self::new(source, reads, names, Program::Interpreted(interpreted)));
+        let Some(parts) = split(source) else {
+            let (interpreted, looks) = Interpreted::template(source, allowed)?;
+            return Ok(Self::new(source, looks, Program::Interpreted(interpreted)));
         };
         if let [Piece::Expression(range)] = parts.as_slice() {
             let expression = expression_in(source, range, allowed)?;
-            let (reads, names) = (expression.reads(), expression.names().to_vec());
-            return Ok(Self::new(source, reads, names, Program::Lone(expression)));
+            let looks = looks_of(source, &[(range, &expression)]);
+            return Ok(Self::new(source, looks, Program::Lone(expression)));
         }
         if parts.iter().all(|piece| matches!(piece, Piece::Text(_))) {
-            return Ok(Self::new(source, RootSet::EMPTY, Vec::new(), Program::Constant(Json::from(source))));
+            return Ok(Self::new(source, Looks::nothing(), Program::Constant(Json::from(source))));
         }
-        let (parts, reads) = compile_parts(source, &mut parts, allowed)?;
-        Ok(Self::new(source, reads, names_of(&parts), Program::Joined { parts, encode: false }))
+        let (parts, looks) = compile_parts(source, &parts, allowed)?;
+        Ok(Self::new(source, looks, Program::Joined { parts, encode: false }))
     }
 
     /// Compiles a whole URL: message data is percent-encoded, and up to the end of the host only
@@ -97,23 +96,23 @@ impl Template {
     }
 
     fn compile_encoded(source: &str, allowed: RootSet, with_host: bool) -> Result<Self, CompileError> {
-        let Some(mut pieces) = split(source) else {
+        let Some(pieces) = split(source) else {
             return Err(CompileError::new("a URL takes no statements, only `{{ … }}`", 0..source.len()));
         };
-        let (parts, reads) = compile_parts(source, &mut pieces, allowed)?;
+        let (parts, looks) = compile_parts(source, &pieces, allowed)?;
         if with_host {
             check_host(&parts, &pieces)?;
         }
-        Ok(Self::new(source, reads, names_of(&parts), Program::Joined { parts, encode: true }))
+        Ok(Self::new(source, looks, Program::Joined { parts, encode: true }))
     }
 
     /// A template that is always `value`.
     pub fn constant_value(value: Json) -> Self {
-        Self::new("", RootSet::EMPTY, Vec::new(), Program::Constant(value))
+        Self::new("", Looks::nothing(), Program::Constant(value))
     }
 
-    fn new(source: &str, reads: RootSet, names: Vec<(Root, String)>, program: Program) -> Self {
-        Self { inner: Arc::new(Inner { source: source.to_owned(), reads, names, program }) }
+    fn new(source: &str, looks: Looks, program: Program) -> Self {
+        Self { inner: Arc::new(Inner { source: source.to_owned(), looks, program }) }
     }
 
     /// The text it was compiled from.
@@ -123,12 +122,17 @@ impl Template {
 
     /// The roots that it may look at.
     pub fn reads(&self) -> RootSet {
-        self.inner.reads
+        self.inner.looks.reads
+    }
+
+    /// The roots that it looks at as a whole and not by names below them.
+    pub fn reads_whole(&self) -> RootSet {
+        self.inner.looks.whole
     }
 
     /// The names it looks at right below `env` and `steps`, where it names them.
-    pub fn names(&self) -> &[(Root, String)] {
-        &self.inner.names
+    pub fn names(&self) -> &[Named] {
+        &self.inner.looks.names
     }
 
     /// Its value if it is the same whatever the scope.
@@ -242,36 +246,55 @@ fn closing(text: &str) -> Option<usize> {
 
 fn expression_in(source: &str, range: &Range<usize>, allowed: RootSet) -> Result<Expression, CompileError> {
     let text = &source[range.clone()];
-    let lead = text.len() - text.trim_start().len();
-    Expression::compile(text.trim(), allowed).map_err(|error| error.shifted(range.start + lead))
+    Expression::compile(text.trim(), allowed).map_err(|error| error.shifted(begin(source, range)))
 }
 
+/// Where the expression of a piece begins, behind the space at its start.
+fn begin(source: &str, range: &Range<usize>) -> usize {
+    let text = &source[range.clone()];
+    range.start + text.len() - text.trim_start().len()
+}
+
+/// Compiles every piece, so that the mistakes of all of them are told.
 fn compile_parts(
     source: &str,
-    pieces: &mut [Piece],
+    pieces: &[Piece],
     allowed: RootSet,
-) -> Result<(Vec<Part>, RootSet), CompileError> {
-    let mut reads = RootSet::EMPTY;
+) -> Result<(Vec<Part>, Looks), CompileError> {
     let mut parts = Vec::with_capacity(pieces.len());
+    let mut errors = Vec::new();
     for piece in pieces {
-        parts.push(match piece {
-            Piece::Text(range) => Part::Text(source[range.clone()].to_owned()),
-            Piece::Expression(range) => {
-                let expression = expression_in(source, range, allowed)?;
-                reads = reads.union(expression.reads());
-                Part::Expression(expression)
-            }
-        });
+        match piece {
+            Piece::Text(range) => parts.push(Part::Text(source[range.clone()].to_owned())),
+            Piece::Expression(range) => match expression_in(source, range, allowed) {
+                Ok(expression) => parts.push(Part::Expression(expression)),
+                Err(error) => errors.push(error),
+            },
+        }
     }
-    Ok((parts, reads))
+    if let Some(error) = CompileError::joined(errors) {
+        return Err(error);
+    }
+    let expressions: Vec<_> = parts
+        .iter()
+        .zip(pieces)
+        .filter_map(|pair| match pair {
+            (Part::Expression(expression), Piece::Expression(range)) => Some((range, expression)),
+            _ => None,
+        })
+        .collect();
+    let looks = looks_of(source, &expressions);
+    Ok((parts, looks))
 }
 
-fn names_of(parts: &[Part]) -> Vec<(Root, String)> {
-    let of = |part: &Part| match part {
-        Part::Text(_) => Vec::new(),
-        Part::Expression(expression) => expression.names().to_vec(),
-    };
-    parts.iter().flat_map(of).collect()
+fn looks_of(source: &str, expressions: &[(&Range<usize>, &Expression)]) -> Looks {
+    let mut looks = Looks::nothing();
+    for (range, expression) in expressions {
+        looks.reads = looks.reads.union(expression.reads());
+        looks.whole = looks.whole.union(expression.reads_whole());
+        looks.names.extend(expression.names().iter().map(|name| name.shifted(begin(source, range))));
+    }
+    looks
 }
 
 fn reads_data(expression: &Expression) -> bool {
@@ -285,11 +308,7 @@ fn check_host(parts: &[Part], pieces: &[Piece]) -> Result<(), CompileError> {
         match (part, piece) {
             (Part::Text(text), _) => before.push_str(text),
             (Part::Expression(expression), Piece::Expression(range)) if reads_data(expression) => {
-                let host = before.split_once("://").map_or(&*before, |(_, rest)| rest);
-                let env_url = before.starts_with('\u{1}');
-                if host.trim_start_matches('\u{1}').contains(['/', '?', '#'])
-                    && (env_url || before.contains("://"))
-                {
+                if host_is_closed(&before) {
                     continue;
                 }
                 return Err(CompileError::new(
@@ -302,6 +321,17 @@ fn check_host(parts: &[Part], pieces: &[Piece]) -> Result<(), CompileError> {
         }
     }
     Ok(())
+}
+
+/// Whether the text up to here (`\u{1}` for what comes from `env`) holds a whole host: some text between
+/// `://` and the next slash, since an empty host is filled from what follows it.
+fn host_is_closed(before: &str) -> bool {
+    let rest = match before.split_once("://") {
+        Some((_, rest)) => rest,
+        None if before.starts_with('\u{1}') => before,
+        None => return false,
+    };
+    rest.find(['/', '?', '#']).is_some_and(|end| end > 0)
 }
 
 fn join(parts: &[Part], encode: bool, scope: &dyn Scope) -> Result<String, Failure> {

@@ -227,14 +227,14 @@ fn filters_of_the_trade_do_what_they_say() {
         assert_eq!(eval(source), Ok(expected), "{source}");
     }
     for source in [
-        "'x' | uuid5('y')",
         "'soon' | parse_time",
         "'{' | from_json",
         "'!' | base64_decode",
-        "'a' | regex_match('(')",
-        "'a' | regex_match('((a{100}){100}){100}')",
-        "value.at | format_time('%H', timezone='Mars')",
-        "value.at | format_time('%Q')",
+        "'x' | uuid5('y' ~ '')",
+        "'a' | regex_match('(' ~ '')",
+        "'a' | regex_match('((a{100}){100}){100}' ~ '')",
+        "value.at | format_time('%H', timezone='Mars' ~ '')",
+        "value.at | format_time('%Q' ~ '')",
         "value.kind | int",
     ] {
         assert_eq!(eval(source), Err("expression".to_owned()), "{source}");
@@ -319,6 +319,9 @@ fn urls_take_encoded_data_behind_a_host_from_the_config() {
         "{{ env.url }}{{ value.id }}",
         "http{{ value.id }}://h/",
         "//{{ value.id }}/",
+        "http:///{{ value.id }}/",
+        "https:////{{ value.id }}",
+        "{{ env.url }}:///{{ value.id }}/",
         "http://{{ env.url }}{{ value.id }}/",
         "/{{ value.id }}",
     ] {
@@ -335,7 +338,71 @@ fn the_roots_that_are_read_are_known() {
     let template =
         Template::compile("{% for s in steps.crm %}{{ headers.a }}{% endfor %}", RootSet::RECORD).unwrap();
     assert_eq!(template.reads(), RootSet::EMPTY.with(Root::Steps).with(Root::Headers));
-    assert_eq!(template.names(), [(Root::Steps, "crm".to_owned())]);
+    let [named] = template.names() else { panic!("{:?}", template.names()) };
+    assert_eq!((named.root, &*named.name, named.range.clone()), (Root::Steps, "crm", 12..21));
+}
+
+#[test]
+fn names_below_env_have_the_place_where_they_stand_as_such() {
+    let names = |source: &str| {
+        let template = Template::compile(source, RootSet::RECORD).unwrap();
+        let named = |named: &Named| (named.name.clone(), source[named.range.clone()].to_owned());
+        template.names().iter().map(named).collect::<Vec<_>>()
+    };
+    let of = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    assert_eq!(names("https://env.example.com/{{ env.path }}"), [of("path", "env.path")]);
+    assert_eq!(names("{{ value.slots > env.slots }}"), [of("slots", "env.slots")]);
+    assert_eq!(names("{{ env['a-b'] }}/{{ env[\"c\"] }}"), [of("a-b", "env['a-b']"), of("c", "env[\"c\"]")]);
+    assert!(names("{{ 'env.x' }} {{ env[value.name] }}").is_empty());
+    let whole = Template::compile("{{ env[value.name] }}", RootSet::RECORD).unwrap();
+    assert_eq!(whole.reads_whole(), RootSet::EMPTY.with(Root::Env));
+}
+
+#[test]
+fn every_mistake_of_a_text_is_told() {
+    let told = |source: &str| {
+        let error = Template::compile(source, RootSet::RECORD).unwrap_err();
+        error.each().map(|error| source[error.range].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(told("{{ valu.x | uper }} {{ nope }}"), ["valu", "uper", "nope"]);
+    assert_eq!(told("{% if valu %}{{ nope }}{% endif %}"), ["valu", "nope"]);
+}
+
+#[test]
+fn a_hyphen_behind_a_dot_is_told_as_such() {
+    let told = |source: &str| {
+        let error = Expression::compile(source, RootSet::RECORD).unwrap_err();
+        assert!(error.more.is_empty(), "{error:?}");
+        (source[error.range].to_owned(), error.suggestion.unwrap_or_default())
+    };
+    assert_eq!(told("env.crm-url"), ("env.crm-url".to_owned(), "env['crm-url']".to_owned()));
+    assert_eq!(told("1 + steps.a.b-c-d"), ("steps.a.b-c-d".to_owned(), "steps.a['b-c-d']".to_owned()));
+    assert!(Expression::compile("value.a-value.b", RootSet::RECORD).is_ok());
+    assert!(Expression::compile("env.a - 1", RootSet::RECORD).is_ok());
+}
+
+#[test]
+fn constant_arguments_that_can_never_work_are_found_when_compiling() {
+    let told = |source: &str| {
+        let error = Expression::compile(source, RootSet::RECORD).unwrap_err();
+        (error.mistake, source[error.range].to_owned(), error.suggestion)
+    };
+    let wrong =
+        |text: &str, near: Option<&str>| (Mistake::Argument, text.to_owned(), near.map(str::to_owned));
+    assert_eq!(told("timestamp | format_time('%Y', timezone='Mars')"), wrong("'Mars'", None));
+    assert_eq!(
+        told("timestamp | format_time('%Y', timezone='Europe/Berln')"),
+        wrong("'Europe/Berln'", Some("Europe/Berlin"))
+    );
+    assert_eq!(told("timestamp | format_time('%Q')"), wrong("'%Q'", Some("%Y-%m-%d")));
+    assert_eq!(told("value.x | parse_time('%d.%m.%!')"), wrong("'%d.%m.%!'", Some("%Y-%m-%d")));
+    assert_eq!(told("value.x | regex_match('(a')"), wrong("'(a'", None));
+    let large = "'((a{100}){100}){100}'";
+    assert_eq!(told(&format!("value.x | regex_find({large})")), wrong(large, None));
+    assert_eq!(told("value.x | uuid5('dnss')"), wrong("'dnss'", None));
+    for fine in ["value.x | regex_match(value.p)", "timestamp | format_time('%F', timezone='UTC')"] {
+        assert!(Expression::compile(fine, RootSet::RECORD).is_ok(), "{fine}");
+    }
 }
 
 fn scalar() -> impl Strategy<Value = Json> {

@@ -1,6 +1,6 @@
 //! `[env]`: the only door to the outside, typed.
 
-use super::{Entry, Node, ReadContext, Spanned, Table, TableReader, ValueKind};
+use super::{About, Entry, Node, ReadContext, Spanned, Table, TableReader, ValueKind};
 use crate::diag::{Diagnostic, Span, codes};
 
 /// One value of `[env]`, as declared.
@@ -10,6 +10,8 @@ pub struct EnvSpec {
     pub name: Spanned<String>,
     /// The place of the declaration.
     pub span: Span,
+    /// What people read.
+    pub about: About,
     /// The variable of the process that sets it.
     pub variable: Option<String>,
     /// A mounted file that holds it.
@@ -37,6 +39,9 @@ impl EnvSpec {
         let spec =
             Self { name, span: entry.node.span, ..Self::read_fields(TableReader::new(table, what, context)) };
         spec.no_literal_secret(context);
+        if let Some(default) = &spec.default {
+            spec.check_type(default, context);
+        }
         Some(spec)
     }
 
@@ -54,9 +59,21 @@ impl EnvSpec {
         let kind = reader.word("type", &kinds).map_or(ValueKind::String, |kind| kind.value);
         let secret = reader.boolean("secret").is_some_and(|secret| secret.value);
         let default = reader.node("default").cloned();
-        reader.text("description");
+        let about = About::read(&mut reader);
         reader.finish();
-        Self { name: Spanned::new(String::new(), span), span, variable, file, kind, default, secret }
+        Self { name: Spanned::new(String::new(), span), span, about, variable, file, kind, default, secret }
+    }
+
+    /// Reports a value of the files that is not of the declared type, whatever the variables say.
+    pub fn check_type(&self, node: &Node, context: ReadContext<'_>) {
+        if !self.kind.fits(&node.value) {
+            let message = format!("`env.{}` is {}", self.name.value, node.value.kind());
+            context.diagnostics.push(
+                Diagnostic::new(&codes::ENV_TYPE, message)
+                    .at(node.span, format!("expected {}", self.kind.described()))
+                    .help(format!("write it {}, or declare another `type`", self.kind.example())),
+            );
+        }
     }
 
     fn no_literal_secret(&self, context: ReadContext<'_>) {

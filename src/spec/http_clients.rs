@@ -13,6 +13,8 @@ pub struct HttpClientSpec {
     pub span: Span,
     /// What people read.
     pub about: About,
+    /// The name it had before.
+    pub was: Option<Spanned<String>>,
     /// Scheme, host and the start of every path.
     pub base_url: Option<Spanned<String>>,
     /// A bearer token.
@@ -49,14 +51,15 @@ impl std::fmt::Debug for Credential {
 impl HttpClientSpec {
     /// Reads a whole `[http_clients.NAME]`.
     pub fn read(mut table: TableReader<'_>) -> Self {
-        table.name("was");
+        let was = table.own_name("was");
         let about = About::read(&mut table);
-        let basic = table.entry("basic").is_some().then(|| read_basic(&mut table)).flatten();
+        let (bearer, basic) = read_auth(&mut table);
         let spec = Self {
             span: table.span(),
             about,
+            was,
             base_url: table.required("base_url", TableReader::string),
-            bearer: credential(&mut table, "bearer"),
+            bearer,
             basic,
             headers: read_headers(&mut table),
             timeout: table.duration("timeout"),
@@ -66,6 +69,17 @@ impl HttpClientSpec {
         };
         table.finish();
         spec
+    }
+}
+
+/// One of the two; what is the table's own leaves the other of the defaults out.
+fn read_auth(table: &mut TableReader<'_>) -> (Option<Credential>, Option<(Spanned<String>, Credential)>) {
+    let bearer = credential(table, "bearer");
+    let basic = table.entry("basic").is_some().then(|| read_basic(table)).flatten();
+    match (table.is_own("bearer"), table.is_own("basic")) {
+        (true, false) => (bearer, None),
+        (false, true) => (None, basic),
+        _ => (bearer, basic),
     }
 }
 

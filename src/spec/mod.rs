@@ -4,10 +4,12 @@
 
 mod about;
 mod dlqs;
+mod duplicate;
 mod env;
 mod explore;
 mod http_clients;
 mod ledger;
+mod mismatch;
 mod node;
 mod parse;
 mod reader;
@@ -28,7 +30,7 @@ pub use node::{Entry, Node, NodeValue, Table};
 pub use parse::parse;
 pub use reader::TableReader;
 pub use retries::{BackoffSpec, RetrySpec};
-pub use sections::{Definition, Definitions, NAME_PATTERN, NAMED_SECTIONS, SECTIONS, Sections};
+pub use sections::{Definition, Definitions, NAME_PATTERN, NAMED_SECTIONS, SECTIONS, Sections, is_name};
 pub use setting::{NoSettings, ReadContext, Resolved, Settings, Spanned, ValueKind};
 pub use stages::{OutputSpec, STAGE_KEYS, StageSpec, read_step_group, read_steps};
 pub use topics::{Retention, TopicSpec};

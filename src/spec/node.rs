@@ -84,7 +84,7 @@ impl Node {
     pub fn as_text(&self) -> Option<Spanned<String>> {
         match &self.value {
             NodeValue::String(text) => {
-                Some(Spanned { value: text.clone(), span: self.span, known: true, content: self.content })
+                Some(Spanned { content: self.content, ..Spanned::new(text.clone(), self.span) })
             }
             _ => None,
         }

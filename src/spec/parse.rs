@@ -4,6 +4,7 @@
 
 use toml::de::{DeTable, DeValue};
 
+use super::duplicate::first_place;
 use super::node::{Entry, Node, NodeValue, Table};
 use crate::diag::{Diagnostic, Diagnostics, FileId, Span, codes};
 
@@ -77,9 +78,11 @@ impl Converter<'_> {
         match i64::from_str_radix(number.as_str(), number.radix()) {
             Ok(value) => NodeValue::Integer(value),
             Err(_) => {
+                // Broken as a syntax error is: what is said of the stand-in below would be a cascade.
                 self.diagnostics.push(
-                    Diagnostic::new(&codes::VALUE_RANGE, "a number is too large")
-                        .at(Span::new(self.file, range), "past 64 bits"),
+                    Diagnostic::new(&codes::TOML_SYNTAX, "a number is too large for TOML")
+                        .at(Span::new(self.file, range), "past 64 bits")
+                        .help("write it as text, in quotes, or as a smaller number"),
                 );
                 NodeValue::Integer(0)
             }
@@ -198,10 +201,11 @@ fn syntax_finding(message: &str, span: Span, text: &str, table: &Table) -> Diagn
         let name = text.get(span.range()).unwrap_or_default();
         let finding = Diagnostic::new(&codes::TOML_DUPLICATE_KEY, format!("`{name}` is written twice"))
             .at(span, "again here");
-        return match first_place(table, name.trim_matches(['"', '\'']), span) {
+        let finding = match first_place(table, text, span) {
             Some(first) => finding.also(first, "first written here"),
             None => finding,
         };
+        return finding.help("keep one of the two");
     }
     if message.starts_with("cannot extend value") {
         return Diagnostic::new(&codes::TOML_REDEFINED, message.to_owned())
@@ -227,27 +231,6 @@ fn syntax_finding(message: &str, span: Span, text: &str, table: &Table) -> Diagn
         };
     }
     syntax(message).at(span, "")
-}
-
-/// The nearest earlier place where a key of that name was written.
-fn first_place(table: &Table, name: &str, before: Span) -> Option<Span> {
-    let inner = |node: &Node| match &node.value {
-        NodeValue::Table(table) => first_place(table, name, before),
-        NodeValue::Array(nodes) => nodes
-            .iter()
-            .filter_map(|node| first_place(node.as_table()?, name, before))
-            .max_by_key(|span| span.start),
-        _ => None,
-    };
-    table
-        .entries
-        .iter()
-        .flat_map(|entry| {
-            let own = (entry.key == name && entry.key_span.start < before.start).then_some(entry.key_span);
-            [own, inner(&entry.node)]
-        })
-        .flatten()
-        .max_by_key(|span| span.start)
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ use std::time::Duration;
 use toml::value::Datetime;
 
 use super::ledger::{Filled, Kind, Origin};
+use super::mismatch::{Mismatch, bounds_text, example, type_help};
 use super::setting::is_template;
 use super::{Entry, Node, NodeValue, ReadContext, Resolved, Spanned, Table, ValueKind};
 use crate::base::{ByteSize, Rate, parse_duration};
-use crate::diag::{Code, Diagnostic, Span, codes, nearest, words};
+use crate::diag::{Diagnostic, Span, codes, nearest, words};
 
 /// Reads one table.
 pub struct TableReader<'a> {
@@ -30,12 +31,6 @@ pub struct TableReader<'a> {
     path: String,
     /// Whether the whole table comes from defaults.
     inherited: bool,
-}
-
-/// Why a value is not what a key takes.
-enum Mismatch {
-    Type,
-    Other(&'static Code, String),
 }
 
 impl<'a> TableReader<'a> {
@@ -96,10 +91,17 @@ impl<'a> TableReader<'a> {
         self.table.get(key).is_some()
     }
 
-    /// The entries that nobody asked for so far; they count as known from now on. For tables whose
-    /// keys are the user's own.
+    /// Whether `key` is said by the table itself and not by defaults.
+    pub fn is_own(&self, key: &str) -> bool {
+        !self.inherited && self.has(key)
+    }
+
+    /// The entries that nobody asked for so far, those of the defaults behind them; they count as known
+    /// from now on. For tables whose keys are the user's own.
     pub fn rest(&mut self) -> Vec<&'a Entry> {
-        let rest: Vec<_> = self.unasked().collect();
+        let mut rest: Vec<_> = self.unasked().collect();
+        let behind = self.defaults.iter().flat_map(|defaults| &defaults.entries);
+        rest.extend(behind.filter(|entry| !self.has(&entry.key) && !self.asked.contains(&entry.key)));
         for entry in &rest {
             self.entry(&entry.key);
         }
@@ -125,7 +127,8 @@ impl<'a> TableReader<'a> {
             }
             self.report(
                 Diagnostic::new(&codes::KEY_MISSING, format!("{} has no `{key}`", self.what))
-                    .at(self.table.span, format!("`{key}` is missing")),
+                    .at(self.table.span, format!("`{key}` is missing"))
+                    .help(format!("add `{}`", example(key))),
             );
             return None;
         }
@@ -157,7 +160,7 @@ impl<'a> TableReader<'a> {
         if text.is_none() {
             self.wrong_type(key, node, "a string");
         }
-        text
+        text.map(|text| self.tagged(key, text))
     }
 
     /// The name of something; never a template, so that every edge is static.
@@ -165,6 +168,11 @@ impl<'a> TableReader<'a> {
         self.note(key, || Kind::Name);
         let text = self.plain(key)?;
         self.plain_name(key, text)
+    }
+
+    /// As [`TableReader::name`], of a key that defaults cannot fill.
+    pub fn own_name(&mut self, key: &str) -> Option<Spanned<String>> {
+        if self.partial { None } else { self.name(key).filter(|name| name.own) }
     }
 
     /// One name or an array of names.
@@ -185,7 +193,7 @@ impl<'a> TableReader<'a> {
     fn list(&mut self, key: &str) -> Option<Vec<Spanned<String>>> {
         let node = self.value(key)?;
         if let Some(text) = node.as_text() {
-            return Some(vec![text]);
+            return Some(vec![self.tagged(key, text)]);
         }
         let Some(nodes) = node.as_array() else {
             self.wrong_type(key, node, "a string or an array of strings");
@@ -194,18 +202,32 @@ impl<'a> TableReader<'a> {
         if nodes.is_empty() {
             self.report(
                 Diagnostic::new(&codes::VALUE_EMPTY, format!("`{key}` of {} is empty", self.what))
-                    .at(node.span, "needs at least one"),
+                    .at(node.span, "needs at least one")
+                    .help("name at least one, or leave the key out"),
             );
             return None;
         }
         let mut texts = Vec::with_capacity(nodes.len());
         for node in nodes {
             match node.as_text() {
-                Some(text) => texts.push(text),
+                Some(text) => texts.push(self.tagged(key, text)),
                 None => self.wrong_type(key, node, "a string"),
             }
         }
         (texts.len() == nodes.len()).then_some(texts)
+    }
+
+    /// As [`TableReader::texts`], templates over `env` filled in.
+    pub fn strings(&mut self, key: &str) -> Option<Vec<Spanned<String>>> {
+        self.note(key, || Kind::Texts(false));
+        self.filled_list(key)
+    }
+
+    fn filled_list(&mut self, key: &str) -> Option<Vec<Spanned<String>>> {
+        let texts = self.list(key)?;
+        let count = texts.len();
+        let filled: Vec<_> = texts.into_iter().filter_map(|text| self.filled(key, text)).collect();
+        (filled.len() == count).then_some(filled)
     }
 
     /// A whole number within bounds.
@@ -213,7 +235,11 @@ impl<'a> TableReader<'a> {
         self.note(key, || Kind::Integer(*bounds.start(), *bounds.end()));
         self.scalar(key, "an integer", *bounds.start(), |value| match value {
             NodeValue::Integer(number) if bounds.contains(number) => Ok(*number),
-            NodeValue::Integer(_) => Err(Mismatch::Other(&codes::VALUE_RANGE, bounds_text(&bounds))),
+            NodeValue::Integer(number) => {
+                let near = (*number).clamp(*bounds.start(), *bounds.end());
+                let help = format!("the nearest that works is {near}");
+                Err(Mismatch::Other(&codes::VALUE_RANGE, bounds_text(&bounds), help))
+            }
             _ => Err(Mismatch::Type),
         })
     }
@@ -231,7 +257,8 @@ impl<'a> TableReader<'a> {
                 Ok(number)
             } else {
                 let text = format!("must be from {} to {}", bounds.start(), bounds.end());
-                Err(Mismatch::Other(&codes::VALUE_RANGE, text))
+                let near = if number > *bounds.end() { bounds.end() } else { bounds.start() };
+                Err(Mismatch::Other(&codes::VALUE_RANGE, text, format!("the nearest that works is {near}")))
             }
         })
     }
@@ -282,7 +309,7 @@ impl<'a> TableReader<'a> {
     ) -> Option<Spanned<T>> {
         self.note(key, || Kind::Form(expected.to_owned()));
         self.scalar(key, expected, stand_in, |value| match value {
-            NodeValue::String(text) => parse(text).map_err(|why| Mismatch::Other(&codes::VALUE_UNIT, why)),
+            NodeValue::String(text) => parse(text).map_err(|why| Mismatch::unit(&why, expected)),
             _ => Err(Mismatch::Type),
         })
     }
@@ -300,8 +327,9 @@ impl<'a> TableReader<'a> {
     /// One of a few words, or an array of them; those that are known.
     pub fn words<T: Clone>(&mut self, key: &str, known: &[(&str, T)]) -> Option<Vec<Spanned<T>>> {
         self.note(key, || Kind::Words(known.iter().map(|(word, _)| (*word).to_owned()).collect()));
-        let texts = self.list(key)?;
-        Some(texts.into_iter().filter_map(|text| self.meaning(key, text, "hold", known)).collect())
+        let texts = self.filled_list(key)?;
+        let texts = texts.into_iter().filter(|text| text.known);
+        Some(texts.filter_map(|text| self.meaning(key, text, "hold", known)).collect())
     }
 
     fn meaning<T: Clone>(
@@ -311,17 +339,34 @@ impl<'a> TableReader<'a> {
         verb: &str,
         known: &[(&str, T)],
     ) -> Option<Spanned<T>> {
-        if let Some((_, meaning)) = known.iter().find(|(word, _)| *word == text.value) {
-            return Some(text.map(|_| meaning.clone()));
+        match known.iter().find(|(word, _)| *word == text.value) {
+            Some((_, meaning)) => Some(text.map(|_| meaning.clone())),
+            None => {
+                self.no_word(key, verb, &text, known.iter().map(|(word, _)| *word));
+                None
+            }
         }
-        let all = || known.iter().map(|(word, _)| *word);
-        let help = match nearest(&text.value, all()) {
-            Some(word) => format!("did you mean `{word}`? known are {}", words(all())),
-            None => format!("known are {}", words(all())),
+    }
+
+    /// Reports that `key` holds none of the words that it takes.
+    pub fn no_word<'w>(
+        &self,
+        key: &str,
+        verb: &str,
+        text: &Spanned<String>,
+        known: impl Iterator<Item = &'w str> + Clone,
+    ) {
+        let help = match nearest(&text.value, known.clone()) {
+            Some(word) => format!("did you mean `{word}`? known are {}", words(known)),
+            None => format!("known are {}", words(known)),
         };
-        let message = format!("`{key}` of {} cannot {verb} `{}`", self.what, text.value);
+        // What was filled in may be secret.
+        let written = self.table.get(key).or_else(|| self.defaults?.get(key));
+        let filled =
+            written.is_some_and(|entry| entry.node.as_text().is_some_and(|text| is_template(&text.value)));
+        let what = if filled { "what it is filled in with".to_owned() } else { format!("`{}`", text.value) };
+        let message = format!("`{key}` of {} cannot {verb} {what}", self.what);
         self.report(Diagnostic::new(&codes::VALUE_WORD, message).at(text.span, "no such word").help(help));
-        None
     }
 
     /// A datetime with a date, a time and an offset.
@@ -330,7 +375,7 @@ impl<'a> TableReader<'a> {
         let node = self.value(key)?;
         match &node.value {
             NodeValue::Datetime(time) if time.date.is_some() && time.offset.is_some() => {
-                Some(Spanned::new(*time, node.span))
+                Some(self.tagged(key, Spanned::new(*time, node.span)))
             }
             _ => {
                 self.wrong_type(key, node, "a datetime with an offset such as 2026-01-01T00:00:00Z");
@@ -339,23 +384,25 @@ impl<'a> TableReader<'a> {
         }
     }
 
-    /// A table, read by a reader of its own, which has to be finished as well.
+    /// A table, read by a reader of its own, which has to be finished as well. What it leaves out comes
+    /// from the table of that key in the defaults.
     pub fn table(&mut self, key: &str) -> Option<TableReader<'a>> {
         self.note(key, || Kind::Table);
         let node = self.value(key)?;
-        match &node.value {
-            NodeValue::Table(table) => {
-                let what = format!("`{key}` of {}", self.what);
-                let mut inner =
-                    TableReader::new(table, what, self.context).noted_as(|| format!("{}/{key}", self.path));
-                inner.inherited = self.inherited || !self.has(key);
-                Some(inner)
-            }
-            _ => {
-                self.wrong_type(key, node, "a table");
-                None
-            }
+        let NodeValue::Table(table) = &node.value else {
+            self.wrong_type(key, node, "a table");
+            return None;
+        };
+        let what = format!("`{key}` of {}", self.what);
+        let mut inner =
+            TableReader::new(table, what, self.context).noted_as(|| format!("{}/{key}", self.path));
+        inner.partial = self.partial;
+        inner.inherited = !self.is_own(key);
+        if self.has(key) {
+            inner.defaults =
+                self.defaults.and_then(|defaults| defaults.get(key)).and_then(|entry| entry.node.as_table());
         }
+        Some(inner)
     }
 
     /// An array of tables (`[[…]]`), each with a reader of its own.
@@ -389,7 +436,8 @@ impl<'a> TableReader<'a> {
         }
         self.report(
             Diagnostic::new(&codes::VALUE_TYPE, format!("`{key}` of {} is {}", self.what, node.value.kind()))
-                .at(node.span, format!("expected {expected}")),
+                .at(node.span, format!("expected {expected}"))
+                .help(type_help(&node.value, expected)),
         );
     }
 
@@ -494,26 +542,75 @@ impl<'a> TableReader<'a> {
                 }
             },
         };
+        let filled = !std::ptr::eq(value, &node.value);
         match convert(value) {
-            Ok(value) => Some(Spanned { value, span: node.span, known: true, content: node.content }),
-            Err(Mismatch::Type) => {
-                let message = format!("`{key}` of {} is {}", self.what, value.kind());
-                self.report(
-                    Diagnostic::new(&codes::VALUE_TYPE, message)
-                        .at(node.span, format!("expected {expected}")),
-                );
+            Ok(value) => {
+                let content = node.content.filter(|_| !filled);
+                Some(self.tagged(key, Spanned { content, ..Spanned::new(value, node.span) }))
+            }
+            Err(wrong) => {
+                self.mismatch(key, node, (value, filled), wrong, expected);
                 None
             }
-            Err(Mismatch::Other(code, why)) => {
+        }
+    }
+
+    /// Reports a value that is not what `key` takes. What was filled in may be secret: of that only the
+    /// type is said.
+    fn mismatch(
+        &self,
+        key: &str,
+        node: &Node,
+        (value, filled): (&NodeValue, bool),
+        wrong: Mismatch,
+        expected: &str,
+    ) {
+        let another = "give the env value another `type` or value".to_owned();
+        let finding = match wrong {
+            Mismatch::Type => {
+                let message = format!("`{key}` of {} is {}", self.what, value.kind());
+                let help = if filled { another } else { type_help(value, expected) };
+                let finding = Diagnostic::new(&codes::VALUE_TYPE, message);
+                finding.at(node.span, format!("expected {expected}")).help(help)
+            }
+            Mismatch::Other(code, why, help) => {
                 let message = if *code == codes::VALUE_RANGE {
                     format!("`{key}` of {} is out of range", self.what)
                 } else {
                     format!("`{key}` of {} is not {expected}", self.what)
                 };
-                self.report(Diagnostic::new(code, message).at(node.span, why));
-                None
+                let hidden = filled && *code != codes::VALUE_RANGE;
+                let why = if hidden { "is filled in with something else".to_owned() } else { why };
+                Diagnostic::new(code, message).at(node.span, why).help(help)
             }
+        };
+        self.report(finding);
+    }
+
+    /// One of several texts, filled in.
+    fn filled(&self, key: &str, text: Spanned<String>) -> Option<Spanned<String>> {
+        if !is_template(&text.value) {
+            return Some(text);
         }
+        let kind = match self.context.settings.resolve(&text, self.context.diagnostics)? {
+            Resolved::Known(serde_json::Value::String(value)) => return Some(text.map(|_| value)),
+            Resolved::Unknown(ValueKind::String) => {
+                return Some(Spanned { known: false, ..text.map(|_| String::new()) });
+            }
+            Resolved::Known(other) => from_json(&other).kind(),
+            Resolved::Unknown(kind) => kind.described(),
+        };
+        self.report(
+            Diagnostic::new(&codes::VALUE_TYPE, format!("`{key}` of {} holds {kind}", self.what))
+                .at(text.span, "expected a string")
+                .help("name an env value of the type `string`"),
+        );
+        None
+    }
+
+    /// The value, and whether it is the table's own.
+    fn tagged<T>(&self, key: &str, value: Spanned<T>) -> Spanned<T> {
+        Spanned { own: self.is_own(key), ..value }
     }
 
     /// A variable that is not set has a type all the same.
@@ -536,18 +633,13 @@ impl<'a> TableReader<'a> {
             let message = format!("`{key}` of {} is {}", self.what, kind.described());
             self.report(
                 Diagnostic::new(&codes::VALUE_TYPE, message)
-                    .at(template.span, format!("expected {expected}")),
+                    .at(template.span, format!("expected {expected}"))
+                    .help("give the env value another `type`, or name another one"),
             );
             return None;
         }
-        Some(Spanned { value: stand_in, span: template.span, known: false, content: None })
-    }
-}
-
-fn bounds_text(bounds: &RangeInclusive<i64>) -> String {
-    match (*bounds.start(), *bounds.end()) {
-        (low, i64::MAX) => format!("must be at least {low}"),
-        (low, high) => format!("must be from {low} to {high}"),
+        let stand_in = Spanned { known: false, ..Spanned::new(stand_in, template.span) };
+        Some(self.tagged(key, stand_in))
     }
 }
 

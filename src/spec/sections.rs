@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use super::{Entry, NodeValue, Table};
+use super::{Entry, Node, NodeValue, Spanned, Table};
 use crate::diag::{Diagnostic, Diagnostics, Span, codes, nearest, words};
 
 /// The definitions of one section by name.
@@ -36,6 +36,8 @@ pub struct Sections<'a> {
     pub stages: Definitions<'a>,
     /// `[step_groups.NAME]`.
     pub step_groups: Definitions<'a>,
+    /// `[removed]`: sections with the names that were given up.
+    pub removed: Vec<(&'a str, Spanned<String>)>,
 }
 
 /// Everything that may stand at the top of a file.
@@ -58,7 +60,7 @@ impl<'a> Sections<'a> {
             };
             match section.key.as_str() {
                 "env" => self.add_env(table, diagnostics),
-                "removed" => check_removed(table, diagnostics),
+                "removed" => self.add_removed(table, diagnostics),
                 "defaults" => {
                     check_defaults(table, diagnostics);
                     define(&mut self.defaults, "defaults", table, diagnostics);
@@ -71,6 +73,19 @@ impl<'a> Sections<'a> {
         }
     }
 
+    /// The definitions of a section.
+    pub fn named(&self, section: &str) -> Option<&Definitions<'a>> {
+        match section {
+            "topics" => Some(&self.topics),
+            "dlqs" => Some(&self.dlqs),
+            "retries" => Some(&self.retries),
+            "http_clients" => Some(&self.http_clients),
+            "stages" => Some(&self.stages),
+            "step_groups" => Some(&self.step_groups),
+            _ => None,
+        }
+    }
+
     fn section(&mut self, name: &str) -> Option<&mut Definitions<'a>> {
         match name {
             "topics" => Some(&mut self.topics),
@@ -80,6 +95,28 @@ impl<'a> Sections<'a> {
             "stages" => Some(&mut self.stages),
             "step_groups" => Some(&mut self.step_groups),
             _ => None,
+        }
+    }
+
+    fn add_removed(&mut self, table: &'a Table, diagnostics: &Diagnostics) {
+        for entry in &table.entries {
+            if !NAMED_SECTIONS.contains(&entry.key.as_str()) {
+                diagnostics.push(unknown_section_key("removed", entry));
+                continue;
+            }
+            let names: Option<Vec<_>> =
+                entry.node.as_array().and_then(|nodes| nodes.iter().map(Node::as_text).collect());
+            match names {
+                Some(names) => self.removed.extend(names.into_iter().map(|name| (entry.key.as_str(), name))),
+                None => {
+                    let message = format!("`{}` of `removed` is {}", entry.key, entry.node.value.kind());
+                    diagnostics.push(
+                        Diagnostic::new(&codes::VALUE_TYPE, message)
+                            .at(entry.node.span, "expected an array of names")
+                            .help(format!("write a list: {} = [\"old-name\"]", entry.key)),
+                    );
+                }
+            }
         }
     }
 
@@ -100,8 +137,11 @@ fn define<'a>(definitions: &mut Definitions<'a>, noun: &str, table: &'a Table, d
     for entry in &table.entries {
         let NodeValue::Table(inner) = &entry.node.value else {
             let message = format!("{noun} `{}` is {}", entry.key, entry.node.value.kind());
-            diagnostics
-                .push(Diagnostic::new(&codes::VALUE_TYPE, message).at(entry.node.span, "expected a table"));
+            diagnostics.push(
+                Diagnostic::new(&codes::VALUE_TYPE, message)
+                    .at(entry.node.span, "expected a table")
+                    .help(format!("write it as a table of its own: [….{}]", entry.key)),
+            );
             continue;
         };
         check_name(noun, entry, diagnostics);
@@ -129,6 +169,7 @@ fn twice(noun: &str, entry: &Entry, first: Span) -> Diagnostic {
     Diagnostic::new(&codes::NAME_DUPLICATE, format!("{noun} `{}` is defined twice", entry.key))
         .at(entry.key_span, "defined again here")
         .also(first, "first defined here")
+        .help("give one of them another name, or keep one of the two")
 }
 
 fn check_name(noun: &str, entry: &Entry, diagnostics: &Diagnostics) {
@@ -143,9 +184,11 @@ fn check_name(noun: &str, entry: &Entry, diagnostics: &Diagnostics) {
     );
 }
 
-fn is_name(key: &str) -> bool {
+/// Whether a text can be the name of something: a small letter, then small letters, digits, dots,
+/// underscores and hyphens.
+pub fn is_name(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
-    key.starts_with(|c: char| c.is_ascii_lowercase()) && key.chars().all(plain) && key.len() <= 200
+    text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(plain) && text.len() <= 200
 }
 
 fn not_a_section(section: &Entry) -> Diagnostic {
@@ -156,7 +199,8 @@ fn not_a_section(section: &Entry) -> Diagnostic {
             &codes::VALUE_TYPE,
             format!("section `{}` is {}", section.key, section.node.value.kind()),
         )
-        .at(section.node.span, "expected a table");
+        .at(section.node.span, "expected a table")
+        .help(format!("write [{}.NAME]", section.key));
     }
     finding.help(match nearest(&section.key, SECTIONS) {
         Some(near) => format!("a section with a similar name exists: `{near}`"),
@@ -167,24 +211,6 @@ fn not_a_section(section: &Entry) -> Diagnostic {
 fn check_defaults(table: &Table, diagnostics: &Diagnostics) {
     for entry in table.entries.iter().filter(|entry| !NAMED_SECTIONS.contains(&entry.key.as_str())) {
         diagnostics.push(unknown_section_key("defaults", entry));
-    }
-}
-
-fn check_removed(table: &Table, diagnostics: &Diagnostics) {
-    for entry in &table.entries {
-        if !NAMED_SECTIONS.contains(&entry.key.as_str()) {
-            diagnostics.push(unknown_section_key("removed", entry));
-        } else if !entry
-            .node
-            .as_array()
-            .is_some_and(|nodes| nodes.iter().all(|node| node.as_text().is_some()))
-        {
-            let message = format!("`{}` of `removed` is {}", entry.key, entry.node.value.kind());
-            diagnostics.push(
-                Diagnostic::new(&codes::VALUE_TYPE, message)
-                    .at(entry.node.span, "expected an array of names"),
-            );
-        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::Ledger;
 use super::node::part_of;
+use super::{Ledger, NodeValue};
 use crate::diag::{Diagnostics, Span};
 
 /// A value, where it stands, and whether it is known.
@@ -15,13 +15,15 @@ pub struct Spanned<T> {
     pub span: Span,
     /// False where it hangs on a variable that is not set: then nothing may be concluded from `value`.
     pub known: bool,
+    /// False where `[defaults.…]` says it and not the table itself.
+    pub own: bool,
     pub(super) content: Option<u32>,
 }
 
 impl<T> Spanned<T> {
-    /// A known value.
+    /// A known value that the table itself says.
     pub fn new(value: T, span: Span) -> Self {
-        Self { value, span, known: true, content: None }
+        Self { value, span, known: true, own: true, content: None }
     }
 
     /// The place of the bytes `part` of a string's text; the whole value where escapes moved them.
@@ -31,7 +33,8 @@ impl<T> Spanned<T> {
 
     /// Another value at the same place.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Spanned<U> {
-        Spanned { value: change(self.value), span: self.span, known: self.known, content: self.content }
+        let Self { value, span, known, own, content } = self;
+        Spanned { value: change(value), span, known, own, content }
     }
 }
 
@@ -56,6 +59,26 @@ impl ValueKind {
             Self::Integer => "an integer",
             Self::Float => "a float",
             Self::Boolean => "a boolean",
+        }
+    }
+
+    /// Whether `value` is of this type; a whole number is a number too.
+    pub const fn fits(self, value: &NodeValue) -> bool {
+        match self {
+            Self::String => matches!(value, NodeValue::String(_)),
+            Self::Integer => matches!(value, NodeValue::Integer(_)),
+            Self::Float => matches!(value, NodeValue::Integer(_) | NodeValue::Float(_)),
+            Self::Boolean => matches!(value, NodeValue::Boolean(_)),
+        }
+    }
+
+    /// How a value of this type is written, for help.
+    pub const fn example(self) -> &'static str {
+        match self {
+            Self::String => "in quotes: \"text\"",
+            Self::Integer => "as a whole number without quotes: 16",
+            Self::Float => "as a number without quotes: 0.5",
+            Self::Boolean => "as `true` or `false`",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::setting::is_template;
 use super::{
     About, Decoding, Entry, Guarantee, NodeValue, OnLost, Order, Spanned, Start, Table, TableReader,
     Tombstones, Unmatched,
@@ -83,7 +84,7 @@ pub struct OutputSpec<'a> {
 }
 
 /// The keys of a stage, for findings about keys that ended up in a step.
-pub const STAGE_KEYS: [&str; 24] = [
+pub const STAGE_KEYS: [&str; 26] = [
     "from",
     "to",
     "outputs",
@@ -108,6 +109,8 @@ pub const STAGE_KEYS: [&str; 24] = [
     "description",
     "owner",
     "runbook",
+    "labels",
+    "was",
 ];
 
 /// How many records a bound may allow.
@@ -116,7 +119,7 @@ const RECORDS: RangeInclusive<i64> = 1..=10_000_000;
 impl<'a> StageSpec<'a> {
     /// Reads a whole `[stages.NAME]`.
     pub fn read(mut table: TableReader<'a>) -> Self {
-        let was = table.name("was");
+        let was = table.own_name("was");
         let about = About::read(&mut table);
         let (window_records, window_bytes) = read_bound(&mut table, "window");
         let (span_records, span_bytes) = read_bound(&mut table, "span");
@@ -196,17 +199,31 @@ fn read_bound(table: &mut TableReader<'_>, key: &str) -> WrittenBound {
 
 fn read_start(table: &mut TableReader<'_>) -> Option<Spanned<Start>> {
     let node = table.node("start")?;
-    match &node.value {
-        NodeValue::Datetime(_) => {
-            let time = table.datetime("start")?;
-            let millis = chrono::DateTime::parse_from_rfc3339(&time.value.to_string()).ok();
-            if millis.is_none() {
-                table.wrong_type("start", node, "a datetime with an offset such as 2026-01-01T00:00:00Z");
-            }
-            millis.map(|at| Spanned::new(Start::At(at.timestamp_millis()), time.span))
+    if let NodeValue::Datetime(_) = &node.value {
+        let time = table.datetime("start")?;
+        let at = moment(&time.value.to_string());
+        if at.is_none() {
+            table.wrong_type("start", node, "a datetime with an offset such as 2026-01-01T00:00:00Z");
         }
-        _ => table.word("start", &[("earliest", Start::Earliest), ("latest", Start::Latest)]),
+        return at.map(|at| time.map(|_| at));
     }
+    let words = [("earliest", Start::Earliest), ("latest", Start::Latest)];
+    if !node.as_text().is_some_and(|text| is_template(&text.value)) {
+        return table.word("start", &words);
+    }
+    // A time from `env` is a text.
+    let text = table.string("start")?;
+    let word = words.iter().find(|(word, _)| *word == text.value).map(|(_, start)| *start);
+    let start = if text.known { word.or_else(|| moment(&text.value)) } else { Some(Start::Earliest) };
+    if start.is_none() {
+        table.no_word("start", "be", &text, ["earliest", "latest", "2026-01-01T00:00:00Z"].into_iter());
+    }
+    start.map(|start| text.map(|_| start))
+}
+
+fn moment(text: &str) -> Option<Start> {
+    let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
+    Some(Start::At(time.timestamp_millis()))
 }
 
 /// `to = "topic"`, or `[[….outputs]]`; both is an error that the catalog reports.
@@ -235,12 +252,13 @@ fn read_output(mut table: TableReader<'_>) -> OutputSpec<'_> {
         key: table.text("key"),
         headers,
     };
+    About::read(&mut table);
     for stray in table.strays(&STAGE_KEYS) {
         let message = format!("`{}` is a key of the stage, but stands in {}", stray.key, table.what);
         table.report(
             Diagnostic::new(&codes::TOML_KEY_AFTER_STEPS, message)
                 .at(stray.key_span, "belongs to the output above it")
-                .help("move it above the first `[[…outputs]]` of the stage"),
+                .help("move it above the first `[[…outputs]]` and `[[…steps]]` of the stage"),
         );
     }
     table.finish();

@@ -22,6 +22,8 @@ pub struct TopicSpec {
     pub span: Span,
     /// What people read.
     pub about: About,
+    /// The name it had before.
+    pub was: Option<Spanned<String>>,
     /// Its name on the broker, where that differs.
     pub topic: Option<Spanned<String>>,
     /// How many partitions.
@@ -63,9 +65,9 @@ const CLEANUPS: [(&str, &str); 3] =
 impl TopicSpec {
     /// Reads the table, all but unknown keys.
     pub(super) fn read_fields(table: &mut TableReader<'_>) -> Self {
-        table.name("was");
         Self {
             span: table.span(),
+            was: table.own_name("was"),
             about: About::read(table),
             topic: table.string("topic"),
             partitions: table.integer("partitions", 1..=100_000),
@@ -133,7 +135,9 @@ fn read_settings(table: &mut TableReader<'_>) -> Vec<(Spanned<String>, String)> 
                 None
             }
         };
-        settings.extend(value.map(|value| (Spanned::new(entry.key.clone(), entry.key_span), value)));
+        let own = inner.is_own(&entry.key);
+        let key = Spanned { own, ..Spanned::new(entry.key.clone(), entry.key_span) };
+        settings.extend(value.map(|value| (key, value)));
     }
     settings
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Flow, ItemScope, OpenError, PlanContext, Ports, ReadyStep, Runnable, StepBody, StepContext};
-use crate::base::{Class, Failure};
+use crate::base::{Class, Failure, is_engine_code};
 use crate::diag::{Diagnostic, codes};
 use crate::expr::{RootSet, Template};
 use crate::record::Item;
@@ -32,6 +32,14 @@ pub(super) fn read(table: &mut TableReader<'_>, context: &PlanContext<'_>) -> Op
             Diagnostic::new(&codes::NAME_INVALID, format!("`{}` is no code", code.value))
                 .at(code.span, "not kebab-case")
                 .help("codes are small letters, digits and hyphens and begin with a letter: `no-tenant`"),
+        );
+        return None;
+    }
+    if is_engine_code(&code.value) {
+        table.report(
+            Diagnostic::new(&codes::NAME_INVALID, format!("`{}` is a code of the engine", code.value))
+                .at(code.span, "already means something else")
+                .help("give failures of your own a code of their own, such as `no-tenant`"),
         );
         return None;
     }
@@ -86,6 +94,14 @@ mod tests {
             (failure.class, &*failure.code, &*failure.message, failure.step.as_deref()),
             (Class::Transient, "too-old", "version 1", Some("old"))
         );
+    }
+
+    #[test]
+    fn a_code_of_the_engine_is_reported() {
+        for code in ["unmatched", "http-404", "tombstone"] {
+            let step = format!("fail.code = \"{code}\"\nfail.message = \"x\"");
+            assert_eq!(Bench::findings(&step), ["name::invalid"], "{code}");
+        }
     }
 
     #[test]

@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
+use super::locate::offset;
 use super::path::FieldPath;
 use super::plan::ConfigFiles;
 use super::{Flow, ItemScope, OpenError, PlanContext, Ports, ReadyStep, Runnable, StepBody, StepContext};
 use crate::base::Failure;
-use crate::diag::{Diagnostic, Diagnostics, Severity, SourceMap, codes, nearest, words};
+use crate::diag::{Diagnostic, Diagnostics, Severity, SourceMap, Span, codes, nearest, words};
 use crate::expr::{Expression, Root, RootSet};
 use crate::record::Item;
 use crate::spec::{Spanned, TableReader, parse};
@@ -51,8 +52,30 @@ type TableId = (String, String, Types);
 /// The lookup tables of one config root, read when they are first named.
 #[derive(Default)]
 pub struct Tables {
-    read: RefCell<HashMap<TableId, Result<Arc<Table>, String>>>,
+    read: RefCell<HashMap<TableId, Result<Arc<Table>, Problem>>>,
 }
+
+/// Why a file is no table, and the lines of it that show it, counted from 1.
+#[derive(Debug, Clone)]
+struct Problem {
+    why: String,
+    lines: Vec<u64>,
+}
+
+impl Problem {
+    fn at(why: String, lines: &[Option<u64>]) -> Self {
+        Self { why, lines: lines.iter().copied().flatten().collect() }
+    }
+}
+
+impl From<String> for Problem {
+    fn from(why: String) -> Self {
+        Self { why, lines: Vec::new() }
+    }
+}
+
+/// A row and the line that it begins in, where the file has one a row.
+type Row = (Map<String, Json>, Option<u64>);
 
 impl fmt::Debug for Tables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,7 +84,7 @@ impl fmt::Debug for Tables {
 }
 
 impl Tables {
-    fn get(&self, bytes: &[u8], file: &str, key: &str, types: &Types) -> Result<Arc<Table>, String> {
+    fn get(&self, bytes: &[u8], file: &str, key: &str, types: &Types) -> Result<Arc<Table>, Problem> {
         let id = (file.to_owned(), key.to_owned(), types.clone());
         if let Some(known) = self.read.borrow().get(&id) {
             return known.clone();
@@ -73,39 +96,44 @@ impl Tables {
 }
 
 impl Table {
-    fn read(bytes: &[u8], file: &str, key: &str, types: &Types) -> Result<Self, String> {
+    fn read(bytes: &[u8], file: &str, key: &str, types: &Types) -> Result<Self, Problem> {
         if bytes.len() > MAX_FILE_BYTES {
-            return Err(format!("the file is larger than {} MiB", MAX_FILE_BYTES >> 20));
+            return Err(format!("the file is larger than {} MiB", MAX_FILE_BYTES >> 20).into());
         }
         let rows = match file.rsplit_once('.').map(|(_, extension)| extension) {
             Some("csv") => csv_rows(bytes, types)?,
             Some("json") => json_rows(bytes)?,
             Some("toml") => toml_rows(bytes)?,
-            _ => return Err("the file's name must end in .csv, .json or .toml".to_owned()),
+            _ => return Err("the file's name must end in .csv, .json or .toml".to_owned().into()),
         };
-        let mut index = HashMap::with_capacity(rows.len());
-        for (number, row) in rows.into_iter().enumerate() {
+        let mut index: HashMap<String, Arc<Json>> = HashMap::with_capacity(rows.len());
+        let mut lines: HashMap<String, u64> = HashMap::new();
+        for (number, (row, line)) in rows.into_iter().enumerate() {
             let text = match row.get(key) {
                 Some(Json::String(text)) => text.clone(),
-                Some(Json::Null) | None => return Err(format!("row {} has no `{key}`", number + 1)),
+                Some(Json::Null) | None => {
+                    return Err(Problem::at(format!("row {} has no `{key}`", number + 1), &[line]));
+                }
                 Some(other) => other.to_string(),
             };
             if index.contains_key(&text) {
-                return Err(format!("two rows have the {key} `{text}`"));
+                let first = lines.get(&text).copied();
+                return Err(Problem::at(format!("two rows have the {key} `{text}`"), &[first, line]));
             }
+            lines.extend(line.map(|line| (text.clone(), line)));
             index.insert(text, Arc::new(Json::Object(row)));
         }
         Ok(Self { file: file.to_owned(), rows: index })
     }
 }
 
-fn csv_rows(bytes: &[u8], types: &Types) -> Result<Vec<Map<String, Json>>, String> {
+fn csv_rows(bytes: &[u8], types: &Types) -> Result<Vec<Row>, Problem> {
     let mut reader = csv::Reader::from_reader(bytes);
     let columns: Vec<String> =
         reader.headers().map_err(|error| error.to_string())?.iter().map(str::to_owned).collect();
     if let Some((column, _)) = types.iter().find(|(column, _)| !columns.contains(column)) {
         let known = words(columns.iter().map(String::as_str));
-        return Err(format!("there is no column `{column}`; columns are {known}"));
+        return Err(Problem::at(format!("there is no column `{column}`; columns are {known}"), &[Some(1)]));
     }
     let cell = |column: &str| {
         types.iter().find(|(typed, _)| typed == column).map_or(Cell::String, |(_, cell)| *cell)
@@ -113,28 +141,30 @@ fn csv_rows(bytes: &[u8], types: &Types) -> Result<Vec<Map<String, Json>>, Strin
     let kinds: Vec<Cell> = columns.iter().map(|column| cell(column)).collect();
     let mut rows = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(|error| error.to_string())?;
+        let record = record
+            .map_err(|error| Problem::at(error.to_string(), &[error.position().map(csv::Position::line)]))?;
         let line = record.position().map_or(0, csv::Position::line);
         let mut row = Map::with_capacity(columns.len());
         for ((column, kind), text) in columns.iter().zip(&kinds).zip(&record) {
-            let value = kind
-                .parse(text)
-                .ok_or_else(|| format!("line {line}: `{text}` in column `{column}` is no {}", kind.word()))?;
+            let value = kind.parse(text).ok_or_else(|| {
+                let why = format!("line {line}: `{text}` in column `{column}` is no {}", kind.word());
+                Problem::at(why, &[Some(line)])
+            })?;
             row.insert(column.clone(), value);
         }
-        rows.push(row);
+        rows.push((row, Some(line)));
     }
     Ok(rows)
 }
 
-fn json_rows(bytes: &[u8]) -> Result<Vec<Map<String, Json>>, String> {
+fn json_rows(bytes: &[u8]) -> Result<Vec<Row>, Problem> {
     let rows: Vec<Json> =
         serde_json::from_slice(bytes).map_err(|error| format!("no list of objects: {error}"))?;
     rows.into_iter().map(object).collect()
 }
 
 /// Read as all TOML of a config root is, so that dates become text.
-fn toml_rows(bytes: &[u8]) -> Result<Vec<Map<String, Json>>, String> {
+fn toml_rows(bytes: &[u8]) -> Result<Vec<Row>, Problem> {
     let text = std::str::from_utf8(bytes).map_err(|_| "the file is not UTF-8 text".to_owned())?;
     let diagnostics = Diagnostics::default();
     let mut sources = SourceMap::default();
@@ -143,21 +173,23 @@ fn toml_rows(bytes: &[u8]) -> Result<Vec<Map<String, Json>>, String> {
     let findings = diagnostics.into_sorted(&sources);
     if let Some(error) = findings.iter().find(|finding| finding.severity() == Severity::Error) {
         let start = error.primary.as_ref().map_or(0, |label| label.span.start);
-        return Err(format!("line {}: {}", sources.position(id, start).line, error.message));
+        let line = sources.position(id, start).line as u64;
+        return Err(Problem::at(error.message.clone(), &[Some(line)]));
     }
     match document.entries.as_slice() {
         [only] if only.node.as_array().is_some() => {
             only.node.as_array().into_iter().flatten().map(|row| object(row.to_json())).collect()
         }
-        _ => Err("the file must hold one array of tables and nothing else".to_owned()),
+        _ => Err("the file must hold one array of tables and nothing else".to_owned().into()),
     }
 }
 
-fn object(row: Json) -> Result<Map<String, Json>, String> {
+fn object(row: Json) -> Result<Row, Problem> {
     match row {
-        Json::Object(map) => Ok(map),
+        Json::Object(map) => Ok((map, None)),
         other => {
-            Err(format!("a row is no object: {}", other.to_string().chars().take(40).collect::<String>()))
+            let shown = other.to_string().chars().take(40).collect::<String>();
+            Err(format!("a row is no object: {shown}").into())
         }
     }
 }
@@ -254,20 +286,38 @@ fn find(
         context.diagnostics.push(
             Diagnostic::new(&codes::LOOKUP_MISSING, format!("there is no lookup table `{}`", file.value))
                 .at(file.span, format!("no file {FOLDER}/{}", file.value))
-                .maybe_help(near.map(|near| format!("a table with a similar name exists: `{near}`"))),
+                .help(match near {
+                    Some(near) => format!("a table with a similar name exists: `{near}`"),
+                    None => format!("add the file {FOLDER}/{}", file.value),
+                }),
         );
         return None;
     };
     let found = context.tables.get(bytes, &file.value, &key.value, types);
-    found
-        .map_err(|why| {
-            context.diagnostics.push(
-                Diagnostic::new(&codes::LOOKUP_INVALID, format!("{FOLDER}/{} cannot be used", file.value))
-                    .at(file.span, why)
-                    .also(key.span, "the key column"),
-            );
-        })
-        .ok()
+    found.map_err(|problem| context.diagnostics.push(invalid(context.files, bytes, file, key, &problem))).ok()
+}
+
+/// The finding at the place that names the file, with the rows of the file where they are known.
+fn invalid(
+    files: &dyn ConfigFiles,
+    bytes: &[u8],
+    file: &Spanned<String>,
+    key: &Spanned<String>,
+    problem: &Problem,
+) -> Diagnostic {
+    let path = format!("{FOLDER}/{}", file.value);
+    let mut finding = Diagnostic::new(&codes::LOOKUP_INVALID, format!("{path} cannot be used"))
+        .at(file.span, problem.why.clone())
+        .also(key.span, "the key column")
+        .help("mend the file; each row has a key of its own, and each cell the type of its column");
+    if let (Some(source), Ok(text)) = (files.source(&path), std::str::from_utf8(bytes)) {
+        for line in &problem.lines {
+            let start = offset(text, usize::try_from(*line).unwrap_or(usize::MAX), 1);
+            let end = text[start..].find(['\r', '\n']).map_or(text.len(), |end| start + end);
+            finding = finding.also(Span::new(source, start..end), "this row");
+        }
+    }
+    finding
 }
 
 impl StepBody for Lookup {
@@ -366,7 +416,7 @@ mod tests {
             bench.run(json!({"id": 1})).unwrap()[0]["v"],
             json!({"id": 1, "day": "2026-01-31", "at": ["2026-01-31T10:00:00Z"]})
         );
-        assert_eq!(super::toml_rows(b"[[row]]\nid = \n").unwrap_err().split(':').next(), Some("line 2"));
+        assert_eq!(super::toml_rows(b"[[row]]\nid = \n").unwrap_err().lines, [2]);
     }
 
     #[test]

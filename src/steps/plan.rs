@@ -13,8 +13,10 @@ use super::validate::{self, Schemas};
 use super::{StepBody, StepPlan, drop, explode, fail, filter, log, map, rename, set};
 use crate::base::RetryPolicy;
 use crate::diag::{Diagnostic, Diagnostics, FileId, codes, nearest, words};
-use crate::expr::{CompileError, Expression, Mistake, Root, RootSet, Template, TemplateTree};
-use crate::spec::{Node, NodeValue, Spanned, TableReader};
+use crate::expr::{
+    CompileError, Expression, Mistake, Named, Root, RootSet, Template, TemplateTree, bracketed,
+};
+use crate::spec::{About, Node, NodeValue, Spanned, TableReader};
 
 type Read = fn(&mut TableReader<'_>, &PlanContext<'_>) -> Option<Arc<dyn StepBody>>;
 
@@ -45,7 +47,8 @@ pub const KINDS: [&str; 11] = {
 };
 
 /// The keys that every step takes.
-pub const COMMON_KEYS: [&str; 4] = ["name", "when", "timeout", "retry"];
+pub const COMMON_KEYS: [&str; 8] =
+    ["name", "when", "timeout", "retry", "description", "owner", "runbook", "labels"];
 
 /// The files of a config root by path (`schemas/order.json`), whoever holds them.
 pub trait ConfigFiles {
@@ -102,6 +105,7 @@ pub fn plan(mut table: TableReader<'_>, context: &PlanContext<'_>) -> Option<Ste
     let when = table.text("when");
     let timeout = table.duration("timeout");
     let retry = table.name("retry");
+    About::read(&mut table);
     let found: Vec<_> = REGISTER.iter().filter(|(kind, _)| table.has(kind)).collect();
     let &[(kind, read)] = found.as_slice() else {
         report_kinds(&mut table, &found);
@@ -177,6 +181,7 @@ impl PlanContext<'_> {
 
     /// Compiles a whole URL (`whole`) or the path of one, or reports what is wrong with it.
     pub fn url(&self, text: &Spanned<String>, whole: bool) -> Option<Template> {
+        self.warn_of_path(text);
         let compile = if whole { Template::compile_url } else { Template::compile_url_path };
         let template = self.reported(text, compile(&text.value, self.roots))?;
         self.names_exist(text, template.names()).then_some(template)
@@ -219,13 +224,16 @@ impl PlanContext<'_> {
     }
 
     fn reported<T>(&self, text: &Spanned<String>, compiled: Result<T, CompileError>) -> Option<T> {
-        compiled.map_err(|error| self.diagnostics.push(finding(text, &error))).ok()
+        let report = |error: CompileError| {
+            error.each().for_each(|error| self.diagnostics.push(finding(text, &error)));
+        };
+        compiled.map_err(report).ok()
     }
 
     /// Whether the env values and earlier steps that are named exist; reports those that do not.
-    fn names_exist(&self, text: &Spanned<String>, names: &[(Root, String)]) -> bool {
+    fn names_exist(&self, text: &Spanned<String>, names: &[Named]) -> bool {
         let mut all = true;
-        for (root, name) in names {
+        for Named { root, name, range } in names {
             let (exists, known): (bool, Vec<&str>) = match root {
                 Root::Env => (self.env.contains(name), self.env.iter().map(String::as_str).collect()),
                 _ => (
@@ -237,18 +245,28 @@ impl PlanContext<'_> {
                 continue;
             }
             all = false;
-            let at = text.value.find(name.as_str()).map_or(0..text.value.len(), |at| at..at + name.len());
-            let near = nearest(name, known).map(|near| format!("`{}.{near}` exists", root.as_str()));
+            let near = nearest(name, known.iter().copied());
+            let near = near.map(|near| format!("`{}.{near}` exists", root.as_str()));
+            let meant = bracketed(*root, name, known.iter().copied())
+                .map(|meant| format!("write `{meant}`: behind a dot a name ends at its first dot or hyphen"));
+            let place = text.part(range.clone());
             let finding = match root {
                 Root::Env => Diagnostic::new(&codes::ENV_UNDEFINED, format!("`env.{name}` is not defined"))
-                    .at(text.part(at), "not in any `[env]`"),
+                    .at(place, "not in any `[env]`")
+                    .help(meant.or(near).unwrap_or_else(|| {
+                        format!("define it: [env] {name} = {{ var = \"{}\" }}", name.to_uppercase())
+                    })),
                 _ => Diagnostic::new(
                     &codes::EXPRESSION_UNKNOWN_STEP,
                     format!("no step `{name}` has run before this place"),
                 )
-                .at(text.part(at), "no earlier step has this name"),
+                .at(place, "no earlier step has this name")
+                .help(meant.or(near).unwrap_or_else(|| match known.as_slice() {
+                    [] => "no step stands before this place: move it below the step that it reads".to_owned(),
+                    known => format!("steps before this place are {}", words(known.iter().copied())),
+                })),
             };
-            self.diagnostics.push(finding.maybe_help(near));
+            self.diagnostics.push(finding);
         }
         all
     }
@@ -273,18 +291,29 @@ fn finding(text: &Spanned<String>, error: &CompileError) -> Diagnostic {
         Mistake::Braces => &codes::EXPRESSION_BRACES,
         Mistake::Unknown => &codes::EXPRESSION_UNKNOWN,
         Mistake::Data => &codes::TEMPLATE_URL_DATA,
+        Mistake::Argument => &codes::EXPRESSION_ARGUMENT,
     };
     let label = match error.mistake {
         Mistake::Syntax => "here",
         Mistake::Braces => "braces belong to templates",
         Mistake::Unknown => "not known",
         Mistake::Data => "message data",
+        Mistake::Argument => "can never work",
     };
     let help = error.suggestion.as_ref().map(|suggestion| match error.mistake {
         Mistake::Braces => format!("write `{suggestion}`"),
         _ => format!("did you mean `{suggestion}`?"),
     });
-    Diagnostic::new(code, error.message.clone()).at(text.part(error.range.clone()), label).maybe_help(help)
+    let help = help.unwrap_or_else(|| match error.mistake {
+        Mistake::Syntax => "the syntax is Jinja's: docs/expressions.md shows it by example".to_owned(),
+        Mistake::Braces => "write the expression bare, without `{{ }}`".to_owned(),
+        Mistake::Unknown => "docs/expressions.md lists what there is".to_owned(),
+        Mistake::Data => "put the address into `[env]` or the text, and message data behind the host: \
+             \"{{ env.url }}/{{ value.id }}\""
+            .to_owned(),
+        Mistake::Argument => "docs/expressions.md shows what the filter takes".to_owned(),
+    });
+    Diagnostic::new(code, error.message.clone()).at(text.part(error.range.clone()), label).help(help)
 }
 
 /// Whether a text without braces is a root and names below it.

@@ -4,7 +4,7 @@
 //! `schemas/` and nowhere else. A valid record costs one walk; errors are collected only for the others.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -87,6 +87,8 @@ pub struct Schemas {
     /// All files under `schemas/` that are JSON, for references among them.
     documents: OnceLock<Arc<Documents>>,
     compiled: RefCell<HashMap<SchemaId, Result<Arc<Schema>, SchemaError>>>,
+    /// Files that were reported, whoever names them.
+    reported: RefCell<BTreeSet<String>>,
 }
 
 /// Why there is no schema.
@@ -95,9 +97,16 @@ pub enum SchemaError {
     /// The file does not exist.
     #[error("there is no file schemas/{0}")]
     Missing(String),
-    /// The file is no JSON Schema: why, and which bytes of it.
-    #[error("{0}")]
-    Invalid(String, Range<usize>),
+    /// A file is no JSON Schema: this one, or one that it refers to.
+    #[error("schemas/{file}: {why}")]
+    Invalid {
+        /// Which, relative to `schemas/`.
+        file: String,
+        /// Why.
+        why: String,
+        /// Which bytes of it.
+        place: Range<usize>,
+    },
 }
 
 impl Schemas {
@@ -135,16 +144,18 @@ impl Schemas {
         diagnostics.push(match error {
             SchemaError::Missing(_) => {
                 let near = nearest(&name.value, files.under(FOLDER))
-                    .map(|near| format!("a schema with a similar name exists: `{near}`"));
+                    .map(|near| format!("a schema with a similar name exists: `{near}`"))
+                    .unwrap_or_else(|| format!("add the file {FOLDER}/{}", name.value));
                 Diagnostic::new(&codes::SCHEMA_MISSING, format!("there is no schema `{}`", name.value))
                     .at(name.span, format!("no file {FOLDER}/{}", name.value))
-                    .maybe_help(near)
+                    .help(near)
             }
-            SchemaError::Invalid(why, place) => {
-                let path = format!("{FOLDER}/{}", name.value);
-                let finding = Diagnostic::new(&codes::SCHEMA_INVALID, format!("{path} is no JSON Schema"));
-                match files.source(&path) {
-                    Some(file) => finding.at(Span::new(file, place), why).also(name.span, "used here"),
+            SchemaError::Invalid { file, why, place } => {
+                let finding = broken(&file);
+                match files.source(&format!("{FOLDER}/{file}")) {
+                    // One broken file is one finding, whoever names it.
+                    Some(_) if !self.reported.borrow_mut().insert(file) => return None,
+                    Some(source) => finding.at(Span::new(source, place), why).also(name.span, "used here"),
                     None => finding.at(name.span, why),
                 }
             }
@@ -152,27 +163,58 @@ impl Schemas {
         None
     }
 
+    /// Reports what is wrong with the schemas that nothing has named: whoever names one next would be
+    /// surprised.
+    pub fn check_rest(&self, files: &dyn ConfigFiles, diagnostics: &Diagnostics) {
+        for path in files.under(FOLDER).into_iter().filter(|path| path.ends_with(".json")) {
+            let Err(SchemaError::Invalid { file, why, place }) = self.get(files, path, false) else {
+                continue;
+            };
+            let source = files.source(&format!("{FOLDER}/{file}"));
+            if let Some(source) = source.filter(|_| self.reported.borrow_mut().insert(file.clone())) {
+                diagnostics.push(broken(&file).at(Span::new(source, place), why));
+            }
+        }
+    }
+
     fn compile(&self, files: &dyn ConfigFiles, file: &str, formats: bool) -> Result<Schema, SchemaError> {
         let bytes =
             files.file(&format!("{FOLDER}/{file}")).ok_or_else(|| SchemaError::Missing(file.to_owned()))?;
         let text = std::str::from_utf8(bytes).unwrap_or_default();
-        let document: Json = serde_json::from_slice(bytes).map_err(|error| {
-            let at = offset(text, error.line(), error.column());
-            SchemaError::Invalid(format!("not JSON: {error}"), at..at + 1)
-        })?;
+        let document = read_json(file, bytes)?;
         let documents = Arc::clone(self.documents.get_or_init(|| Arc::new(Documents::new(files))));
+        let stumbled = Arc::default();
+        let retriever = Shared { documents: Arc::clone(&documents), stumbled: Arc::clone(&stumbled) };
         let validator = jsonschema::options()
             .with_base_uri(format!("{BASE}{file}"))
-            .with_retriever(Shared(documents))
+            .with_retriever(retriever)
             .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(BACKTRACKS))
             .should_validate_formats(formats)
             .build(&document)
             .map_err(|error| {
-                let place = locate(text, error.instance_path().as_str()).unwrap_or_default();
-                SchemaError::Invalid(invalid(&error), place)
+                // A reference to a broken file is that file's fault.
+                let behind = stumbled.get().and_then(|path: &String| documents.broken.get(path));
+                behind.cloned().unwrap_or_else(|| SchemaError::Invalid {
+                    file: file.to_owned(),
+                    why: invalid(&error),
+                    place: locate(text, error.instance_path().as_str()).unwrap_or_default(),
+                })
             })?;
         Ok(Schema { file: Arc::from(file), validator })
     }
+}
+
+fn broken(file: &str) -> Diagnostic {
+    Diagnostic::new(&codes::SCHEMA_INVALID, format!("{FOLDER}/{file} is no JSON Schema"))
+        .help("mend the file; references lead to files under schemas/ and nowhere else")
+}
+
+fn read_json(file: &str, bytes: &[u8]) -> Result<Json, SchemaError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let text = std::str::from_utf8(bytes).unwrap_or_default();
+        let at = offset(text, error.line(), error.column());
+        SchemaError::Invalid { file: file.to_owned(), why: format!("not JSON: {error}"), place: at..at + 1 }
+    })
 }
 
 fn invalid(error: &jsonschema::ValidationError<'_>) -> String {
@@ -186,24 +228,37 @@ fn invalid(error: &jsonschema::ValidationError<'_>) -> String {
 struct Documents {
     by_path: BTreeMap<String, Json>,
     by_id: BTreeMap<String, String>,
+    /// Why a file that is there is no JSON.
+    broken: BTreeMap<String, SchemaError>,
 }
 
-struct Shared(Arc<Documents>);
+struct Shared {
+    documents: Arc<Documents>,
+    /// The broken file that a reference led to.
+    stumbled: Arc<OnceLock<String>>,
+}
 
 impl Documents {
     fn new(files: &dyn ConfigFiles) -> Self {
         let mut by_path = BTreeMap::new();
         let mut by_id = BTreeMap::new();
+        let mut broken = BTreeMap::new();
         for path in files.under(FOLDER) {
             let bytes = files.file(&format!("{FOLDER}/{path}")).unwrap_or_default();
-            let Ok(document) = serde_json::from_slice::<Json>(bytes) else { continue };
+            let document = match read_json(path, bytes) {
+                Ok(document) => document,
+                Err(error) => {
+                    broken.insert(path.to_owned(), error);
+                    continue;
+                }
+            };
             let id = document.get("$id").or_else(|| document.get("id")).and_then(Json::as_str);
             if let Some(id) = id {
                 by_id.insert(id.trim_end_matches('#').to_owned(), path.to_owned());
             }
             by_path.insert(path.to_owned(), document);
         }
-        Self { by_path, by_id }
+        Self { by_path, by_id, broken }
     }
 }
 
@@ -212,9 +267,12 @@ impl Retrieve for Shared {
         let text = uri.as_str();
         let path = match text.strip_prefix(BASE) {
             Some(path) => Some(path),
-            None => self.0.by_id.get(text.trim_end_matches('#')).map(String::as_str),
+            None => self.documents.by_id.get(text.trim_end_matches('#')).map(String::as_str),
         };
-        path.and_then(|path| self.0.by_path.get(path))
+        if let Some(path) = path.filter(|path| self.documents.broken.contains_key(*path)) {
+            self.stumbled.get_or_init(|| path.to_owned());
+        }
+        path.and_then(|path| self.documents.by_path.get(path))
             .cloned()
             .ok_or_else(|| format!("a reference leads to `{text}`, which is no file under {FOLDER}/").into())
     }

@@ -42,14 +42,18 @@ fn checked(folder: &Path) -> Checked {
     let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
     let options = text("options.txt");
     let variables = Variables(text("variables.txt"));
-    check(
-        &load_tree(folder).unwrap(),
-        &CheckOptions {
-            environment: options.lines().find_map(|line| line.strip_prefix("environment ")),
-            require_env: options.lines().any(|line| line == "require-env"),
-            outside: &variables,
-        },
-    )
+    let options = CheckOptions {
+        environment: options.lines().find_map(|line| line.strip_prefix("environment ")),
+        require_env: options.lines().any(|line| line == "require-env"),
+        outside: &variables,
+    };
+    sound(check(&load_tree(folder).unwrap(), &options))
+}
+
+/// The same; there is a catalog exactly where there are no errors.
+fn sound(checked: Checked) -> Checked {
+    assert_eq!(checked.catalog.is_none(), checked.errors() > 0, "{}", rendered(&checked));
+    checked
 }
 
 fn rendered(checked: &Checked) -> String {
@@ -79,6 +83,19 @@ fn every_mistake_is_shown_as_expected() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_finding_says_how_to_mend_it() {
+    let mut without = Vec::new();
+    for folder in folders("err") {
+        let checked = checked(&folder);
+        // What is wrong with the syntax is known, what was meant is not.
+        let mute = checked.findings.iter().filter(|finding| finding.help.is_empty());
+        let mute = mute.filter(|finding| finding.code.name != "toml::syntax");
+        without.extend(mute.map(|finding| render(finding, &checked.sources, Style::Plain)));
+    }
+    assert!(without.is_empty(), "{}", without.join("\n"));
 }
 
 #[test]
@@ -168,7 +185,7 @@ fn check_text(text: &str, extra: &[(&str, &str)], variables: &str, environment: 
         tree.insert(*path, text.as_bytes());
     }
     let outside = Variables(variables.to_owned());
-    check(&tree, &CheckOptions { environment, require_env: true, outside: &outside })
+    sound(check(&tree, &CheckOptions { environment, require_env: true, outside: &outside }))
 }
 
 const STAGE: &str = r#"

@@ -6,6 +6,7 @@ mod support;
 mod architecture;
 mod batch;
 mod broker;
+mod checks;
 mod cli;
 mod config;
 mod dev;

@@ -14,8 +14,11 @@ codes! {
         "In \"…\" a backslash starts an escape such as \\n or \\\". Regular expressions and paths belong in single quotes, where a backslash is itself.",
         "filter = \"value.id | regex_match('\\d+')\"" => "filter = 'value.id | regex_match(\"\\d+\")'";
     TOML_KEY_AFTER_STEPS: Error "toml::key-after-steps", "A stage's key is written after its first [[…steps]] or [[…outputs]]",
-        "In TOML a key belongs to the nearest header above it. Below [[stages.x.steps]] it belongs to that step, below [[stages.x.outputs]] to that output, not to the stage.",
+        "In TOML a key belongs to the nearest header above it. Below [[stages.x.steps]], [[stages.x.outputs]] or [stages.x.steps.http] it belongs to that step or output, not to the stage.",
         "[stages.enrich]\nfrom = \"orders\"\n\n[[stages.enrich.steps]]\nfilter = \"value.ok\"\nto = \"shipped\"" => "[stages.enrich]\nfrom = \"orders\"\nto   = \"shipped\"\n\n[[stages.enrich.steps]]\nfilter = \"value.ok\"";
+    TOML_KEY_IN_MAP: Warning "toml::key-in-map", "What looks like a stage's key is a field of a `map` or `set`",
+        "Below [stages.x.steps.map] every key is a field of the new value. One that is a key of stages, with a value that the stage would take, most likely belongs to the stage.",
+        "[topics.orders]\n\n[stages.enrich]\nfrom = \"orders\"\n\n[[stages.enrich.steps]]\n[stages.enrich.steps.map]\nid = \"{{ value.id }}\"\nconcurrency = 8" => "[topics.orders]\n\n[stages.enrich]\nfrom = \"orders\"\nconcurrency = 8\n\n[[stages.enrich.steps]]\n[stages.enrich.steps.map]\nid = \"{{ value.id }}\"";
     TOML_UNQUOTED_DOTS: Error "toml::unquoted-dots", "A name with dots is written without quotes",
         "TOML reads every dot in a header as a table within a table, so an unquoted name with dots is several names.",
         "[topics.raw.connector.events]\npartitions = 6" => "[topics.\"raw.connector.events\"]\npartitions = 6";

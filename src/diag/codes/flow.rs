@@ -31,6 +31,9 @@ codes! {
     DLQ_MISSING: Error "dlq::missing", "A stage dead-letters but names no DLQ",
         "The stage's retry policy, `unmatched` or `tombstones` says dead-letter, so there must be a place for the record.",
         "[stages.enrich]\nfrom = \"orders\"" => "[dlqs.orders]\n\n[stages.enrich]\nfrom = \"orders\"\ndlq = \"orders\"";
+    DLQ_SMALL: Warning "dlq::small", "A DLQ takes smaller records than its stages read",
+        "A dead letter is the original record with headers that say why, up to 64 KiB of them. A record that is too large for the DLQ loses its value there. Left out, `max_message_bytes` of a DLQ is that of its inputs plus 64 KiB; a topic without one takes the broker's 1 MiB.",
+        "[topics.orders]\nmax_message_bytes = \"8MiB\"\n\n[dlqs.orders]\nmax_message_bytes = \"1MiB\"\n\n[stages.enrich]\nfrom = \"orders\"\ndlq = \"orders\"" => "[topics.orders]\nmax_message_bytes = \"8MiB\"\n\n[dlqs.orders]\n\n[stages.enrich]\nfrom = \"orders\"\ndlq = \"orders\"";
     DLQ_FEEDS_ITSELF: Error "dlq::feeds-itself", "A stage dead-letters into a topic that it reads",
         "A record that always fails would go round for ever. Read a DLQ's topic in a stage with another DLQ.",
         "[topics.\"orders.dlq\"]\nexternal = true\n\n[dlqs.orders]\ntopic = \"orders.dlq\"\n\n[stages.repair]\nfrom = \"orders.dlq\"\ndlq = \"orders\"" => "[topics.\"orders.dlq\"]\nexternal = true\n\n[dlqs.orders]\ntopic = \"orders.dlq\"\n\n[dlqs.repair]\n\n[stages.repair]\nfrom = \"orders.dlq\"\ndlq = \"repair\"";
@@ -41,32 +44,44 @@ codes! {
         "`max_attempts` counts the first try; 1 means no second one.",
         "[retries.never]\nmax_attempts = 0" => "[retries.never]\nmax_attempts = 1";
     RETRY_BACKOFF: Error "retry::backoff", "A retry policy's waits make no sense",
-        "The longest wait is not under the first one, the factor is at least 1, and a list of delays is not empty.",
+        "The longest wait is not under the first one, and the factor is at least 1.",
         "[retries.gentle]\nbackoff = { initial = \"10s\", max = \"1s\" }" => "[retries.gentle]\nbackoff = { initial = \"1s\", max = \"10s\" }";
     RETRY_NOTHING: Error "retry::nothing", "A retry policy retries nothing",
-        "`on` is empty, or `not_on` takes back all that `on` gives.",
+        "`not_on` takes back all that `on` gives. Where nothing is to be tried again, `max_attempts = 1` says so.",
         "[retries.gentle]\non = [\"transient\"]\nnot_on = [\"transient\"]" => "[retries.gentle]\non = [\"transient\"]\nnot_on = [\"http-501\"]";
     RETRY_DEADLINE: Error "retry::deadline", "A single wait is longer than the stage's record deadline",
         "A record is given up at its deadline, so the waits behind it never happen.",
         "[retries.slow]\nbackoff.delays = [\"1h\"]\n\n[stages.enrich]\nretry = \"slow\"\ndeadline = \"10m\"" => "[retries.slow]\nbackoff.delays = [\"1h\"]\n\n[stages.enrich]\nretry = \"slow\"\ndeadline = \"3h\"";
+    RETRY_BEYOND_DEADLINE: Warning "retry::beyond-deadline", "A retry policy's waits add up to more than the record's deadline",
+        "A record is given up at the stage's `deadline`, so the last attempts never come. Computed waits are counted with their jitter at half.",
+        "[retries.slow]\nmax_attempts = 6\ndelays = [\"5m\"]\n\n[topics.orders]\n\n[stages.enrich]\nfrom = \"orders\"\nretry = \"slow\"\ndeadline = \"10m\"" => "[retries.slow]\nmax_attempts = 6\ndelays = [\"1m\"]\n\n[topics.orders]\n\n[stages.enrich]\nfrom = \"orders\"\nretry = \"slow\"\ndeadline = \"10m\"";
+    RETRY_UNKNOWN_CODE: Warning "retry::unknown-code", "A retry policy names a code that nothing gives",
+        "`on` and `not_on` hold classes (`transient`), codes of the engine (`timeout`, `http-503`), codes of `fail` steps, and patterns of them (`http-5xx`, `http-*`). A word that is none of these matches no failure, so nothing is retried for it.",
+        "[retries.gentle]\non = [\"transcient\"]" => "[retries.gentle]\non = [\"transient\"]";
+    RETRY_POINTLESS: Warning "retry::pointless", "A key of a retry policy has no effect on steps",
+        "A step that has used up its own attempts hands the failure to the stage, whose policy decides what becomes of the record; and a step waits in place always. `on_exhausted` and `in_place_up_to` of a policy that only steps name are never looked at.",
+        "[retries.quick]\non_exhausted = \"drop\"\n\n[http_clients.crm]\nbase_url = \"http://crm\"\n\n[[stages.a.steps]]\nhttp.client = \"crm\"\nretry = \"quick\"" => "[retries.quick]\nmax_attempts = 2\n\n[http_clients.crm]\nbase_url = \"http://crm\"\n\n[[stages.a.steps]]\nhttp.client = \"crm\"\nretry = \"quick\"";
     RETRY_PARKED: Warning "retry::parked", "A wait is longer than `in_place_up_to`",
         "Longer waits are meant for a parking topic, which this version does not have yet: they are kept in the lane, where they hold the records of that key and the stage's window.",
-        "[retries.gentle]\nbackoff = { initial = \"1s\", max = \"1m\" }\nin_place_up_to = \"5s\"" => "[retries.gentle]\nbackoff = { initial = \"1s\", max = \"5s\" }\nin_place_up_to = \"5s\"";
+        "[retries.gentle]\nmax_attempts = 6\nbackoff = { initial = \"1s\", max = \"1m\" }\nin_place_up_to = \"5s\"" => "[retries.gentle]\nmax_attempts = 6\nbackoff = { initial = \"1s\", max = \"5s\" }\nin_place_up_to = \"5s\"";
     STAGE_CYCLE: Error "stage::cycle", "Stages feed each other in a circle",
-        "A record could go round for ever. A loop that is meant needs `max_hops` on one of its stages.",
+        "A record could go round for ever: by outputs, or by way of a DLQ whose topic a stage reads to send records back. A loop that is meant needs `max_hops` on a stage that writes one of its topics; dead letters are not counted, so where a loop leaves a stage by its DLQ, the bound stands on another stage.",
         "[stages.a]\nfrom = \"x\"\nto = \"y\"\n\n[stages.b]\nfrom = \"y\"\nto = \"x\"" => "[stages.a]\nfrom = \"x\"\nto = \"y\"\nmax_hops = 3\n\n[stages.b]\nfrom = \"y\"\nto = \"x\"";
     STAGE_INPUT_TWICE: Error "stage::input-twice", "A stage reads one topic twice",
         "Each topic is read once by a stage, whatever the list says.",
         "[stages.a]\nfrom = [\"orders\", \"orders\"]" => "[stages.a]\nfrom = [\"orders\", \"refunds\"]";
     STAGE_UNFED: Warning "stage::unfed", "Nothing feeds a stage",
-        "No stage writes the topic, while a topic of nearly the same name is written by a stage and read by none: one of the two names is most likely a slip. A topic that another system fills is declared with `external = true`.",
-        "[stages.a]\nfrom = \"raw\"\nto = \"orders\"\n\n[stages.b]\nfrom = \"order\"" => "[stages.a]\nfrom = \"raw\"\nto = \"orders\"\n\n[stages.b]\nfrom = \"orders\"";
+        "No stage writes the topic, while a topic of nearly the same name is written by a stage and read by none: one of the two names is most likely a slip. A topic that only others fill or read is an entry or an exit of the pipeline and needs no mark; where a slip is suspected wrongly, `external = true` says that another system fills it.",
+        "[topics.raw]\n\n[topics.orders]\n\n[topics.order]\n\n[stages.a]\nfrom = \"raw\"\nto = \"orders\"\n\n[stages.b]\nfrom = \"order\"" => "[topics.raw]\n\n[topics.orders]\n\n[stages.a]\nfrom = \"raw\"\nto = \"orders\"\n\n[stages.b]\nfrom = \"orders\"";
     STAGE_LIMITS: Error "stage::limits", "Limits of a stage contradict each other",
-        "`window.records` is at least `concurrency`, and the largest record of the inputs fits `window.bytes`; otherwise a limit can never be reached or nothing can move.",
+        "`window.records` is at least `concurrency`, `span` times the partitions of the inputs allows for both, the largest record of the inputs fits `window.bytes`, and no step or call may take longer than the record's `deadline`; otherwise a limit can never be reached or nothing can move.",
         "[stages.a]\nfrom = \"orders\"\nconcurrency = 64\nwindow.records = 10" => "[stages.a]\nfrom = \"orders\"\nconcurrency = 64\nwindow.records = 10_000";
+    STAGE_DECODE: Error "stage::decode", "Steps need JSON, but the stage decodes text or bytes",
+        "With `decode = \"text\"` or `\"bytes\"` the value is one string, which has no fields to set; and with `\"bytes\"` an output can write nothing but a string. Every record would fail.",
+        "[topics.raw]\n\n[topics.orders]\n\n[stages.import]\nfrom = \"raw\"\nto = \"orders\"\ndecode = \"bytes\"\n\n[[stages.import.steps]]\nmap.body = \"{{ value }}\"" => "[topics.raw]\n\n[topics.orders]\n\n[stages.import]\nfrom = \"raw\"\nto = \"orders\"\ndecode = \"text\"\n\n[[stages.import.steps]]\nmap.body = \"{{ value }}\"";
     STAGE_POINTLESS: Warning "stage::pointless", "A key has no effect here",
         "What the key governs cannot happen with the rest of the table.",
-        "[stages.a]\nfrom = \"orders\"\nmatch = \"all\"   # and no outputs" => "[stages.a]\nfrom = \"orders\"";
+        "[stages.a]\nfrom = \"orders\"\nmatch = \"all\"   # and no outputs\n\n[[stages.a.steps]]\nlog = \"{{ key }}\"" => "[stages.a]\nfrom = \"orders\"\n\n[[stages.a.steps]]\nlog = \"{{ key }}\"";
     OUTPUT_UNREACHABLE: Warning "output::unreachable", "An output can never take a record",
         "With `match = \"first\"` an output without `when` takes every record that reaches it, so none reaches those below it.",
         "[[stages.a.outputs]]\nto = \"x\"\n\n[[stages.a.outputs]]\nto = \"y\"" => "[[stages.a.outputs]]\nto = \"x\"\nwhen = \"value.urgent\"\n\n[[stages.a.outputs]]\nto = \"y\"";

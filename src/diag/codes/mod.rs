@@ -40,18 +40,21 @@ macro_rules! codes {
 mod broker;
 mod files;
 mod flow;
+mod renames;
 mod settings;
 mod steps;
 
 pub use broker::*;
 pub use files::*;
 pub use flow::*;
+pub use renames::*;
 pub use settings::*;
 pub use steps::*;
 
 /// Every code, in the order of the reference.
 pub fn all() -> impl Iterator<Item = &'static Code> {
-    [files::ALL, settings::ALL, flow::ALL, steps::ALL, broker::ALL].into_iter().flatten().copied()
+    let all = [files::ALL, settings::ALL, flow::ALL, renames::ALL, steps::ALL, broker::ALL];
+    all.into_iter().flatten().copied()
 }
 
 /// The code of that name.

@@ -35,11 +35,17 @@ codes! {
         "`--environment NAME` reads environments/NAME.toml.",
         "biplane check --environment prod   # there is only environments/production.toml" => "biplane check --environment production";
     SECRET_LITERAL: Error "secret::literal", "A secret is written into a file",
-        "Files are committed and shown. Secrets come from variables or mounted files, by way of `[env]` with `secret = true`.",
+        "Files are committed and shown. Secrets come from variables or mounted files, by way of `[env]` with `secret = true`. Found are credentials of clients, headers and query parameters whose names say so (`authorization`, `private-token`, `api_key`), and passwords in URLs.",
         "[http_clients.crm]\nbase_url = \"https://crm\"\nbearer = \"s3cr3t\"" => "[env]\ncrm_token = { var = \"CRM_TOKEN\", secret = true }\n\n[http_clients.crm]\nbase_url = \"https://crm\"\nbearer = \"{{ env.crm_token }}\"";
     SECRET_NOT_MARKED: Warning "secret::not-marked", "A credential comes from an env value that is not marked as secret",
         "Only values marked `secret = true` are kept out of listings, errors and logs.",
         "[env]\ncrm_token = { var = \"CRM_TOKEN\" }\n\n[http_clients.crm]\nbase_url = \"https://crm\"\nbearer = \"{{ env.crm_token }}\"" => "[env]\ncrm_token = { var = \"CRM_TOKEN\", secret = true }\n\n[http_clients.crm]\nbase_url = \"https://crm\"\nbearer = \"{{ env.crm_token }}\"";
+    HTTP_HEADER: Error "http::header", "A header's name or value cannot be sent",
+        "A name is letters, digits and hyphens; a value is one line of text. The value itself is not shown, as it may be secret.",
+        "[http_clients.crm]\nbase_url = \"http://crm\"\nheaders = { \"x tenant\" = \"a\" }" => "[http_clients.crm]\nbase_url = \"http://crm\"\nheaders = { x-tenant = \"a\" }";
+    HTTP_URL: Error "http::url", "A step's URL cannot be called",
+        "A whole URL begins with http:// or https:// and has a host. Every record would fail with the code `url`.",
+        "[[stages.a.steps]]\nhttp.url = \"crm/tenants\"" => "[[stages.a.steps]]\nhttp.url = \"http://crm/tenants\"";
     HTTP_CLIENT_UNDEFINED: Error "http-client::undefined", "A step names an HTTP client that is not defined",
         "The name after `http.client` refers to `[http_clients.NAME]`.",
         "[[stages.enrich.steps]]\nhttp.client = \"crn\"" => "[http_clients.crm]\nbase_url = \"http://crm\"\n\n[[stages.enrich.steps]]\nhttp.client = \"crm\"";

@@ -30,22 +30,25 @@ codes! {
         "filter = \"valu.kind | lowercase == 'mail'\"" => "filter = \"value.kind | lower == 'mail'\"";
     EXPRESSION_UNKNOWN_STEP: Error "expression::unknown-step", "An expression reads the result of a step that has not run",
         "`steps.NAME` is the result of an earlier step of the same stage.",
-        "[[stages.a.steps]]\nset.tenant = \"{{ steps.tenent.body }}\"" => "[[stages.a.steps]]\nset.tenant = \"{{ steps.tenant.body }}\"   # below the step named tenant";
+        "[[stages.a.steps]]\nname = \"tenant\"\nhttp.url = \"http://crm/tenants\"\n\n[[stages.a.steps]]\nset.tenant = \"{{ steps.tenent.body }}\"" => "[[stages.a.steps]]\nname = \"tenant\"\nhttp.url = \"http://crm/tenants\"\n\n[[stages.a.steps]]\nset.tenant = \"{{ steps.tenant.body }}\"";
+    EXPRESSION_ARGUMENT: Error "expression::argument", "An argument of a filter can never work",
+        "A pattern that is no regular expression, a form that strftime does not know, a time zone or a namespace that does not exist: every record would fail with the code `expression`.",
+        "[[stages.a.steps]]\nset.at = \"{{ timestamp | format_time('%H:%M', timezone='Europe/Berln') }}\"" => "[[stages.a.steps]]\nset.at = \"{{ timestamp | format_time('%H:%M', timezone='Europe/Berlin') }}\"";
     TEMPLATE_LOOKS_LIKE_PATH: Warning "template::looks-like-path", "A text looks like a path but is no template",
         "Where a template is expected, text without braces stands for itself: `\"value.kind\"` gives those ten letters, not the field.",
-        "[stages.a.steps.map]\nkind = \"value.kind\"" => "[stages.a.steps.map]\nkind = \"{{ value.kind }}\"";
+        "[[stages.a.steps]]\n[stages.a.steps.map]\nkind = \"value.kind\"" => "[[stages.a.steps]]\n[stages.a.steps.map]\nkind = \"{{ value.kind }}\"";
     TEMPLATE_URL_DATA: Error "template::url-data", "Message data forms the scheme or host of a URL",
         "Whoever writes records could make the engine call any address. Only text and `env` may stand before the path.",
         "[[stages.a.steps]]\nhttp.url = \"http://{{ value.host }}/orders\"" => "[[stages.a.steps]]\nhttp.url = \"{{ env.crm_url }}/orders/{{ value.id }}\"";
     STEP_BATCH_NEVER_FULL: Warning "step::batch-never-full", "A batch can never hold as many records as it waits for",
         "Records that wait in a batch hold places of the stage's `concurrency`. A batch that waits for more records than that never fills, so that every request goes out only after the whole `linger`.",
-        "[stages.a]\nfrom = \"orders\"\nconcurrency = 16\n\n[[stages.a.steps]]\nhttp.url = \"{{ env.scores }}\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 50, linger = \"20ms\" }" => "[stages.a]\nfrom = \"orders\"\nconcurrency = 100\n\n[[stages.a.steps]]\nhttp.url = \"{{ env.scores }}\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 50, linger = \"20ms\" }";
+        "[stages.a]\nfrom = \"orders\"\nconcurrency = 16\n\n[[stages.a.steps]]\nhttp.url = \"http://scores/batch\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 50, linger = \"20ms\" }" => "[stages.a]\nfrom = \"orders\"\nconcurrency = 100\n\n[[stages.a.steps]]\nhttp.url = \"http://scores/batch\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 50, linger = \"20ms\" }";
     STEP_BATCH_LINGER: Error "step::batch-linger", "A batch waits for records as long as its step may take",
         "`timeout` bounds a record's whole run of the step, the wait in a batch with it. Where `linger` is as long, a batch that does not fill fails with `timeout` before it is sent.",
-        "[[stages.a.steps]]\ntimeout = \"1s\"\nhttp.url = \"{{ env.scores }}\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 10, linger = \"2s\" }" => "[[stages.a.steps]]\ntimeout = \"5s\"\nhttp.url = \"{{ env.scores }}\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 10, linger = \"50ms\" }";
+        "[[stages.a.steps]]\ntimeout = \"1s\"\nhttp.url = \"http://scores/batch\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 10, linger = \"2s\" }" => "[[stages.a.steps]]\ntimeout = \"5s\"\nhttp.url = \"http://scores/batch\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 10, linger = \"50ms\" }";
     LOOKUP_MISSING: Error "lookup::missing", "A lookup table's file does not exist",
         "Tables are named relative to the folder lookups/ of the config root.",
-        "[[stages.a.steps]]\nlookup.table = \"peopel.csv\"" => "[[stages.a.steps]]\nlookup.table = \"people.csv\"";
+        "[[stages.a.steps]]\nlookup.table = \"peopel.csv\"\nlookup.key = \"email\"\nlookup.by = \"value.from\"" => "[[stages.a.steps]]\nlookup.table = \"people.csv\"\nlookup.key = \"email\"\nlookup.by = \"value.from\"";
     LOOKUP_INVALID: Error "lookup::invalid", "A lookup table cannot be used",
         "The file is no CSV, JSON or TOML, a cell is not of its column's type, the key column is missing, or two rows have one key.",
         "email,name\na@x.com,Ann\na@x.com,Bob" => "email,name\na@x.com,Ann\nb@x.com,Bob";

@@ -37,8 +37,9 @@ pub(in crate::steps) fn read(
     table: &mut TableReader<'_>,
     context: &PlanContext<'_>,
 ) -> Option<Arc<dyn StepBody>> {
+    let timeout = table.duration("timeout").map(|timeout| timeout.value);
     let mut inner = table.table("http")?;
-    let target = read_target(&mut inner, context);
+    let target = read_target(&mut inner, timeout, context);
     let method = inner.word("method", &METHODS);
     let query = read_templates(&mut inner, "query", context);
     let headers = read_templates(&mut inner, "headers", context);
@@ -71,8 +72,12 @@ pub(in crate::steps) fn read(
     }))
 }
 
-/// `client` with `path`, or a whole `url`.
-fn read_target(table: &mut TableReader<'_>, context: &PlanContext<'_>) -> Option<(Arc<HttpClient>, Target)> {
+/// `client` with `path`, or a whole `url`, whose only deadline is the step's.
+fn read_target(
+    table: &mut TableReader<'_>,
+    timeout: Option<Duration>,
+    context: &PlanContext<'_>,
+) -> Option<(Arc<HttpClient>, Target)> {
     let (client, path, url) = (table.name("client"), table.text("path"), table.text("url"));
     match (client, url) {
         (Some(client), Some(url)) => {
@@ -101,7 +106,9 @@ fn read_target(table: &mut TableReader<'_>, context: &PlanContext<'_>) -> Option
                     .also(url.span, "a whole URL"),
                 );
             }
-            Some((Arc::new(HttpClient::default()), Target::Url(context.url(&url, true)?)))
+            let mut client = HttpClient::default();
+            client.timeout = timeout.unwrap_or(client.timeout);
+            Some((Arc::new(client), Target::Url(context.url(&url, true)?)))
         }
         (None, None) => {
             table.required("url", TableReader::text);

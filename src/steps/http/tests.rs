@@ -122,6 +122,21 @@ async fn the_client_s_own_deadline_covers_the_whole_answer() {
     assert_eq!(result.unwrap_err().code, "timeout");
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_a_whole_url_is_the_step_s_own() {
+    let took = async |more: &str| {
+        let (took, _) = with_server(|url| async move {
+            let bench = Bench::new(&format!("http.url = \"{url}/endless\"\n{more}"));
+            let began = tokio::time::Instant::now();
+            assert_eq!(bench.run_waiting(json!({})).await.unwrap_err().code, "timeout");
+            began.elapsed().as_secs()
+        })
+        .await;
+        took
+    };
+    assert_eq!((took("").await, took("timeout = \"45s\"").await), (10, 45));
+}
+
 #[tokio::test]
 async fn nobody_listening_is_a_transient_connection_failure() {
     let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
