@@ -115,7 +115,8 @@ fn sample(scene: &Scene<'_>, text: &str) -> Option<String> {
 
 /// A step's `timeout` beyond its client's is never reached.
 fn check_timeout(scene: &Scene<'_>, step: &Table, http: &Table, label: &str) {
-    let mut reader = TableReader::new(step, label, scene.read);
+    // Read once more, for this judgement alone: nobody else hears of it.
+    let mut reader = TableReader::new(step, label, scene.read.noting(None));
     let Some(timeout) = reader.duration("timeout").filter(|timeout| timeout.known) else { return };
     let Some(client) = http.get("client").and_then(|entry| entry.node.as_text()) else { return };
     if !scene.http_clients.contains_key(&client.value) {

@@ -145,7 +145,7 @@ fn check_largest(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str, inputs: &[
 /// What a step waits for against the deadline of the record.
 fn check_step(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str, step: &WrittenStep<'_>) {
     let Some(deadline) = deadline(spec) else { return };
-    let mut reader = TableReader::new(step.table, format!("a step of {what}"), scene.read);
+    let mut reader = TableReader::new(step.table, format!("a step of {what}"), scene.read.noting(None));
     if let Some(name) = step.table.get("retry").and_then(|entry| entry.node.as_text()) {
         check_step_retry(scene, spec, what, &name, deadline);
     }
