@@ -6,7 +6,8 @@
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
-use super::delivery::Begin;
+use super::delivery::{Begin, Standing};
+use super::metadata::Beyond;
 use super::offsets::OffsetTracker;
 use super::partitions::{Partition, Tenure};
 use super::runner::Runner;
@@ -99,6 +100,7 @@ impl Runner {
         let mut partition = Partition::new(begin.partition, begin.committed, begin.beyond);
         if let (None, StartAt::Offset(offset)) = (begin.committed, begin.at) {
             partition.tracker = Some(OffsetTracker::new(offset));
+            partition.closed = Some((offset, partition.beyond.clone()));
             partition.dirty = true;
             self.commit_soon();
         }
@@ -135,15 +137,34 @@ impl Runner {
     }
 
     /// Reads a partition again from its position on; what is finished beyond it is not redone, and what
-    /// waits or was decided goes on where it stood.
-    /// `hold` says until when it rests first.
+    /// waits or was decided goes on where it stood. `hold` says until when it rests first.
     pub(super) fn rewind(&mut self, slot: u32, hold: Option<Instant>) {
         let Some(partition) = self.partitions.get(slot) else { return };
         let beyond = partition.beyond(self.in_flight.attempts(slot));
         let Some(position) = partition.position() else { return };
+        self.go_back(slot, position, beyond, hold);
+    }
+
+    /// Reads a partition again from where the last epoch that closed left it. False where that is not
+    /// known here: nothing was committed since it was assigned.
+    fn rewind_to_closed(&mut self, slot: u32) -> bool {
+        let Some(partition) = self.partitions.get_mut(slot) else { return true };
+        partition.said = None;
+        partition.dirty = true;
+        if partition.tracker.is_none() {
+            return true;
+        }
+        let Some((position, mut beyond)) = partition.closed.clone() else { return false };
+        // Attempts were spent, whatever becomes of the epoch.
+        beyond.attempts.extend(partition.beyond(self.in_flight.attempts(slot)).attempts);
+        self.go_back(slot, position, beyond, None);
+        true
+    }
+
+    fn go_back(&mut self, slot: u32, position: i64, beyond: Beyond, hold: Option<Instant>) {
+        let Some(partition) = self.partitions.get(slot) else { return };
         let next = partition.next().unwrap_or(position);
         let carried: Vec<_> = self.in_flight.carried(slot).collect();
-        let unfinished = partition.tracker.as_ref().is_some_and(|tracker| tracker.span() > 0);
         let begun = self.clear(slot);
         self.shared.repeated(begun);
         let Some(partition) = self.partitions.get_mut(slot) else { return };
@@ -152,7 +173,7 @@ impl Runner {
         partition.carried.retain(|offset, _| *offset >= next);
         partition.carried.extend(carried);
         partition.tracker = Some(OffsetTracker::new(position));
-        partition.awaited = unfinished.then_some((position, 0));
+        partition.awaited = (next > position).then_some((position, 0));
         partition.held_until = hold.or(partition.held_until);
         if partition.tenure != Tenure::Owned {
             return;
@@ -231,16 +252,27 @@ impl Runner {
         if self.now < due {
             return;
         }
-        if let Err(error) = self.delivery.abort() {
-            self.shared.trouble(&error.to_string());
-            self.abort_at = Some(self.now + ASK_AGAIN);
-            return;
-        }
+        let standing = match self.delivery.abort() {
+            Ok(standing) => standing,
+            Err(error) => {
+                self.shared.trouble(&error.to_string());
+                self.abort_at = Some(self.now + ASK_AGAIN);
+                return;
+            }
+        };
         self.must_abort = false;
         self.abort_at = None;
+        if guard::removed(Guard::Rewind) {
+            return;
+        }
+        if standing == Standing::Nothing {
+            self.commits.forget();
+        }
         for slot in self.partitions.slots() {
-            if !guard::removed(Guard::Rewind) {
-                self.rewind(slot, None);
+            match standing {
+                Standing::Acknowledged => self.rewind(slot, None),
+                Standing::Nothing if self.rewind_to_closed(slot) => {}
+                Standing::Nothing => return self.restart_assignment(),
             }
         }
     }

@@ -73,9 +73,16 @@ impl Runner {
             return;
         }
         let wanted = self.commits.wanted.is_some_and(|wanted| wanted <= self.now);
-        if wanted || self.now >= self.commits.due && self.wants_commit() {
+        let due = wanted || self.now >= self.commits.due && self.wants_commit();
+        self.closing = due && !self.may_close();
+        if due && !self.closing {
             self.commit_later();
         }
+    }
+
+    /// Whether the epoch may close now: where it closes as a whole, nothing of it is on its way.
+    fn may_close(&self) -> bool {
+        !self.delivery.closes_whole() || self.unacknowledged == 0 && self.blocked.is_empty()
     }
 
     /// When the loop must look at its commits again.
@@ -147,6 +154,9 @@ impl Runner {
             let slot = self.partitions.find(&name.topic, name.partition);
             if let Some(partition) = slot.and_then(|slot| self.partitions.get_mut(slot)) {
                 partition.secured = partition.secured.max(number);
+                if let Some((_, offset, beyond)) = partition.said.take_if(|(said, ..)| *said <= number) {
+                    partition.closed = Some((offset, beyond));
+                }
                 if number == self.commits.asked {
                     partition.confirmed = partition.committed;
                 }
@@ -198,6 +208,9 @@ impl Runner {
         if self.commits.forget() {
             self.mark_dirty();
         }
+        if !self.may_close() {
+            return;
+        }
         let commits = self.say_all();
         if commits.is_empty() {
             return;
@@ -231,6 +244,7 @@ impl Runner {
             if let Some(partition) = self.partitions.get_mut(slot) {
                 partition.dirty = false;
                 partition.committed = Some(offset);
+                partition.said = Some((self.commits.asked, offset, beyond));
             }
         }
         commits

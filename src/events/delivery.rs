@@ -36,6 +36,15 @@ pub(super) struct Begin {
 /// The number of a call of [`Delivery::close_later`] and what became of it.
 pub(super) type Answer = (u64, Result<Vec<TopicPartition>, BrokerError>);
 
+/// What stands of an epoch that was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// What was acknowledged: consumers have it.
+    Acknowledged,
+    /// Nothing: consumers never see what was sent since the last epoch closed.
+    Nothing,
+}
+
 /// What a runner needs of the guarantee behind it. Called from the runner's thread only.
 pub(super) trait Delivery: Send {
     /// Where assigned partitions start, known before `deadline`.
@@ -63,12 +72,17 @@ pub(super) trait Delivery: Send {
     /// Goes on with another consumer of the same group. Nothing of the old one's partitions is open.
     fn rejoin(&mut self, consumer: Arc<Consumer>);
 
-    /// Gives the epoch up. Nothing sent in it will be acknowledged any more; the runner rewinds its
-    /// partitions to their last closed offsets and clears their lanes.
+    /// Whether an epoch closes only as a whole: not before all that was sent in it is acknowledged.
+    fn closes_whole(&self) -> bool {
+        false
+    }
+
+    /// Gives the epoch up, and says what stands of it. Nothing sent in it will be acknowledged any more;
+    /// the runner reads its partitions again from there and clears their lanes.
     ///
     /// # Errors
     /// Where no new epoch can be opened yet; call again later.
-    fn abort(&mut self) -> Result<(), BrokerError>;
+    fn abort(&mut self) -> Result<Standing, BrokerError>;
 }
 
 /// The producer that the stages of an engine share; replaced when it is beyond repair.
@@ -217,14 +231,14 @@ impl Delivery for AtLeastOnce {
         self.consumer = consumer;
     }
 
-    fn abort(&mut self) -> Result<(), BrokerError> {
+    fn abort(&mut self) -> Result<Standing, BrokerError> {
         let renewed = self.producers.renew(&self.producer)?;
         if !Arc::ptr_eq(&renewed, &self.producer) {
             self.producer.deregister(&self.sink);
             self.sink = renewed.register(Arc::clone(&self.answers));
             self.producer = renewed;
         }
-        Ok(())
+        Ok(Standing::Acknowledged)
     }
 }
 

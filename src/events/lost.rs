@@ -92,6 +92,7 @@ impl Runner {
             Some(tracker) if next < low => tracker.skip_to(low),
             tracker => {
                 *tracker = Some(OffsetTracker::new(low));
+                partition.closed = Some((low, Default::default()));
                 partition.beyond.forget();
                 partition.carried.clear();
                 partition.suspects.clear();

@@ -26,7 +26,10 @@ impl Runner {
         let window = self.window;
         let over =
             self.in_flight.len() >= window.records || self.in_flight.bytes() >= window.bytes.as_usize();
-        let full = over && !guard::removed(Guard::Window) || !self.blocked.is_empty() || self.must_abort;
+        let full = over && !guard::removed(Guard::Window)
+            || !self.blocked.is_empty()
+            || self.must_abort
+            || self.closing;
         match (full, self.full_since) {
             (true, None) => self.full_since = Some(self.now),
             (false, Some(_)) if self.has_room() => self.full_since = None,
@@ -51,6 +54,7 @@ impl Runner {
             && self.in_flight.bytes() <= window.bytes.as_usize() / 2
             && self.blocked.is_empty()
             && !self.must_abort
+            && !self.closing
     }
 
     /// Everything that follows the clock.

@@ -78,6 +78,10 @@ pub(super) struct Partition {
     pub(super) committed: Option<i64>,
     /// The offset that the broker last confirmed.
     pub(super) confirmed: Option<i64>,
+    /// Where the last epoch that closed left it: the offset, and what is known beyond it.
+    pub(super) closed: Option<(i64, Beyond)>,
+    /// What the newest commit said, under its number, until it is answered.
+    pub(super) said: Option<(u64, i64, Beyond)>,
     /// The newest commit that the broker has answered for it.
     pub(super) secured: u64,
     /// Whether something worth a commit happened since.
@@ -102,6 +106,8 @@ impl Partition {
     pub(super) fn new(name: TopicPartition, committed: Option<i64>, beyond: Beyond) -> Self {
         Self {
             name,
+            closed: committed.map(|offset| (offset, beyond.clone())),
+            said: None,
             tracker: committed.map(OffsetTracker::new),
             beyond,
             carried: HashMap::new(),

@@ -108,6 +108,8 @@ pub(super) struct Runner {
     pub(super) paused_all: bool,
     pub(super) commits: Commits,
     pub(super) next_report: Instant,
+    /// Whether nothing new starts, so that the epoch can close as a whole.
+    pub(super) closing: bool,
     pub(super) must_abort: bool,
     /// When that is done.
     pub(super) abort_at: Option<Instant>,
@@ -169,6 +171,7 @@ impl Runner {
             alone: false,
             full_since: None,
             paused_all: false,
+            closing: false,
             must_abort: false,
             abort_at: None,
             aborted: None,
@@ -400,7 +403,11 @@ impl Runner {
 
     /// How many ready records could start now.
     fn ready_now(&self) -> usize {
-        if !matches!(self.phase, Phase::Running) || !self.blocked.is_empty() || self.must_abort {
+        if !matches!(self.phase, Phase::Running)
+            || !self.blocked.is_empty()
+            || self.must_abort
+            || self.closing
+        {
             return 0;
         }
         let places = match self.program.waits() {

@@ -25,6 +25,7 @@ use crate::steps::{Flow, OpenError, Ports, ReadyStep, Runnable, StepBody, StepCo
 use crate::telemetry::Telemetry;
 
 mod bench;
+mod epochs;
 #[cfg(debug_assertions)]
 mod faults;
 mod lost;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::broker::{BrokerError, Commit, Rebalance};
-use crate::events::delivery::{Answer, Begin, Delivery};
+use crate::events::delivery::{Answer, Begin, Delivery, Standing};
 use crate::events::inbox::Inbox;
 use crate::events::inflight::EntryId;
 use crate::events::metadata::Beyond;
@@ -92,9 +92,9 @@ impl Delivery for Told {
 
     fn rejoin(&mut self, _: Arc<Consumer>) {}
 
-    fn abort(&mut self) -> Result<(), BrokerError> {
+    fn abort(&mut self) -> Result<Standing, BrokerError> {
         self.book.lock().aborts += 1;
-        Ok(())
+        Ok(Standing::Acknowledged)
     }
 }
 

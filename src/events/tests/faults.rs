@@ -4,7 +4,7 @@
 use super::*;
 use crate::base::guard::{Guard, without};
 use crate::broker::{BrokerError, Commit, MockError, MockRequest};
-use crate::events::delivery::{Answer, AtLeastOnce, Begin, Delivery};
+use crate::events::delivery::{Answer, AtLeastOnce, Begin, Delivery, Standing};
 use crate::events::stage::start_with;
 
 /// How long a check waits for what may never come, where its guard is missing.
@@ -70,7 +70,7 @@ impl Delivery for Between {
         self.inner.rejoin(consumer);
     }
 
-    fn abort(&mut self) -> Result<(), BrokerError> {
+    fn abort(&mut self) -> Result<Standing, BrokerError> {
         self.aborts.fetch_sub(1, Ordering::AcqRel);
         self.inner.abort()
     }
