@@ -32,8 +32,10 @@ pub(super) fn resolve(name: &str, what: &str, spec: &TopicSpec, diagnostics: &Di
     let external = spec.external.as_ref().is_some_and(|external| external.value);
     if external {
         check_external(what, spec, diagnostics);
-        // What is left is said by the defaults, of topics that are created here.
-        settings.clear();
+        // What is left is said by the defaults, of topics that are created here, but for the size that this
+        // topic is said to have.
+        let sized = own(&spec.max_message_bytes).is_some();
+        settings.retain(|key, _| sized && key == "max.message.bytes");
     }
     let created = |number: &Option<Spanned<i64>>| {
         number.as_ref().filter(|number| number.known && !external).map(|number| number.value)

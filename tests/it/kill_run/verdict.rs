@@ -156,10 +156,12 @@ impl<'a> Look<'a> {
     }
 }
 
-/// The partition and offset in the id of a written record: `stage/topic/partition/offset/index`.
+/// The partition and offset in the id of a written record: `stage/topic/partition/offset/index`. A dead
+/// letter has the id of its record's own origin beside its own.
 fn origin(message: &BorrowedMessage<'_>) -> (i32, i64) {
     let headers = message.headers().expect("headers");
-    let id = headers.iter().filter(|header| header.key == "biplane-id").last().expect("an id");
+    let named = |name: &str| headers.iter().filter(|header| header.key == name).last();
+    let id = named("biplane-dlq-id").or_else(|| named("biplane-id")).expect("an id");
     let id = std::str::from_utf8(id.value.expect("a value")).expect("text");
     let mut parts = id.rsplit('/').skip(1);
     let offset = parts.next().and_then(|offset| offset.parse().ok()).expect("an offset");
