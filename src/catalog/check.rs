@@ -21,7 +21,7 @@ use super::{
 };
 use crate::diag::{Diagnostic, Diagnostics, FileId, Severity, SourceMap, Span, codes};
 use crate::spec::{
-    Definition, DlqSpec, HttpClientSpec, Ledger, ReadContext, RetrySpec, Sections, StageSpec, Table,
+    Definition, DlqSpec, HttpClientSpec, Ledger, ReadContext, RetrySpec, Sections, Spanned, StageSpec, Table,
     TableReader, TopicSpec, parse,
 };
 use crate::steps::{Schemas, Tables};
@@ -345,9 +345,10 @@ fn read_stages<'a>(scene: &mut Scene<'a>) -> Vec<WrittenStage<'a>> {
 
 fn resolve_dlqs(scene: &mut Scene<'_>, stages: &[WrittenStage<'_>]) {
     let sections = scene.sections;
+    let inputs_by_dlq = inputs_by_dlq(stages);
     for (name, definition) in scene.definitions("dlqs", &sections.dlqs) {
         let spec = DlqSpec::read(scene.reader("dlqs", ("DLQ", name), definition));
-        let inputs = || users(stages, name).flat_map(|stage| stage.spec.from.iter().flatten());
+        let inputs = || inputs_by_dlq.get(name).into_iter().flatten().copied();
         // Of an input whose size is not known nothing is concluded.
         let largest = inputs().filter_map(|from| scene.largest(&from.value)).map(|(size, _)| size).max();
         topics::check_size(name, &spec, inputs().map(|from| (from, scene.largest(&from.value))), scene);
@@ -363,17 +364,28 @@ fn resolve_dlqs(scene: &mut Scene<'_>, stages: &[WrittenStage<'_>]) {
         scene.topics.values().map(|topic| (&**topic, spans(&scene.sections.topics, &topic.name), "topic"));
     let dlqs = scene.dlqs.values().map(|dlq| (&*dlq.topic, spans(&scene.sections.dlqs, &dlq.name), "DLQ"));
     // A DLQ that its own stage reads gets a finding of its own.
-    let dlqs = dlqs.filter(|(topic, ..)| !feeds_itself(scene, topic, stages));
+    let inputs = |topic: &Topic| inputs_by_dlq.get(&*topic.name).into_iter().flatten().copied();
+    let dlqs = dlqs.filter(|(topic, ..)| !feeds_itself(scene, topic, inputs(topic)));
     topics::check_physical(topics.chain(dlqs), scene.read.diagnostics);
 }
 
-fn users<'s, 'a>(stages: &'s [WrittenStage<'a>], dlq: &'s str) -> impl Iterator<Item = &'s WrittenStage<'a>> {
-    stages.iter().filter(move |stage| stage.spec.dlq.as_ref().is_some_and(|name| name.value == dlq))
+/// What the stages that use a DLQ read, by the name of the DLQ.
+fn inputs_by_dlq<'s>(stages: &'s [WrittenStage<'_>]) -> HashMap<&'s str, Vec<&'s Spanned<String>>> {
+    let mut inputs: HashMap<&str, Vec<_>> = HashMap::new();
+    for stage in stages {
+        if let Some(dlq) = &stage.spec.dlq {
+            inputs.entry(dlq.value.as_str()).or_default().extend(stage.spec.from.iter().flatten());
+        }
+    }
+    inputs
 }
 
-fn feeds_itself(scene: &Scene<'_>, dlq: &Topic, stages: &[WrittenStage<'_>]) -> bool {
-    users(stages, &dlq.name)
-        .flat_map(|stage| stage.spec.from.iter().flatten())
+fn feeds_itself<'s>(
+    scene: &Scene<'_>,
+    dlq: &Topic,
+    mut inputs: impl Iterator<Item = &'s Spanned<String>>,
+) -> bool {
+    inputs
         .any(|from| scene.topics.get(from.value.as_str()).is_some_and(|topic| topic.physical == dlq.physical))
 }
 
