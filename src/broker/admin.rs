@@ -25,6 +25,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 use super::context::ClientLog;
 use super::error::BrokerError;
+use super::oauth::Handed;
 use super::properties::Role;
 use super::settings::ClientSettings;
 
@@ -65,28 +66,34 @@ pub struct TopicRequest {
 /// A client for the topics themselves.
 pub struct Admin {
     client: AdminClient<Quiet>,
+    tokens: Option<Handed>,
 }
 
 impl Admin {
     /// Opens the client.
     ///
     /// # Errors
-    /// [`BrokerError::Settings`] where the client refuses its configuration, and for OAUTHBEARER tokens
-    /// that it cannot make itself: it is never polled, which is the only way to hand it one.
+    /// [`BrokerError::Settings`] where the client refuses its configuration.
     pub fn open(settings: &ClientSettings) -> Result<Self, BrokerError> {
-        if settings.tokens.as_ref().is_some_and(|tokens| !tokens.are_unsecured()) {
-            return Err(BrokerError::Settings(NO_TOKENS.to_owned()));
-        }
         let client = settings
             .config(Role::Any)
             .create_with_context(Quiet(ClientLog::new("admin")))
             .map_err(|error| BrokerError::from_client("open an admin client", &error))?;
-        Ok(Self { client })
+        Ok(Self { client, tokens: settings.tokens.clone().map(Handed::new) })
+    }
+
+    /// The client, with an OAUTHBEARER token that lives where it needs one: it is never polled, which is
+    /// how other clients ask for theirs.
+    fn client(&self) -> Result<&AdminClient<Quiet>, BrokerError> {
+        if let Some(tokens) = &self.tokens {
+            tokens.renew(self.client.inner())?;
+        }
+        Ok(&self.client)
     }
 
     /// What the look at groups asks through.
-    pub(super) fn client(&self) -> &Client<impl ClientContext> {
-        self.client.inner()
+    pub(super) fn asked(&self) -> Result<&Client<impl ClientContext>, BrokerError> {
+        Ok(self.client()?.inner())
     }
 
     /// All topics that these credentials may see, by name.
@@ -96,8 +103,7 @@ impl Admin {
     pub fn topics(&self, limit: Duration) -> Result<BTreeMap<String, TopicShape>, BrokerError> {
         // Asking for all topics creates none, where asking for one by name might.
         let metadata = self
-            .client
-            .inner()
+            .asked()?
             .fetch_metadata(None, limit)
             .map_err(|error| BrokerError::from_client("list topics", &error))?;
         let known = metadata.topics().iter().filter(|topic| topic.error().is_none());
@@ -125,7 +131,7 @@ impl Admin {
         let specifiers: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         // The client refuses an operation time-out for this request.
         let options = AdminOptions::new().request_timeout(Some(limit));
-        let results = wait(self.client.describe_configs(&specifiers, &options))
+        let results = wait(self.client()?.describe_configs(&specifiers, &options))
             .map_err(|error| BrokerError::from_client("settings of topics", &error))?;
         let mut found: HashMap<String, TopicSettings> = HashMap::new();
         for result in results {
@@ -153,7 +159,7 @@ impl Admin {
         for (name, value) in &request.settings {
             topic = topic.set(name, value);
         }
-        let results = wait(self.client.create_topics([&topic], &options(limit)));
+        let results = wait(self.client()?.create_topics([&topic], &options(limit)));
         one(&format!("create topic `{}`", request.name), results)?;
         self.until_shown(limit, || {
             let shown = self.topics(limit)?.contains_key(&request.name);
@@ -169,7 +175,7 @@ impl Admin {
     pub fn grow(&self, name: &str, partitions: u32, limit: Duration) -> Result<(), BrokerError> {
         let count = usize::try_from(partitions).unwrap_or(usize::MAX);
         let request = NewPartitions::new(name, count);
-        let results = wait(self.client.create_partitions([&request], &options(limit)));
+        let results = wait(self.client()?.create_partitions([&request], &options(limit)));
         one(&format!("grow topic `{name}`"), results)?;
         self.until_shown(limit, || {
             Ok(self.topics(limit)?.get(name).is_some_and(|shape| shape.partitions >= partitions))
@@ -194,7 +200,7 @@ impl Admin {
             wanted.iter().fold(AlterConfig::new(ResourceSpecifier::Topic(name)), |request, (name, value)| {
                 request.set(name, value)
             });
-        let results = wait(self.client.alter_configs([&request], &options(limit)))
+        let results = wait(self.client()?.alter_configs([&request], &options(limit)))
             .map_err(|error| BrokerError::from_client(&doing, &error))?;
         match results.into_iter().next() {
             Some(Err((_, code))) => Err(BrokerError::from_code(&doing, code)),
@@ -211,7 +217,7 @@ impl Admin {
     /// # Errors
     /// Where the brokers do not answer within `limit` or refuse.
     pub fn delete(&self, name: &str, limit: Duration) -> Result<(), BrokerError> {
-        let results = wait(self.client.delete_topics(&[name], &options(limit)));
+        let results = wait(self.client()?.delete_topics(&[name], &options(limit)));
         one(&format!("delete topic `{name}`"), results)?;
         self.until_shown(limit, || {
             let gone = matches!(self.settings(&[name], limit), Err(BrokerError::UnknownTopic(_)));
@@ -236,8 +242,6 @@ impl Admin {
     }
 }
 
-const NO_TOKENS: &str = "topics cannot be planned or made with OAUTHBEARER tokens from an endpoint or a file; \
-     run this command with another mechanism (SCRAM, PLAIN or a client certificate)";
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl TopicRequest {
@@ -321,6 +325,9 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 struct Quiet(ClientLog);
 
 impl ClientContext for Quiet {
+    /// Without it the client would want to make tokens itself.
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, kind: &str, message: &str) {
         self.0.line(level, kind, message);
     }

@@ -54,7 +54,7 @@ impl Admin {
 
     fn find_groups(&self, name: Option<&str>, limit: Duration) -> Result<Vec<Group>, BrokerError> {
         let list = self
-            .client()
+            .asked()?
             .fetch_group_list(name, limit)
             .map_err(|error| BrokerError::from_client("groups", &error))?;
         let mut groups: Vec<_> = list.groups().iter().map(group).collect();

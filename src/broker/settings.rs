@@ -89,8 +89,7 @@ impl ClientSettings {
         if self.mock && role == Role::Consumer {
             config.set("fetch.wait.max.ms", "10");
         }
-        let given = |name: &str| !oauth::is_handled_here(name) || self.makes_its_own_tokens(role);
-        for (name, value) in self.properties.iter().filter(|(name, _)| given(name)) {
+        for (name, value) in self.properties.iter().filter(|(name, _)| !oauth::is_handled_here(name)) {
             let meant = PROPERTIES
                 .iter()
                 .find(|property| property.name == name)
@@ -104,12 +103,6 @@ impl ClientSettings {
             config.set("ssl.ca.location", "probe");
         }
         config
-    }
-
-    /// Administrative clients are never polled, so that they cannot be given tokens; unsecured ones
-    /// they can make.
-    fn makes_its_own_tokens(&self, role: Role) -> bool {
-        role == Role::Any && self.tokens.as_ref().is_some_and(|tokens| tokens.are_unsecured())
     }
 }
 

@@ -1,6 +1,5 @@
 //! From the config root on disk to what runs; what is wrong with it is shown as `check` shows it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::arguments::{Format, GlobalArguments};
@@ -10,12 +9,7 @@ use crate::catalog::{self, Catalog, CheckOptions, Tree};
 use crate::engine::{Process, load_tree};
 
 /// The catalog of the config root, with every env value required as for a run; `None` where it does
-/// not check, in which case its findings were written.
-pub(super) fn load(root: &Path, environment: Option<&str>) -> CliResult<Option<Arc<Catalog>>> {
-    check(&load_tree(root)?, environment, Format::Text)
-}
-
-/// As [`load`], for a command that writes in `format`.
+/// not check, in which case its findings were written in `format`.
 pub(super) fn load_for(global: &GlobalArguments, format: Format) -> CliResult<Option<Arc<Catalog>>> {
     check(&load_tree(&global.config)?, global.environment(), format)
 }

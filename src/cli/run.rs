@@ -1,6 +1,6 @@
 //! `biplane run`: the engine, on the brokers that the environment names.
 
-use super::arguments::GlobalArguments;
+use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
 use super::serving::Serving;
 use super::{connect, root};
@@ -12,7 +12,7 @@ pub(super) fn run(global: &GlobalArguments, window: Bound) -> CliResult {
     LogOptions::from_variables(|name| std::env::var(name).ok())
         .and_then(|options| options.install(None))
         .map_err(|error| CliError::usage(error.to_string()))?;
-    let Some(catalog) = root::load(&global.config, global.environment())? else {
+    let Some(catalog) = root::load_for(global, Format::Text)? else {
         return Ok(Exit::Findings);
     };
     let client = connect::client(global)?;

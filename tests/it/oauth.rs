@@ -102,8 +102,7 @@ fn records_flow_before_and_after_tokens_of_an_endpoint_are_refreshed() {
     let listed = Engine::command(root.path(), &["stages", "list", "--format", "json"], &variables);
     assert!(listed.status.success(), "look-ups get tokens too: {listed:?}");
     let plan = Engine::command(root.path(), &["topics", "plan"], &variables);
-    let said = String::from_utf8_lossy(&plan.stderr);
-    assert!(plan.status.code() == Some(3) && said.contains("with another mechanism"), "{said}");
+    assert!(matches!(plan.status.code(), Some(0 | 1)), "topics are planned with tokens too: {plan:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! signature is the broker's business and not looked at.
 
 mod endpoint;
+mod handed;
 mod jwt;
 mod oidc;
 mod settings;
@@ -21,6 +22,7 @@ use self::jwt::{Claims, Unsecured};
 use self::oidc::Refresher;
 use crate::telemetry::RateLimit;
 
+pub(super) use self::handed::Handed;
 pub(super) use self::settings::{is_handled_here, read};
 
 /// How often the same failure is logged.
@@ -60,11 +62,6 @@ impl fmt::Debug for Tokens {
 impl Tokens {
     fn new(source: Source) -> Arc<Self> {
         Arc::new(Self { source, limit: RateLimit::new(LOG_INTERVAL) })
-    }
-
-    /// Whether the client could make these tokens itself.
-    pub(super) fn are_unsecured(&self) -> bool {
-        matches!(self.source, Source::Unsecured(_))
     }
 
     /// A token that lives, for the client that asks. Waits only for the first answer of a token
