@@ -58,7 +58,7 @@ impl Engine {
     }
 }
 
-fn config_root(case: &str, input: &str, output: &str) -> PathBuf {
+pub(crate) fn config_root(case: &str, input: &str, output: &str) -> PathBuf {
     let root = std::env::temp_dir().join(output);
     std::fs::create_dir_all(root.join("pipelines")).expect("a config root");
     std::fs::create_dir_all(root.join("schemas")).expect("a config root");

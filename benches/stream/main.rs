@@ -7,6 +7,7 @@
 //!   and of `validate` + `map`, with order by key, commits, retries and a DLQ on;
 //! * `latency`: from produce to output at 5,000 records a second;
 //! * `memory`: resident memory by million over ten million records;
+//! * `replay`: dead letters a second, CPU and peak memory of a replay with a filter, beside a pass-through;
 //! * `stall`: resident memory and bytes in flight while the output takes nothing.
 //!
 //! Loop and engine are each a process of their own, watched from outside in the same way: time runs
@@ -21,6 +22,7 @@ mod kafka;
 mod latency;
 mod memory;
 mod process;
+mod replay;
 mod throughput;
 
 /// The loop must not lose to the engine by its allocator.
@@ -52,6 +54,9 @@ fn main() {
     for case in ["pass", "json"].into_iter().filter(|case| wanted.has(case)) {
         throughput::run(&cluster, case, wanted.records.unwrap_or(1_000_000), wanted.rounds);
     }
+    if wanted.has("replay") {
+        replay::run(&cluster, wanted.records.unwrap_or(1_000_000), wanted.rounds);
+    }
     if wanted.has("latency") {
         latency::run(&cluster, wanted.rounds);
     }
@@ -71,7 +76,7 @@ fn read(arguments: Vec<String>) -> Wanted {
         match argument.as_str() {
             "--records" => wanted.records = Some(number()),
             "--rounds" => wanted.rounds = number() as usize,
-            "pass" | "json" | "latency" | "memory" | "stall" => wanted.cases.push(argument),
+            "pass" | "json" | "replay" | "latency" | "memory" | "stall" => wanted.cases.push(argument),
             other => panic!("no such case: {other}"),
         }
     }

@@ -7,11 +7,11 @@ use crate::engine::Engine;
 use crate::kafka::Cluster;
 use crate::process::{Measured, median};
 
-struct Figures {
-    rate: f64,
+pub(crate) struct Figures {
+    pub(crate) rate: f64,
     /// A million records.
-    cpu_seconds: f64,
-    peak_megabytes: f64,
+    pub(crate) cpu_seconds: f64,
+    pub(crate) peak_megabytes: f64,
 }
 
 pub(crate) fn run(cluster: &Cluster, case: &str, records: u64, rounds: usize) {
@@ -48,11 +48,11 @@ pub(crate) fn start_loop(case: &str, input: &str, output: &str) -> Measured {
     Measured::start(Command::new(this).args(["loop", case, input, output]))
 }
 
-fn print(what: &str, figures: &Figures) {
+pub(crate) fn print(what: &str, figures: &Figures) {
     println!("{what:<8} {:>12.0} {:>8.2} {:>8.0}", figures.rate, figures.cpu_seconds, figures.peak_megabytes);
 }
 
-fn middle(all: &[Figures]) -> Figures {
+pub(crate) fn middle(all: &[Figures]) -> Figures {
     let of = |part: fn(&Figures) -> f64| median(all.iter().map(part).collect());
     Figures {
         rate: of(|figures| figures.rate),
@@ -62,7 +62,12 @@ fn middle(all: &[Figures]) -> Figures {
 }
 
 /// Starts a process that fills `output` and waits until it has.
-fn measure(cluster: &Cluster, records: u64, output: &str, start: impl FnOnce() -> Measured) -> Figures {
+pub(crate) fn measure(
+    cluster: &Cluster,
+    records: u64,
+    output: &str,
+    start: impl FnOnce() -> Measured,
+) -> Figures {
     cluster.create(output, &[]);
     let mut process = start();
     let mut began = None;

@@ -162,6 +162,14 @@ impl CodePattern {
             Self::Code(pattern) => code_matches(pattern, &failure.code),
         }
     }
+
+    /// Whether a failure of which only the words are known is one of those meant.
+    pub fn names(&self, class: &str, code: &str) -> bool {
+        match self {
+            Self::Class(known) => known.as_str() == class,
+            Self::Code(pattern) => code_matches(pattern, code),
+        }
+    }
 }
 
 fn code_matches(pattern: &str, code: &str) -> bool {

@@ -53,6 +53,8 @@ pub enum Guard {
     LogLimit,
     /// A panic inside a step fails its record only.
     CatchPanic,
+    /// A replay's cursor is committed as it goes.
+    ReplayCursor,
 }
 
 #[cfg(not(debug_assertions))]
@@ -89,7 +91,7 @@ mod switch {
 
     use super::Guard;
 
-    const NAMES: [(&str, Guard); 22] = [
+    const NAMES: [(&str, Guard); 23] = [
         ("ride-out", Guard::RideOut),
         ("commit-again", Guard::CommitAgain),
         ("abandon", Guard::Abandon),
@@ -112,6 +114,7 @@ mod switch {
         ("code-bound", Guard::CodeBound),
         ("log-limit", Guard::LogLimit),
         ("catch-panic", Guard::CatchPanic),
+        ("replay-cursor", Guard::ReplayCursor),
     ];
 
     thread_local! {

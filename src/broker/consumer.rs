@@ -197,6 +197,28 @@ impl Consumer {
         Ok(Self { client, committer, reading: Mutex::default(), session_timeout })
     }
 
+    /// Reads these topics from now on: the group takes back what is assigned and hands out anew.
+    ///
+    /// # Errors
+    /// Where the client refuses, as it does while closing.
+    pub fn subscribe(&self, topics: &[Arc<str>]) -> Result<(), BrokerError> {
+        let topics: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+        self.client.subscribe(&topics).map_err(|error| BrokerError::from_client("subscribe", &error))
+    }
+
+    /// The names of all topics that these credentials may see.
+    ///
+    /// # Errors
+    /// Where no broker answers within `limit` or the answer is a refusal.
+    pub fn topics(&self, limit: Duration) -> Result<BTreeSet<String>, BrokerError> {
+        let metadata = self
+            .client
+            .fetch_metadata(None, limit)
+            .map_err(|error| BrokerError::from_client("list topics", &error))?;
+        let known = metadata.topics().iter().filter(|topic| topic.error().is_none());
+        Ok(known.map(|topic| topic.name().to_owned()).collect())
+    }
+
     /// Waits up to `wait` for whatever comes next. A zero wait takes what is there.
     pub fn poll(&self, wait: Duration) -> Polled<'_> {
         let context = self.client.context();

@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::exit::{CliError, CliResult};
+use super::replays::arguments::ReplaysCommand;
+use super::selecting::{RangeArguments, SelectArguments};
 use crate::base::ByteSize;
 use crate::engine::WINDOW;
 
@@ -142,9 +144,12 @@ pub enum Command {
     /// What the stages do: state, in-flight, lag in records and seconds, failures by code
     #[command(subcommand)]
     Stages(StagesCommand),
-    /// What lies in the DLQs, grouped by stage and code, and one record in full
+    /// What lies in the DLQs, grouped by stage and code, one record in full, and discarding some
     #[command(subcommand)]
     Dlqs(DlqsCommand),
+    /// Send dead letters, or records of a topic, again
+    #[command(subcommand)]
+    Replays(ReplaysCommand),
     /// Print shell completions
     Completions {
         /// The shell
@@ -190,6 +195,31 @@ pub enum StagesCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Let a stage stand still in every engine until it is resumed; what runs is finished
+    Pause {
+        /// The stage
+        name: String,
+        /// Why, for those who look at it
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// End the pause of a stage; one that has halted goes on as well
+    Resume {
+        /// The stage
+        name: String,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
     /// One stage with its partitions and the members of its consumer group
     Show {
         /// The stage
@@ -203,8 +233,14 @@ pub enum StagesCommand {
 /// `biplane dlqs …`
 #[derive(Debug, Subcommand)]
 pub enum DlqsCommand {
-    /// All dead letters, counted by DLQ, stage and code
+    /// Dead letters, counted by DLQ, stage and code
     List {
+        /// Which are counted
+        #[command(flatten)]
+        select: SelectArguments,
+        /// Those as well that were replayed or discarded
+        #[arg(long)]
+        all: bool,
         /// How to write it
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -213,12 +249,40 @@ pub enum DlqsCommand {
     Show {
         /// The DLQ
         name: String,
+        /// Of which the newest is shown
+        #[command(flatten)]
+        select: SelectArguments,
         /// The partition of the DLQ's topic
         #[arg(long)]
         partition: Option<i32>,
         /// The offset in that partition
         #[arg(long, requires = "partition")]
         offset: Option<i64>,
+        /// Those as well that were replayed or discarded
+        #[arg(long)]
+        all: bool,
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Settle dead letters that are not to be sent again; counts first and asks
+    ///
+    /// They stay in the topic, and `--all` still shows them.
+    Discard {
+        /// The DLQ
+        name: String,
+        /// Which are discarded
+        #[command(flatten)]
+        select: Box<SelectArguments>,
+        /// Where they lie
+        #[command(flatten)]
+        range: RangeArguments,
+        /// Show what would be discarded, discard nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
         /// How to write it
         #[arg(long, value_enum, default_value_t)]
         format: Format,

@@ -2,6 +2,7 @@
 //! the config on it, also after an edit.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -11,6 +12,7 @@ use super::exit::{CliError, CliResult};
 use super::{connect, topics};
 use crate::broker::{ClientSettings, MockKafka};
 use crate::catalog::{Catalog, Topic};
+use crate::engine::control;
 
 /// The partitions of a topic whose files name no number.
 const PARTITIONS: u32 = 4;
@@ -18,6 +20,7 @@ const PARTITIONS: u32 = 4;
 /// Where the topics are.
 pub(super) struct DevKafka {
     client: ClientSettings,
+    namespace: String,
     memory: Option<Memory>,
 }
 
@@ -31,11 +34,13 @@ impl DevKafka {
     /// The brokers that are named, or a cluster in memory.
     pub(super) fn start(global: &GlobalArguments) -> CliResult<Self> {
         if global.brokers().is_some() {
-            return Ok(Self { client: connect::client(global)?, memory: None });
+            let (client, namespace) = (connect::client(global)?, global.namespace.clone());
+            return Ok(Self { client, namespace, memory: None });
         }
         let cluster = MockKafka::start(1)?;
         let client = cluster.settings("biplane-dev");
-        Ok(Self { client, memory: Some(Memory { cluster, made: Mutex::default() }) })
+        let memory = Some(Memory { cluster, made: Mutex::default() });
+        Ok(Self { client, namespace: global.namespace.clone(), memory })
     }
 
     /// How clients reach it.
@@ -52,13 +57,13 @@ impl DevKafka {
     pub(super) fn bring_up(&self, catalog: &Catalog) -> CliResult<()> {
         match &self.memory {
             None => topics::bring_up(&self.client, catalog),
-            Some(memory) => memory.bring_up(catalog),
+            Some(memory) => memory.bring_up(catalog, &self.namespace),
         }
     }
 }
 
 impl Memory {
-    fn bring_up(&self, catalog: &Catalog) -> CliResult<()> {
+    fn bring_up(&self, catalog: &Catalog, namespace: &str) -> CliResult<()> {
         let mut made = self.made.lock();
         let dlqs = catalog.dlqs().values().map(|dlq| &dlq.topic);
         let wanted = |topic: &Topic| topic.partitions.unwrap_or(PARTITIONS);
@@ -71,6 +76,12 @@ impl Memory {
                     topic.physical
                 )));
             }
+        }
+        // Clients make a topic of the engine when they need it, which this cluster cannot do.
+        let control: Arc<str> = control::topic(namespace).into();
+        if let Entry::Vacant(entry) = made.entry(control) {
+            self.cluster.create_topic(entry.key(), 1)?;
+            entry.insert(1);
         }
         for topic in all() {
             if !made.contains_key(&topic.physical) {

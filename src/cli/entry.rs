@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use super::arguments::{Arguments, Command, DlqsCommand, StagesCommand, TopicsCommand};
+use super::arguments::{Arguments, Command, DlqsCommand, GlobalArguments, StagesCommand, TopicsCommand};
+use super::consent::Consent as Agreement;
 use super::dlqs::{self, Which};
 use super::exit::{CliError, CliResult, Exit};
+use super::selecting::{RangeArguments, SelectArguments};
 use super::topics::{self, Consent};
-use super::{check, completions, dev, explain, man, output, run, schema, stages};
+use super::{check, completions, dev, discard, explain, holding, man, output, replays, run, schema, stages};
 use crate::catalog::Bound;
 
 /// Runs the command that `arguments` (the program's name first) ask for. Errors are written to
@@ -56,11 +58,33 @@ fn dispatch(arguments: Arguments) -> CliResult {
         }
         Command::Stages(StagesCommand::List { format }) => stages::list(global, format),
         Command::Stages(StagesCommand::Show { name, format }) => stages::show(global, &name, format),
-        Command::Dlqs(DlqsCommand::List { format }) => dlqs::list(global, format),
-        Command::Dlqs(DlqsCommand::Show { name, partition, offset, format }) => {
-            dlqs::show(global, &Which { name: &name, partition, offset }, format)
+        Command::Stages(StagesCommand::Pause { name, reason, dry_run, format }) => {
+            holding::pause(global, &name, reason, &holding::Way { dry_run, format })
         }
+        Command::Stages(StagesCommand::Resume { name, dry_run, format }) => {
+            holding::resume(global, &name, &holding::Way { dry_run, format })
+        }
+        Command::Dlqs(command) => dlqs_command(global, command),
+        Command::Replays(command) => replays::run(global, &command),
         Command::Completions { shell } => completions::run(shell),
         Command::Man { directory } => man::run(directory.as_deref()),
+    }
+}
+
+fn dlqs_command(global: &GlobalArguments, command: DlqsCommand) -> CliResult {
+    let wanted = |select: &SelectArguments, all, format| {
+        let filters = select.filters(&RangeArguments::default());
+        dlqs::Wanted { filters, all, format }
+    };
+    match command {
+        DlqsCommand::List { select, all, format } => dlqs::list(global, &wanted(&select, all, format)),
+        DlqsCommand::Show { name, select, partition, offset, all, format } => {
+            let wanted = wanted(&select, all, format);
+            dlqs::show(global, &Which { name: &name, partition, offset, wanted })
+        }
+        DlqsCommand::Discard { name, select, range, dry_run, yes, format } => {
+            let (filters, consent) = (select.filters(&range), Agreement { dry_run, yes });
+            discard::run(global, &discard::Wanted { name: &name, filters, consent, format })
+        }
     }
 }

@@ -46,6 +46,17 @@ impl Progress {
         }
     }
 
+    /// So many steps are done.
+    pub(super) fn reach(&mut self, done: u64) {
+        match &mut self.plain {
+            Some(plain) => {
+                plain.done = usize::try_from(done).unwrap_or(usize::MAX).saturating_sub(1);
+                self.step();
+            }
+            None => self.bar.set_position(done),
+        }
+    }
+
     /// Writes a line above the bar.
     pub(super) fn say(&self, line: &str) {
         self.bar.suspend(|| output::note(line));

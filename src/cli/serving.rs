@@ -92,6 +92,10 @@ fn spawn_tasks(supervisor: &Supervisor, engine: &Arc<Engine>, listener: Arc<std:
         let answers = http::serve(Arc::clone(&listener), view, cancel);
         async { answers.await.map_err(TaskError::from) }
     });
+    let again = OnError::Restart(Duration::from_secs(1));
+    let (followed, tidied) = (Arc::clone(engine), Arc::clone(engine));
+    supervisor.spawn("control", again, move |cancel| Arc::clone(&followed).follow_control(cancel));
+    supervisor.spawn("control-tidy", again, move |cancel| Arc::clone(&tidied).tidy_control(cancel));
     let watched = Arc::clone(engine);
     supervisor.spawn("broker-watch", OnError::Restart(Duration::from_secs(1)), move |cancel| {
         Arc::clone(&watched).watch_brokers(cancel)

@@ -1,13 +1,16 @@
 //! The running engine: starts stages from a catalog, watches them, takes them over to another
 //! catalog when files change, drains them.
 
+pub mod control;
 mod drain;
 mod load;
 mod memory;
 pub mod online;
 mod reconcile;
 mod reload;
+pub mod replays;
 mod running;
+pub mod scan;
 mod status;
 mod supervisor;
 pub mod topics;

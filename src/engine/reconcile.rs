@@ -84,6 +84,8 @@ impl Engine {
         let (stages, missing) = plan.carry_out(&before, &catalog, &runtime);
         let generation = before.generation + u64::from(before.catalog.digest() != catalog.digest());
         *self.running.write() = Running { catalog, stages, generation, missing: missing.clone() };
+        // What was said while they started reached only those that ran.
+        self.tell_holds(None);
         let changes = Changes { stages: plan.0, missing };
         info!(generation, %changes, "reloaded");
         Ok(changes)

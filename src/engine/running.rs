@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::control;
 use super::drain::drain;
 use super::status::{BrokerState, EngineStatus, Readiness};
 use super::supervisor::TaskError;
@@ -30,6 +31,9 @@ use crate::telemetry::Telemetry;
 /// How often the brokers are asked whether they are there, and how long an answer may take.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
+
+/// In each of so many rounds all topics are listed, to see which stages have a replay topic by now.
+const TOPICS_EVERY: u64 = 3;
 
 /// How long the producer may take to write what drained stages left to it.
 const FLUSH: Duration = Duration::from_millis(500);
@@ -80,6 +84,7 @@ pub struct Engine {
     /// Held while the engine goes over to another config: one at a time.
     pub(super) reloading: Mutex<()>,
     broker: Mutex<BrokerState>,
+    pub(super) control: Mutex<control::Standing>,
     pub(super) draining: AtomicBool,
 }
 
@@ -116,6 +121,7 @@ impl Engine {
             client: settings.client.clone(),
             producers,
             budget: Budget::new(settings.window),
+            holds: Arc::default(),
             namespace: settings.namespace.clone(),
             engine_id: settings.engine_id.clone(),
             runtime,
@@ -133,8 +139,14 @@ impl Engine {
             running: RwLock::new(Running { catalog, stages, generation: 1, missing: Vec::new() }),
             reloading: Mutex::new(()),
             broker: Mutex::new(BrokerState::Unknown),
+            control: Mutex::default(),
             draining: AtomicBool::new(false),
         })
+    }
+
+    /// How it reaches Kafka, and under which namespace.
+    pub(super) fn reach(&self) -> (ClientSettings, String) {
+        (self.settings.client.clone(), self.settings.namespace.clone())
     }
 
     /// The config in force.
@@ -153,15 +165,16 @@ impl Engine {
             ConsumerOptions::new(format!("{}.engine", self.settings.namespace), Vec::new()),
             || {},
         )?);
-        loop {
+        for round in 0.. {
             let (engine, consumer) = (Arc::clone(&self), Arc::clone(&asking));
-            let answer = tokio::task::spawn_blocking(move || engine.ask(&consumer));
+            let answer = tokio::task::spawn_blocking(move || engine.ask(&consumer, round));
             let Some(answer) = cancel.run_until_cancelled(answer).await else { return Ok(()) };
             self.heard(answer?);
             if cancel.run_until_cancelled(tokio::time::sleep(PROBE_EVERY)).await.is_none() {
                 return Ok(());
             }
         }
+        Ok(())
     }
 
     /// Stops every stage and waits until each has finished what it holds, no longer than its own
@@ -177,7 +190,7 @@ impl Engine {
     }
 
     /// One round of questions; blocks for a round trip a partition.
-    fn ask(&self, consumer: &Consumer) -> Result<(), BrokerError> {
+    fn ask(&self, consumer: &Consumer, round: u64) -> Result<(), BrokerError> {
         // Errors wait in the client's queue until someone polls.
         let _ = consumer.poll(Duration::ZERO);
         let Running { catalog, stages, .. } = self.running.read().clone();
@@ -190,6 +203,13 @@ impl Engine {
             }
         }
         stages.iter().for_each(|stage| stage.look_up_ends(consumer, PROBE_LIMIT));
+        if round.is_multiple_of(TOPICS_EVERY) {
+            let there = consumer.topics(PROBE_LIMIT)?;
+            for stage in &stages {
+                let replay = events::replay_topic(&self.settings.namespace, stage.name());
+                stage.replay_is_there(there.contains(&replay));
+            }
+        }
         Ok(())
     }
 

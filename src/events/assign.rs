@@ -11,6 +11,7 @@ use super::metadata::Beyond;
 use super::offsets::OffsetTracker;
 use super::partitions::{Partition, Tenure};
 use super::runner::Runner;
+use super::sources::Role;
 use crate::base::guard::{self, Guard};
 use crate::broker::{BrokerError, Rebalance, StartAt, TopicPartition};
 
@@ -89,8 +90,13 @@ impl Runner {
 
     /// One that came back goes on where it stood, unless its commit says that another engine had it
     /// meanwhile; any other begins as the delivery says.
-    fn begin_partition(&mut self, begin: Begin) -> (TopicPartition, StartAt) {
+    fn begin_partition(&mut self, mut begin: Begin) -> (TopicPartition, StartAt) {
         let name = begin.partition.clone();
+        let role = self.sources.role(&name.topic);
+        if role != Role::Input && begin.committed.is_none() {
+            // Whatever is in a topic of the engine's own is meant for the stage.
+            (begin.at, begin.beyond) = (StartAt::Earliest, Beyond::default());
+        }
         if let Some(slot) = self.partitions.find(&name.topic, name.partition) {
             match self.partitions.get_mut(slot).and_then(|partition| partition.take_up(begin.committed)) {
                 Some(next) if !guard::removed(Guard::Keep) => return (name, StartAt::Offset(next)),
@@ -98,6 +104,7 @@ impl Runner {
             }
         }
         let mut partition = Partition::new(begin.partition, begin.committed, begin.beyond);
+        partition.role = role;
         if let (None, StartAt::Offset(offset)) = (begin.committed, begin.at) {
             partition.tracker = Some(OffsetTracker::new(offset));
             partition.closed = Some((offset, partition.beyond.clone()));
@@ -129,7 +136,8 @@ impl Runner {
         let in_flight = &self.in_flight;
         self.commits.retain(|id| in_flight.slot(id).is_some());
         self.timers.retain(|Reverse((_, id))| in_flight.slot(*id).is_some());
-        self.lanes.clear(slot);
+        let next = self.lanes.release(|id| in_flight.slot(id).is_some());
+        self.ready.extend(next);
         self.running -= abandoned.running;
         self.resting -= abandoned.resting;
         self.unacknowledged -= abandoned.unacknowledged;

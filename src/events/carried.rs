@@ -52,7 +52,7 @@ impl Runner {
         let Some(due) = carried.due.filter(|_| !behind) else { return self.begin(id, slot, raw) };
         self.own(id, raw, lane);
         if let Some(lane) = lane {
-            self.lanes.hold(lane, slot);
+            self.lanes.hold(lane, id);
         }
         self.wait_until(id, due);
     }

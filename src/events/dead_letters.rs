@@ -83,6 +83,9 @@ impl DeadLetter<'_> {
         headers.text("biplane-partition", &self.raw.partition.to_string());
         headers.text("biplane-offset", &self.raw.offset.to_string());
         headers.text("biplane-timestamp", &self.raw.timestamp.map(time).unwrap_or_default());
+        if self.raw.log_append && self.raw.timestamp.is_some() {
+            headers.text("biplane-timestamp-type", "log-append");
+        }
         headers.text("biplane-fingerprint", &fingerprint(&program.stage.name, self.failure));
         headers.text("biplane-generation", &program.generation);
         if self.raw.headers.last("biplane-replays").is_none() {

@@ -248,7 +248,8 @@ impl Drop for AtLeastOnce {
     }
 }
 
-fn compression(wanted: Compression) -> crate::broker::Compression {
+/// The client's word for how a topic is written.
+pub fn compression(wanted: Compression) -> crate::broker::Compression {
     use crate::broker::Compression as Client;
     match wanted {
         Compression::None => Client::None,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::hold::Hold;
 use super::inflight::EntryId;
 use super::program::{Batch, Program, Verdict};
 use crate::base::Failure;
@@ -41,6 +42,12 @@ pub(super) enum Letter {
 pub(super) enum Command {
     /// Go on with another program from the next record on.
     Replace(Arc<Program>),
+    /// The stage's replay topic is on the broker, or not any more.
+    Replayed(bool),
+    /// Stand still, or do not any more.
+    Hold(Option<Hold>),
+    /// Go on after a halt.
+    GoOn,
     /// Start nothing new, finish what runs, commit, leave the group. Said again it only hurries.
     Stop {
         /// When what runs is given up.

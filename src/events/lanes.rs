@@ -17,7 +17,7 @@ pub(super) type LaneId = u64;
 
 #[derive(Debug)]
 struct Lane {
-    slot: u32,
+    holder: EntryId,
     waiting: VecDeque<EntryId>,
 }
 
@@ -39,8 +39,8 @@ impl Lanes {
     }
 
     /// Takes a lane that nobody holds.
-    pub(super) fn hold(&mut self, lane: LaneId, slot: u32) {
-        self.held.insert(lane, Lane { slot, waiting: VecDeque::new() });
+    pub(super) fn hold(&mut self, lane: LaneId, holder: EntryId) {
+        self.held.insert(lane, Lane { holder, waiting: VecDeque::new() });
     }
 
     /// Lines a record up behind the one that holds the lane.
@@ -53,16 +53,29 @@ impl Lanes {
     /// The holder is through: the next record, which now holds the lane, or `None` and the lane is
     /// gone.
     pub(super) fn advance(&mut self, lane: LaneId) -> Option<EntryId> {
-        let next = self.held.get_mut(&lane)?.waiting.pop_front();
-        if next.is_none() {
-            self.held.remove(&lane);
+        let held = self.held.get_mut(&lane)?;
+        let next = held.waiting.pop_front();
+        match next {
+            Some(next) => held.holder = next,
+            None => drop(self.held.remove(&lane)),
         }
         next
     }
 
-    /// Drops all lanes of a partition that was lost or rewound.
-    pub(super) fn clear(&mut self, slot: u32) {
-        self.held.retain(|_, lane| lane.slot != slot);
+    /// Records are gone: lanes that they held go to the next that is there, which is given back, or
+    /// are dropped.
+    pub(super) fn release(&mut self, is_there: impl Fn(EntryId) -> bool) -> Vec<EntryId> {
+        let mut next = Vec::new();
+        self.held.retain(|_, lane| {
+            lane.waiting.retain(|id| is_there(*id));
+            if !is_there(lane.holder) {
+                let Some(holder) = lane.waiting.pop_front() else { return false };
+                lane.holder = holder;
+                next.push(holder);
+            }
+            true
+        });
+        next
     }
 }
 
@@ -73,8 +86,8 @@ mod tests {
     #[test]
     fn records_of_a_lane_come_one_after_the_other_and_an_empty_lane_is_gone() {
         let mut lanes = Lanes::default();
-        lanes.hold(7, 0);
         let (first, second) = (EntryId::from_token(1), EntryId::from_token(2));
+        lanes.hold(7, EntryId::from_token(0));
         lanes.queue(7, first);
         lanes.queue(7, second);
         assert_eq!((lanes.advance(7), lanes.advance(7), lanes.advance(7)), (Some(first), Some(second), None));
@@ -82,11 +95,18 @@ mod tests {
     }
 
     #[test]
-    fn clearing_a_partition_leaves_the_lanes_of_others() {
+    fn lanes_of_records_that_are_gone_go_to_who_waits_in_them() {
         let mut lanes = Lanes::default();
-        lanes.hold(1, 0);
-        lanes.hold(2, 1);
-        lanes.clear(0);
-        assert_eq!((lanes.is_held(1), lanes.is_held(2), lanes.len()), (false, true, 1));
+        let id = EntryId::from_token;
+        for (lane, holder) in [(1, 10), (2, 20), (3, 30)] {
+            lanes.hold(lane, id(holder));
+        }
+        lanes.queue(2, id(11));
+        lanes.queue(2, id(21));
+        lanes.queue(3, id(12));
+        let next = lanes.release(|id| ![10, 11, 12, 20].contains(&id.token()));
+        assert_eq!(next, [id(21)]);
+        assert_eq!((lanes.is_held(1), lanes.is_held(2), lanes.len()), (false, true, 2));
+        assert_eq!((lanes.advance(2), lanes.advance(3)), (None, None));
     }
 }

@@ -148,7 +148,7 @@ impl Runner {
             return;
         }
         self.reopened.push(self.now);
-        match (self.reopen)() {
+        match (self.reopen)(self.sources.subscription()) {
             Ok(consumer) => {
                 self.reopen_at = None;
                 self.paused_all = false;

@@ -1,5 +1,6 @@
 //! The event plane: stage runners that read topics, run steps and write topics.
 
+mod again;
 mod assign;
 mod budget;
 mod carried;
@@ -7,10 +8,12 @@ mod commits;
 mod dead_letters;
 mod delivery;
 mod handover;
+mod hold;
 mod inbox;
 mod inflight;
 mod lag;
 mod lanes;
+pub mod letters;
 mod limits;
 mod lost;
 mod metadata;
@@ -22,13 +25,16 @@ mod refused;
 mod rests;
 mod runner;
 mod settle;
+mod sources;
 mod stage;
 mod starts;
 mod status;
 mod tombstones;
 
 pub use budget::Budget;
-pub use delivery::Producers;
+pub use delivery::{Producers, compression};
+pub use hold::Holds;
+pub use sources::replay_topic;
 pub use stage::{LEAVE_LIMIT, StageHandle, StageRuntime, StartError, prove, start};
 pub use status::{PartitionStatus, StageStatus};
 

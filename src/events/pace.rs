@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::hold::Hold;
 use super::partitions::Tenure;
 use super::runner::{Phase, Runner};
 use crate::base::guard::{self, Guard};
@@ -20,7 +21,7 @@ impl Runner {
         if self.reopen_at.is_some() {
             return false;
         }
-        if self.paused_all || !matches!(self.phase, Phase::Running) {
+        if self.paused_all || self.hold.is_some() || !matches!(self.phase, Phase::Running) {
             return self.paused_all;
         }
         let window = self.window;
@@ -75,7 +76,7 @@ impl Runner {
     }
 
     fn pause_and_resume(&mut self) {
-        let standing = !matches!(self.phase, Phase::Running);
+        let standing = self.hold.is_some() || !matches!(self.phase, Phase::Running);
         let impatient = self.full_since.is_some_and(|since| self.now.duration_since(since) >= PATIENCE);
         let all = standing || impatient && !self.has_room() || self.paused_all && !self.has_room();
         if !all && self.paused_all {
@@ -130,8 +131,13 @@ impl Runner {
     fn report(&mut self) {
         let waiting = self.timers.len() + self.commits.waiting() + self.resting;
         let waits = self.retry_assignment.is_some() || self.reopen_at.is_some();
-        let unassigned = waits || self.partitions.is_empty() && !self.shared.was_assigned();
+        let unassigned = waits
+            || self.hold == Some(Hold::Unknown)
+            || self.partitions.is_empty() && !self.shared.was_assigned();
         self.shared.forget_old_trouble(self.now);
+        if let Some(Hold::Paused(reason)) = &self.hold {
+            self.shared.paused(reason);
+        }
         let state = match &self.phase {
             Phase::Running if unassigned => "starting",
             Phase::Running if self.paused_all => "paused",

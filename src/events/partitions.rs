@@ -9,6 +9,7 @@ use super::carried::Carried;
 use super::lag::LagClock;
 use super::metadata::Beyond;
 use super::offsets::OffsetTracker;
+use super::sources::Role;
 use crate::base::Failure;
 use crate::broker::TopicPartition;
 
@@ -65,6 +66,8 @@ pub(super) enum Tenure {
 pub(super) struct Partition {
     /// Its name.
     pub(super) name: TopicPartition,
+    /// What its topic is to the stage.
+    pub(super) role: Role,
     /// Which offsets are finished. `None` until the first record says where the partition begins.
     pub(super) tracker: Option<OffsetTracker>,
     /// What the last commit knew beyond its offset.
@@ -106,6 +109,7 @@ impl Partition {
     pub(super) fn new(name: TopicPartition, committed: Option<i64>, beyond: Beyond) -> Self {
         Self {
             name,
+            role: Role::Input,
             closed: committed.map(|offset| (offset, beyond.clone())),
             said: None,
             tracker: committed.map(OffsetTracker::new),

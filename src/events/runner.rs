@@ -15,9 +15,11 @@ use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::again;
 use super::budget::Share;
 use super::commits::Commits;
 use super::delivery::Delivery;
+use super::hold::Hold;
 use super::inbox::{Acknowledgement, Command, Ended, Inbox, Letter};
 use super::inflight::{Entry, EntryId, InFlight};
 use super::lanes::{LaneId, Lanes};
@@ -25,6 +27,7 @@ use super::offsets::OffsetTracker;
 use super::partitions::{Partitions, Tenure};
 use super::program::{Batch, Prepared, Program, Verdict};
 use super::rests::Rest;
+use super::sources::{Role, Sources};
 use super::stage::{LEAVE_LIMIT, StageRuntime};
 use super::status::{Counts, Shared};
 use crate::base::Failure;
@@ -64,13 +67,15 @@ pub(super) struct Blocked {
 }
 
 /// Opens another consumer of the same stage.
-pub(super) type Reopen = Box<dyn Fn() -> Result<Consumer, BrokerError> + Send>;
+pub(super) type Reopen = Box<dyn Fn(Vec<Arc<str>>) -> Result<Consumer, BrokerError> + Send>;
 
 /// See the module's documentation.
 pub(super) struct Runner {
     pub(super) program: Arc<Program>,
     pub(super) consumer: Arc<Consumer>,
     pub(super) reopen: Reopen,
+    /// The topics that it reads.
+    pub(super) sources: Sources,
     /// When a consumer that is beyond repair is replaced.
     pub(super) reopen_at: Option<Instant>,
     /// When consumers were replaced lately.
@@ -80,6 +85,8 @@ pub(super) struct Runner {
     pub(super) shared: Arc<Shared>,
     pub(super) runtime: Handle,
     pub(super) phase: Phase,
+    /// Whether it stands still because somebody says so.
+    pub(super) hold: Option<Hold>,
     pub(super) partitions: Partitions,
     pub(super) in_flight: InFlight,
     /// The stage's part in what the engine may hold.
@@ -136,13 +143,14 @@ impl Runner {
     pub(super) fn new(
         program: Arc<Program>,
         consumer: Arc<Consumer>,
-        reopen: Reopen,
+        (reopen, sources): (Reopen, Sources),
         delivery: Box<dyn Delivery>,
         inbox: Arc<Inbox>,
         shared: Arc<Shared>,
         runtime: &StageRuntime,
     ) -> Self {
         let now = Instant::now();
+        let hold = runtime.holds.of(&program.stage.name);
         Self {
             commits: Commits::new(now, program.stage.commit_interval),
             next_report: now,
@@ -150,6 +158,7 @@ impl Runner {
             program,
             consumer,
             reopen,
+            sources,
             reopen_at: None,
             reopened: Vec::new(),
             delivery,
@@ -158,6 +167,7 @@ impl Runner {
             runtime: runtime.runtime.clone(),
             share: runtime.budget.join(),
             phase: Phase::Running,
+            hold,
             partitions: Partitions::default(),
             in_flight: InFlight::default(),
             lanes: Lanes::default(),
@@ -217,6 +227,9 @@ impl Runner {
         for command in self.inbox.take_commands() {
             match command {
                 Command::Replace(program) => self.program = program,
+                Command::Replayed(there) => self.replay_is_there(there),
+                Command::Hold(hold) => self.hold(hold),
+                Command::GoOn => self.go_on(),
                 Command::Stop { by, leave } => self.begin_drain(by, leave),
             }
         }
@@ -251,7 +264,11 @@ impl Runner {
                     taken += 1;
                     self.accept(fetched.raw());
                 }
-                Polled::Rebalance(rebalance) => self.rebalance(rebalance),
+                Polled::Rebalance(rebalance) => {
+                    self.rebalance(rebalance);
+                    // What was assigned may have to be paused before anything of it is read.
+                    break;
+                }
                 Polled::Error(error) => self.consume_error(&error),
                 Polled::Nothing | Polled::End(_) => break,
             }
@@ -272,6 +289,7 @@ impl Runner {
         let tracker = partition.tracker.get_or_insert_with(|| OffsetTracker::new(raw.offset));
         let size = raw.size();
         let Some(sequence) = tracker.start(raw.offset, size) else { return };
+        let again = partition.role == Role::Replay;
         partition.last_timestamp = raw.timestamp;
         partition.dirty = true;
         if !partition.beyond.finished.is_empty() && partition.beyond.is_finished(raw.offset) {
@@ -311,9 +329,13 @@ impl Runner {
             task: None,
             resting: false,
         });
-        match carried {
+        let go = |raw| match carried {
             None => self.begin(id, slot, raw),
             Some(carried) => self.resume(id, slot, raw, *carried),
+        };
+        match again.then(|| again::origin(&raw)).flatten() {
+            None => go(raw),
+            Some(found) => go(again::as_from(raw, &found)),
         }
     }
 
@@ -332,13 +354,17 @@ impl Runner {
         }
         self.own(id, raw, lane);
         if let Some(lane) = lane {
-            self.lanes.hold(lane, slot);
+            self.lanes.hold(lane, id);
         }
         self.ready.push_back(id);
     }
 
     /// The lane of a record, where its stage orders anything. A null key orders nothing.
     pub(super) fn lane(&self, slot: u32, raw: &RawRecord<'_>) -> Option<LaneId> {
+        let again = self.partitions.get(slot).is_some_and(|partition| partition.role == Role::Replay);
+        // What was sent again shares the lane of where it came from.
+        let found = again.then(|| self.partitions.find(raw.topic, raw.partition)).flatten();
+        let slot = found.unwrap_or(slot);
         let mixed = u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         match self.program.stage.order {
             Order::None => None,
@@ -404,6 +430,7 @@ impl Runner {
     /// How many ready records could start now.
     fn ready_now(&self) -> usize {
         if !matches!(self.phase, Phase::Running)
+            || self.hold.is_some()
             || !self.blocked.is_empty()
             || self.must_abort
             || self.closing

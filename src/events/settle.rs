@@ -116,7 +116,7 @@ impl Runner {
         if held.is_none()
             && let Some(lane) = lane
         {
-            self.lanes.hold(lane, slot);
+            self.lanes.hold(lane, id);
         }
         self.own(id, raw, lane);
         self.wait_until(id, self.now + wait);

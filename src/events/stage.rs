@@ -11,9 +11,11 @@ use tokio::runtime::Handle;
 
 use super::budget::Budget;
 use super::delivery::{AtLeastOnce, Delivery, Producers};
+use super::hold::Holds;
 use super::inbox::{Command, Inbox};
 use super::program::Program;
 use super::runner::{Reopen, Runner};
+use super::sources::Sources;
 use super::status::{Shared, StageStatus};
 use crate::base::guard;
 use crate::broker::{BrokerError, ClientSettings, Consumer, ConsumerOptions, DeliverySink};
@@ -33,6 +35,8 @@ pub struct StageRuntime {
     pub producers: Arc<Producers>,
     /// What the stages may hold in flight together.
     pub budget: Arc<Budget>,
+    /// Which stages are to stand still.
+    pub holds: Arc<Holds>,
     /// The prefix of the groups.
     pub namespace: String,
     /// Static membership under this id.
@@ -109,11 +113,11 @@ pub(super) fn start_with(
     let inbox = Arc::new(Inbox::default());
     let group = runtime.group(&stage.name);
     let before = stage.was.as_ref().map(|was| runtime.group(was));
-    let inputs = stage.inputs.iter().map(|topic| Arc::clone(&topic.physical)).collect();
-    let mut options = ConsumerOptions::new(group, inputs);
+    let sources = Sources::new(&runtime.namespace, &stage);
+    let mut options = ConsumerOptions::new(group, Vec::new());
     options.instance_id = runtime.engine_id.clone();
     let reopen = reopening(runtime.client.clone(), options, Arc::clone(&inbox));
-    let consumer = Arc::new(reopen()?);
+    let consumer = Arc::new(reopen(sources.subscription())?);
     runtime.producers.route(&stage)?;
     let sink: Arc<dyn DeliverySink> = Arc::clone(&inbox) as _;
     let delivery = wrap(
@@ -123,7 +127,7 @@ pub(super) fn start_with(
     let runner = Runner::new(
         Arc::clone(&program),
         consumer,
-        reopen,
+        (reopen, sources),
         delivery,
         Arc::clone(&inbox),
         Arc::clone(&shared),
@@ -142,9 +146,9 @@ pub(super) fn start_with(
 
 /// What opens a consumer of the stage, the first and each later one.
 fn reopening(client: ClientSettings, options: ConsumerOptions, inbox: Arc<Inbox>) -> Reopen {
-    Box::new(move || {
+    Box::new(move |topics| {
         let waker = Arc::clone(&inbox);
-        Consumer::open(&client, options.clone(), move || waker.wake())
+        Consumer::open(&client, ConsumerOptions { topics, ..options.clone() }, move || waker.wake())
     })
 }
 
@@ -180,6 +184,21 @@ impl StageHandle {
         *self.program.lock() = Arc::clone(&program);
         self.inbox.command(Command::Replace(program));
         Ok(())
+    }
+
+    /// Says whether the stage's [`replay_topic`](super::replay_topic) is on the broker.
+    pub fn replay_is_there(&self, there: bool) {
+        self.inbox.command(Command::Replayed(there));
+    }
+
+    /// Stands still, or goes on, as the engine's [`Holds`] say by now.
+    pub fn heed(&self, holds: &Holds) {
+        self.inbox.command(Command::Hold(holds.of(&self.name)));
+    }
+
+    /// Goes on after a halt, from the first record that is not finished.
+    pub fn go_on(&self) {
+        self.inbox.command(Command::GoOn);
     }
 
     /// Starts nothing new, finishes what runs within the stage's `drain`, commits and leaves.

@@ -267,6 +267,18 @@ impl Shared {
         tracing::error!(stage = self.stage, "halted: {reason}");
     }
 
+    /// The stage stands still as somebody wants it.
+    pub(super) fn paused(&self, reason: &str) {
+        *self.troubled.lock() = None;
+        self.status.lock().reason = Some(reason.to_owned());
+    }
+
+    /// It does not stand still any more.
+    pub(super) fn goes_on(&self) {
+        *self.troubled.lock() = None;
+        self.status.lock().reason = None;
+    }
+
     /// A partition is another's now.
     pub(super) fn forget(&self, name: &TopicPartition) {
         self.metrics.clear_lag(&name.topic, name.partition);

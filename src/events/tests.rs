@@ -189,6 +189,7 @@ impl World {
             producers: Arc::new(Producers::open(client.clone(), ProducerOptions::default()).unwrap()),
             client,
             budget: Budget::new(Bound { records: 100_000, bytes: ByteSize(1 << 28) }),
+            holds: Arc::new(super::Holds::none()),
             namespace: "t".to_owned(),
             engine_id: None,
             runtime: self.runtime.handle().clone(),

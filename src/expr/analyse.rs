@@ -17,7 +17,7 @@ use super::{CompileError, Mistake, Named, Root, RootSet};
 pub(super) struct Analysis {
     pub(super) reads: RootSet,
     pub(super) needs: BTreeMap<&'static str, Need>,
-    /// The names that are looked at right below `env` and `steps`.
+    /// The names that are looked at right below `env`, `steps` and `error`.
     pub(super) names: Vec<Named>,
 }
 
@@ -250,12 +250,15 @@ impl<'s> Walker<'s> {
     }
 
     fn variable(&mut self, name: &str, span: Span, path: &[&str]) {
-        match Root::ALL.into_iter().find(|root| root.as_str() == name) {
+        let root = Root::ALL.into_iter().find(|root| root.as_str() == name);
+        // A local may bear the name of a root that this place does not offer.
+        let offered = |root: &Root| self.allowed.contains(*root) || !self.locals.contains(name);
+        match root.filter(offered) {
             Some(root) if self.allowed.contains(root) => {
                 self.found.reads = self.found.reads.with(root);
                 let fields = || Need::Fields(BTreeMap::new());
                 self.found.needs.entry(root.as_str()).or_insert_with(fields).add(path);
-                if let (Root::Env | Root::Steps, Some(name)) = (root, path.first()) {
+                if let (Root::Env | Root::Steps | Root::Error, Some(name)) = (root, path.first()) {
                     let range = range_of(self.source, span.start_offset as usize, root, name);
                     self.found.name(root, name, range);
                 }

@@ -23,7 +23,7 @@ pub(super) fn context(
     Value::from_pairs(Root::ALL.into_iter().filter_map(|root| {
         let need = needs.get(root.as_str())?;
         let value = match root {
-            Root::Headers | Root::Steps => Some(named(scope, root, need, stash)),
+            Root::Headers | Root::Steps | Root::Error => Some(named(scope, root, need, stash)),
             _ => found(scope.root(root), need, stash),
         };
         Some((root.as_str(), value?))

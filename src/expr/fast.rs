@@ -204,10 +204,10 @@ impl Path {
 
     fn eval<'s>(&'s self, scope: &'s dyn Scope) -> Result<Option<Seen<'s>>, Failure> {
         let (found, rest) = match (self.root, self.places.as_slice()) {
-            (Root::Headers | Root::Steps, [Place::Field(name), rest @ ..]) => {
+            (Root::Headers | Root::Steps | Root::Error, [Place::Field(name), rest @ ..]) => {
                 (scope.named(self.root, name)?, rest)
             }
-            (Root::Headers | Root::Steps, _) => return Ok(None),
+            (Root::Headers | Root::Steps | Root::Error, _) => return Ok(None),
             (root, places) => (scope.root(root)?, places),
         };
         let mut seen = found.map_or(Seen::Undefined, Seen::from);

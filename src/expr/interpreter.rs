@@ -76,7 +76,7 @@ impl Interpreted {
     /// Compiles an expression whose names were checked before.
     pub(super) fn expression(source: &str) -> Result<Self, CompileError> {
         let tree = machinery::parse_expr(source).map_err(|error| syntax_error(&error, source))?;
-        let analysis = analyse::expression(&tree, source, RootSet::RECORD)?;
+        let analysis = analyse::expression(&tree, source, RootSet::ALL)?;
         let compiled = ENVIRONMENT
             .compile_expression_owned(source.to_owned())
             .map_err(|error| syntax_error(&error, source))?;

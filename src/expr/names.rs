@@ -1,4 +1,4 @@
-//! The names right below `env` and `steps` that a text looks at, each with its place.
+//! The names right below `env`, `steps` and `error` that a text looks at, each with its place.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use super::Root;
 /// One such name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    /// `env` or `steps`.
+    /// `env`, `steps` or `error`.
     pub root: Root,
     /// The name.
     pub name: String,

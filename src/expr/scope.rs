@@ -25,11 +25,13 @@ pub enum Root {
     Env,
     /// Results of earlier steps by name.
     Steps,
+    /// Why a dead letter is one, by name.
+    Error,
 }
 
 impl Root {
     /// All roots, in the order in which the documentation lists them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Value,
         Self::Key,
         Self::Headers,
@@ -39,6 +41,7 @@ impl Root {
         Self::Timestamp,
         Self::Env,
         Self::Steps,
+        Self::Error,
     ];
 
     /// The word in an expression.
@@ -53,6 +56,7 @@ impl Root {
             Self::Timestamp => "timestamp",
             Self::Env => "env",
             Self::Steps => "steps",
+            Self::Error => "error",
         }
     }
 }
@@ -67,7 +71,13 @@ impl RootSet {
     /// Only `env`: what settings are rendered over at load.
     pub const ENV: Self = Self::EMPTY.with(Root::Env);
     /// All that a stage's steps and outputs see.
-    pub const RECORD: Self = Self((1 << Root::ALL.len()) - 1);
+    pub const RECORD: Self = Self((1 << Root::Error as u16) - 1);
+    /// All that can be asked of a record that lies in a topic.
+    pub const LYING: Self = Self(Self::RECORD.0 & !(1 << Root::Env as u16) & !(1 << Root::Steps as u16));
+    /// The same, and why it is a dead letter.
+    pub const DEAD_LETTER: Self = Self::LYING.with(Root::Error);
+    /// Every root there is.
+    pub(super) const ALL: Self = Self((1 << Root::ALL.len()) - 1);
 
     /// The set with `root` in it.
     #[must_use]
@@ -109,19 +119,19 @@ pub enum Found<'a> {
 /// evaluates decodes the record first where [`RootSet::contains`] says that its value is read.
 pub trait Scope: Sync {
     /// What stands under `root` itself; `None` where this scope has no such root or where the root is
-    /// only reached by name ([`Root::Headers`], [`Root::Steps`]).
+    /// only reached by name ([`Root::Headers`], [`Root::Steps`], [`Root::Error`]).
     ///
     /// # Errors
     /// A failure where what stands there cannot be said (a key that is not UTF-8).
     fn root(&self, root: Root) -> Result<Option<Found<'_>>, Failure>;
 
-    /// What stands under `name` in `headers` or `steps`.
+    /// What stands under `name` in `headers`, `steps` or `error`.
     ///
     /// # Errors
     /// As [`Scope::root`].
     fn named(&self, root: Root, name: &str) -> Result<Option<Found<'_>>, Failure>;
 
-    /// The names under `headers` or `steps`, for the rare expression that walks them.
+    /// The names under `headers`, `steps` or `error`, for the rare expression that walks them.
     fn names(&self, root: Root) -> Vec<String>;
 }
 

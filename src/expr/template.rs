@@ -130,7 +130,7 @@ impl Template {
         self.inner.looks.whole
     }
 
-    /// The names it looks at right below `env` and `steps`, where it names them.
+    /// The names it looks at right below `env`, `steps` and `error`, where it names them.
     pub fn names(&self) -> &[Named] {
         &self.inner.looks.names
     }

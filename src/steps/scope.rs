@@ -71,7 +71,7 @@ impl Scope for ItemScope<'_> {
             Root::Offset => Some(Found::Integer(raw.offset)),
             Root::Timestamp => Some(self.timestamp()),
             Root::Env => Some(Found::Json(self.env)),
-            Root::Headers | Root::Steps => None,
+            Root::Headers | Root::Steps | Root::Error => None,
         })
     }
 

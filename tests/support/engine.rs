@@ -167,6 +167,14 @@ impl Engine {
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
     }
 
+    /// Begins to run the binary with these arguments; what it writes can be read once it has ended.
+    pub fn begin(root: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
+        let mut command = biplane(root);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(variables.iter().copied());
+        command.spawn().expect("the binary runs")
+    }
+
     /// Runs the binary with these arguments to its end.
     pub fn command(root: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         let mut command = biplane(root);

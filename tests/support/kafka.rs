@@ -240,6 +240,14 @@ impl Cluster {
         ends.into_iter().map(|(partition, (_, high))| (partition, high)).collect()
     }
 
+    /// Removes what lies before an offset, as retention does.
+    pub fn delete_before(&self, topic: &str, partition: i32, offset: i64) {
+        let admin: AdminClient<_> = self.config().create().expect("an admin client");
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
+        block_on(admin.delete_records(&offsets, &AdminOptions::new())).expect("removed");
+    }
+
     /// How many offsets the topic spans in all partitions.
     pub fn count(&self, topic: &str) -> i64 {
         let consumer = self.reader();

@@ -11,6 +11,7 @@ use crate::events::inflight::EntryId;
 use crate::events::metadata::Beyond;
 use crate::events::program::Program;
 use crate::events::runner::Runner;
+use crate::events::sources::Sources;
 use crate::events::status::Shared;
 use crate::record::RawRecord;
 
@@ -117,15 +118,15 @@ impl Bench {
         // A member of no group: the rebalances are made up here.
         let open = {
             let client = runtime.client.clone();
-            move || Consumer::open(&client, ConsumerOptions::new("t.s", Vec::new()), || {})
+            move |_| Consumer::open(&client, ConsumerOptions::new("t.s", Vec::new()), || {})
         };
         let told = Told::default();
         let book = Arc::clone(&told.book);
-        let consumer = Arc::new(open().unwrap());
+        let consumer = Arc::new(open(Vec::new()).unwrap());
         let runner = Runner::new(
             program,
             consumer,
-            Box::new(open),
+            (Box::new(open), Sources::new("t", &stage)),
             Box::new(told),
             Arc::new(Inbox::default()),
             Arc::clone(&shared),

@@ -1,0 +1,189 @@
+//! Where a record is sent again: to a topic as it is, or to one stage alone through that stage's own
+//! topic, whose partitions are those of its inputs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ReplayError;
+use super::spec::Target;
+use crate::broker::{Admin, ClientSettings, Consumer, TopicRequest};
+use crate::catalog::{Catalog, Stage};
+use crate::events::letters::{Letter, Origin};
+use crate::events::replay_topic;
+
+/// How long the brokers may take to make a topic.
+const ANSWER: Duration = Duration::from_secs(30);
+/// What a record may gain on its way: the header with its origin, and how often it was sent again.
+const ROOM: u64 = 64 * 1024;
+const LARGEST: &str = "max.message.bytes";
+
+/// Where one record goes.
+pub(super) enum Place {
+    /// To this topic; `None`: to the partition of its key.
+    At(Arc<str>, Option<i32>),
+    /// Nowhere: its stage is not in the files.
+    Nowhere,
+}
+
+/// The topic of a stage for what is sent to it again.
+#[derive(Debug)]
+struct StageTopic {
+    name: Arc<str>,
+    partitions: i32,
+    inputs: Vec<Arc<str>>,
+}
+
+/// See the module's documentation.
+pub(super) struct Targets<'a> {
+    pub(super) client: &'a ClientSettings,
+    pub(super) looker: &'a Consumer,
+    pub(super) catalog: &'a Catalog,
+    pub(super) namespace: &'a str,
+    target: &'a Target,
+    /// The one topic that all go to, where that is so.
+    topic: Arc<str>,
+    stages: HashMap<Box<str>, Option<StageTopic>>,
+    gone: Vec<String>,
+}
+
+/// At most so many names of stages are kept to tell.
+const MAX_GONE: usize = 16;
+
+impl<'a> Targets<'a> {
+    pub(super) fn new(
+        client: &'a ClientSettings,
+        looker: &'a Consumer,
+        catalog: &'a Catalog,
+        namespace: &'a str,
+        target: &'a Target,
+    ) -> Self {
+        let topic = match target {
+            Target::Topic(topic) => topic.as_str(),
+            Target::Origin | Target::Stage(_) => "",
+        };
+        let (topic, stages, gone) = (Arc::from(topic), HashMap::new(), Vec::new());
+        Self { client, looker, catalog, namespace, target, topic, stages, gone }
+    }
+
+    /// Makes ready what is known before the first record.
+    ///
+    /// # Errors
+    /// Where the stage or the topic is not there.
+    pub(super) fn prepare(&mut self) -> Result<(), ReplayError> {
+        match self.target {
+            Target::Origin => Ok(()),
+            Target::Topic(topic) => self.looker.partition_count(topic, ANSWER).map(drop).map_err(Into::into),
+            Target::Stage(stage) => match self.catalog.stages().contains_key(stage.as_str()) {
+                true => self.open(stage),
+                false => Err(ReplayError::NoStage(stage.clone())),
+            },
+        }
+    }
+
+    /// Whether the target wants to know where a record came from.
+    pub(super) fn is_stage(&self) -> bool {
+        !matches!(self.target, Target::Topic(_))
+    }
+
+    /// Stages that gave records up and are not in the files, as far as they were kept.
+    pub(super) fn gone(&self) -> &[String] {
+        &self.gone
+    }
+
+    /// Where a record goes that came from `origin`.
+    ///
+    /// # Errors
+    /// Where the topic of its stage is not there and cannot be made.
+    pub(super) fn place(&mut self, letter: &Letter<'_>, origin: &Origin<'_>) -> Result<Place, ReplayError> {
+        let stage = match self.target {
+            Target::Topic(_) => return Ok(Place::At(Arc::clone(&self.topic), None)),
+            Target::Stage(stage) => stage.as_str(),
+            Target::Origin => letter.stage.unwrap_or_default(),
+        };
+        if !self.stages.contains_key(stage) {
+            self.open(stage)?;
+        }
+        Ok(match self.stages.get(stage) {
+            Some(Some(topic)) => Place::At(Arc::clone(&topic.name), topic.partition(origin)),
+            _ => Place::Nowhere,
+        })
+    }
+
+    fn open(&mut self, stage: &str) -> Result<(), ReplayError> {
+        let topic = match find(self.catalog, stage) {
+            Some(stage) => Some(self.topic_of(stage)?),
+            None => {
+                if self.gone.len() < MAX_GONE {
+                    self.gone.push(if stage.is_empty() { "-".to_owned() } else { stage.to_owned() });
+                }
+                None
+            }
+        };
+        // What is not in the files is named by anybody's headers, and could be endless.
+        if topic.is_some() || self.stages.len() < self.catalog.stages().len() + MAX_GONE {
+            self.stages.insert(stage.into(), topic);
+        }
+        Ok(())
+    }
+
+    /// The stage's topic, made or grown where that is needed.
+    fn topic_of(&self, stage: &Stage) -> Result<StageTopic, ReplayError> {
+        let name = replay_topic(self.namespace, &stage.name);
+        let mut partitions = 1;
+        for input in &stage.inputs {
+            partitions = partitions.max(self.looker.partition_count(&input.physical, ANSWER)?);
+        }
+        let wanted = u32::try_from(partitions).unwrap_or(1);
+        let admin = Admin::open(self.client)?;
+        match admin.topics(ANSWER)?.get(&name) {
+            Some(there) if there.partitions >= wanted => {}
+            Some(_) => admin.grow(&name, wanted, ANSWER)?,
+            None => admin.create(&self.request(&admin, stage, &name, wanted)?, ANSWER)?,
+        }
+        let inputs = stage.inputs.iter().map(|input| Arc::clone(&input.physical)).collect();
+        Ok(StageTopic { name: name.into(), partitions, inputs })
+    }
+
+    fn request(
+        &self,
+        admin: &Admin,
+        stage: &Stage,
+        name: &str,
+        partitions: u32,
+    ) -> Result<TopicRequest, ReplayError> {
+        let inputs: Vec<&str> = stage.inputs.iter().map(|input| &*input.physical).collect();
+        let settings = admin.settings(&inputs, ANSWER)?;
+        let largest = settings.iter().filter_map(|settings| settings.get(LARGEST)?.value.as_ref());
+        let largest = largest.filter_map(|bytes| bytes.parse::<u64>().ok()).max();
+        let topics = admin.topics(ANSWER)?;
+        let replication = inputs.iter().filter_map(|input| topics.get(*input)).map(|shape| shape.replication);
+        let mut settings = vec![
+            ("cleanup.policy".to_owned(), "delete".to_owned()),
+            ("retention.ms".to_owned(), "-1".to_owned()),
+        ];
+        settings.extend(largest.map(|bytes| (LARGEST.to_owned(), (bytes + ROOM).to_string())));
+        Ok(TopicRequest {
+            name: name.to_owned(),
+            partitions: Some(partitions),
+            replication: replication.max(),
+            settings,
+        })
+    }
+}
+
+/// The stage of that name, or the one that had it before.
+fn find<'c>(catalog: &'c Catalog, name: &str) -> Option<&'c Stage> {
+    let stages = catalog.stages();
+    let renamed = || stages.values().find(|stage| stage.was.as_deref() == Some(name));
+    stages.get(name).or_else(renamed).map(|stage| &**stage)
+}
+
+impl StageTopic {
+    /// The original's own partition, where it was read from an input of the stage, so that it meets the
+    /// other records of its key; else the one of its key.
+    fn partition(&self, origin: &Origin<'_>) -> Option<i32> {
+        let is_input = self.inputs.iter().any(|input| **input == *origin.topic);
+        Some(origin.partition).filter(|partition| is_input && *partition < self.partitions)
+    }
+}
