@@ -226,6 +226,8 @@ impl Replays<'_> {
             .collect();
         let settled = Settled::load(self.client, self.namespace)?;
         let judge = Judge::new(spec, catalog, settled)?;
+        // Nothing is written down of a replay that has nowhere to go.
+        Targets::new(self.client, &consumer, catalog, self.namespace, &spec.target).prepare()?;
         // The cursor is there before the entry: one without the other is never taken for a beginning.
         cursor::commit(&consumer, &spec.topic, standings.iter().cloned(), now_millis())?;
         let board = Board::begin(self.client, self.namespace, spec, true)?;

@@ -115,6 +115,11 @@ fn any_topic_can_be_sent_again_by_offsets_and_a_rate_is_kept() {
     let output = scene.run(&["replays", "start", "--topic", &scene.topic("dead"), "--to-topic", &other]);
     assert!(errors(&output).contains("say `--dlq dead`"), "{}", errors(&output));
 
+    let nowhere = scene.topic("nowhere");
+    let output = scene.run(&["replays", "start", "--topic", "input", "--to-topic", &nowhere, "--yes"]);
+    assert!(output.status.code() == Some(3) && errors(&output).contains(&nowhere), "{}", errors(&output));
+    assert_eq!(scene.json(&["replays", "list"]), json!([]), "what has nowhere to go is no replay");
+
     let some = ["--partition", "1", "--from-offset", "5", "--to-offset", "25"];
     let sent = scene.sent(&[&["--topic", "input", "--to-topic", &other], &some[..]].concat());
     assert_eq!(sent, 20);
