@@ -55,6 +55,10 @@ pub enum Guard {
     CatchPanic,
     /// A replay's cursor is committed as it goes.
     ReplayCursor,
+    /// A stage pauses while a system that its steps ask is down.
+    Breaker,
+    /// A stage halts where too many of its records fail for good.
+    Flood,
 }
 
 #[cfg(not(debug_assertions))]
@@ -91,7 +95,7 @@ mod switch {
 
     use super::Guard;
 
-    const NAMES: [(&str, Guard); 23] = [
+    const NAMES: [(&str, Guard); 25] = [
         ("ride-out", Guard::RideOut),
         ("commit-again", Guard::CommitAgain),
         ("abandon", Guard::Abandon),
@@ -115,6 +119,8 @@ mod switch {
         ("log-limit", Guard::LogLimit),
         ("catch-panic", Guard::CatchPanic),
         ("replay-cursor", Guard::ReplayCursor),
+        ("breaker", Guard::Breaker),
+        ("flood", Guard::Flood),
     ];
 
     thread_local! {

@@ -8,10 +8,12 @@ mod codes;
 mod failure;
 pub mod guard;
 mod retry;
+mod share;
 mod units;
 
 pub use backoff::{Backoff, Jitter};
 pub use codes::{ENGINE_CODES, is_engine_code, names_a_code};
 pub use failure::{Class, CodePattern, Failure, Remedy};
 pub use retry::{Exhausted, RetryPolicy};
+pub use share::Share;
 pub use units::{ByteSize, Rate, UnitError, format_duration, parse_duration};

@@ -3,7 +3,9 @@
 
 use serde_json::{Value as Json, json};
 
+use super::breakers::{PERMANENT, TRANSIENT};
 use super::explain::Shown;
+use super::rates::{MAX_KEYS, default_burst};
 use super::{Catalog, Dlq, Stage, Topic};
 use crate::base::{Backoff, ByteSize, RetryPolicy, format_duration};
 use crate::steps::HttpClient;
@@ -109,7 +111,51 @@ fn stage(stage: &Stage, key: &str) -> Option<Shown> {
         "drain" => value(format_duration(stage.drain)),
         "max_hops" => Some(Shown::Said("none; the stage may be part of no loop")),
         "delivery" => value("at-least-once"),
+        key if key.starts_with("breaker.") => breaker(stage, key),
+        key if key.starts_with("rate_limit.") => rate_limit(stage, key),
         key => output(key),
+    }
+}
+
+fn breaker(stage: &Stage, key: &str) -> Option<Shown> {
+    let (which, key) = key.strip_prefix("breaker.")?.split_once('.')?;
+    let threshold = match which {
+        "transient" => TRANSIENT.threshold,
+        _ => PERMANENT,
+    };
+    match key {
+        "enabled" => value(true),
+        "failures" => value(threshold.failures.to_string()),
+        "of" => value(threshold.of),
+        "within" => value(format_duration(threshold.within)),
+        "probe_after" => value(format_duration(TRANSIENT.probe_after)),
+        "probe_up_to" => {
+            let breaker = stage.breakers.transient.unwrap_or(TRANSIENT);
+            value(format_duration(breaker.probe_up_to))
+        }
+        _ => None,
+    }
+}
+
+fn rate_limit(stage: &Stage, key: &str) -> Option<Shown> {
+    let limits = &stage.rate_limit;
+    match key.strip_prefix("rate_limit.")? {
+        "rate" => Some(Shown::Said("none; the stage takes what it can")),
+        "burst" => match limits.stage {
+            Some(pace) => value(default_burst(pace.rate)),
+            None => Some(Shown::Said("none; there is no `rate`")),
+        },
+        "per_key" | "per_key.key" | "per_key.rate" => Some(Shown::Said("none; keys have no limit")),
+        "per_key.burst" => match &limits.per_key {
+            Some(limit) => value(default_burst(limit.pace.rate)),
+            None => Some(Shown::Said("none; keys have no limit")),
+        },
+        "per_key.max_keys" => match &limits.per_key {
+            Some(_) => value(MAX_KEYS),
+            None => Some(Shown::Said("none; keys have no limit")),
+        },
+        "per_key.scope" => Some(NONE),
+        _ => None,
     }
 }
 

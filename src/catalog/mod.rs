@@ -3,6 +3,7 @@
 //! Pure: the files are in memory ([`Tree`]), the process around them is behind [`Outside`]. What is
 //! built here is trusted downstream; nobody looks a name up again.
 
+mod breakers;
 mod built_in;
 mod check;
 mod dots;
@@ -16,6 +17,7 @@ mod http_steps;
 mod language;
 mod limits;
 mod model;
+mod rates;
 mod renames;
 mod retries;
 mod scene;
@@ -29,11 +31,13 @@ mod tree;
 mod unused;
 mod words;
 
+pub use breakers::{Breakers, Threshold, TransientBreaker};
 pub use check::{CheckOptions, Checked, check};
 pub use environments::check_all;
 pub use explain::{Explained, Setting, Shown, explain};
 pub use fingerprint::Fingerprint;
 pub use language::Language;
 pub use model::*;
+pub use rates::{KeyLimit, Pace, RateLimits};
 pub use schema::json_schema;
 pub use tree::{Nothing, Outside, Tree, TreeDigest};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use super::Fingerprint;
+use super::{Breakers, Fingerprint, RateLimits};
 use crate::base::{ByteSize, RetryPolicy};
 use crate::expr::{Expression, Template};
 use crate::record::Codec;
@@ -144,6 +144,10 @@ pub struct Stage {
     pub retry: Arc<RetryPolicy>,
     /// Where exhausted records go; always there where the policy or `unmatched` says dead-letter.
     pub dlq: Option<Arc<Dlq>>,
+    /// What stops it where too much fails.
+    pub breakers: Breakers,
+    /// How fast it takes records.
+    pub rate_limit: RateLimits,
     /// How long a record may take from its first attempt on, waits included.
     pub deadline: Duration,
     /// How often offsets are committed.

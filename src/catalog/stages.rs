@@ -7,6 +7,7 @@ use super::fingerprint::Used;
 use super::scene::Scene;
 use super::steps::{self, WrittenStep};
 use super::{Bound, Guarantee, OnLost, Order, Output, Stage, Start, Tombstones, Topic, Unmatched, limits};
+use super::{breakers, rates};
 use crate::base::{ByteSize, Exhausted, RetryPolicy};
 use crate::diag::{Diagnostic, codes, nearest};
 use crate::record::{BytesCodec, Codec, JsonCodec, TextCodec};
@@ -41,6 +42,8 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
     let dlq = dlq(scene, spec, &what, inputs.as_deref().unwrap_or_default());
     limits::check(scene, written, &what, inputs.as_deref().unwrap_or_default());
     steps::check_batches(scene, plans.as_deref().unwrap_or_default(), spec.concurrency.as_ref(), &what);
+    breakers::check(scene, spec, &what, plans.as_deref());
+    let rate_limit = rates::resolve(scene, spec, &what, inputs.as_deref().unwrap_or_default());
     check_decoding(scene, written, &what);
     check_pointless(scene, written, &what);
     if scene.read.diagnostics.errors() > errors {
@@ -74,6 +77,8 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
         unmatched: spec.unmatched.as_ref().map_or(Unmatched::DeadLetter, |word| word.value),
         retry: retry?,
         dlq,
+        breakers: breakers::resolve(spec),
+        rate_limit: rate_limit?,
         deadline,
         commit_interval: spec.commit_interval.as_ref().map_or(Duration::from_secs(1), |wait| wait.value),
         drain: spec.drain.as_ref().map_or(Duration::from_secs(10), |wait| wait.value),

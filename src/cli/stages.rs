@@ -19,7 +19,7 @@ use super::{asking, connect, live, members, output, root};
 use crate::broker::{ClientSettings, Consumer, TopicPartition};
 use crate::catalog::{Catalog, Stage};
 use crate::engine::EngineStatus;
-use crate::events::{PartitionStatus, StageStatus};
+use crate::events::{BreakerStatus, PartitionStatus, StageStatus};
 use crate::telemetry::StageCounts;
 
 /// One stage as it is listed.
@@ -35,6 +35,7 @@ struct Listed {
     waiting: Option<usize>,
     lag_records: Option<i64>,
     lag_seconds: Option<f64>,
+    breakers: Vec<BreakerStatus>,
     failures: BTreeMap<String, u64>,
     counts: Option<StageCounts>,
     partitions: Vec<PartitionStatus>,
@@ -197,6 +198,7 @@ fn merge(group: Option<(&Arc<Stage>, Vec<PartitionStatus>)>, running: Option<Sta
         waiting: known(running.waiting),
         lag_records: sum(partitions.iter().map(|partition| partition.lag_records).collect()),
         lag_seconds: partitions.iter().filter_map(|partition| partition.lag_seconds).reduce(f64::max),
+        breakers: running.breakers,
         failures: running.failures,
         counts: answered.then_some(running.counts),
         partitions,
@@ -242,6 +244,13 @@ fn details(stage: &Listed) -> String {
             counts.retried,
             counts.dead_lettered,
             counts.dropped
+        ));
+    }
+    for breaker in &stage.breakers {
+        let state = if breaker.open { "open" } else { "closed" };
+        text.push_str(&format!(
+            "breaker      step {}: {state}, opened {} times\n",
+            breaker.step, breaker.opened
         ));
     }
     if !stage.failures.is_empty() {

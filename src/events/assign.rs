@@ -132,6 +132,7 @@ impl Runner {
     /// Takes all that a partition has in flight back; how many of these records had been begun.
     pub(super) fn clear(&mut self, slot: u32) -> usize {
         self.blocked.retain(|blocked| self.in_flight.slot(blocked.id) != Some(slot));
+        self.rates.forget(slot);
         let abandoned = self.in_flight.abandon(slot);
         let in_flight = &self.in_flight;
         self.commits.retain(|id| in_flight.slot(id).is_some());

@@ -89,6 +89,7 @@ impl Runner {
         tracing::info!(stage = &*self.program.stage.name, "goes on after a halt");
         self.phase = Phase::Running;
         self.shared.goes_on();
+        self.renew_breakers();
         for slot in self.partitions.slots() {
             self.rewind(slot, None);
             if let Some(partition) = self.partitions.get_mut(slot) {

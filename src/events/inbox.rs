@@ -26,6 +26,8 @@ pub(super) struct Ended {
     pub(super) result: Result<Verdict, Failure>,
     /// What is to be sent.
     pub(super) batch: Batch,
+    /// The steps that were answered by another system, each with how often.
+    pub(super) answers: Vec<(usize, usize)>,
 }
 
 /// What runs on the runtime tell, in their order.

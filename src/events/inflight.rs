@@ -142,6 +142,22 @@ impl InFlight {
         place.entry.as_mut()
     }
 
+    /// As [`InFlight::get_mut`], to look at.
+    pub(super) fn get(&self, id: EntryId) -> Option<&Entry> {
+        let place = self.places.get(id.index())?;
+        let current = EntryId::new(id.index(), place.use_count) == id;
+        place.entry.as_ref().filter(|_| current)
+    }
+
+    /// No record is charged the time from `since` to `now`.
+    pub(super) fn excuse(&mut self, since: Instant, now: Instant) {
+        for entry in self.places.iter_mut().filter_map(|place| place.entry.as_mut()) {
+            if let Some(started) = &mut entry.first_started {
+                *started += now.saturating_duration_since(since.max(*started));
+            }
+        }
+    }
+
     /// The partition of a record, unless it is finished or abandoned.
     pub(super) fn slot(&self, id: EntryId) -> Option<u32> {
         let place = self.places.get(id.index())?;

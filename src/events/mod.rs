@@ -2,6 +2,7 @@
 
 mod again;
 mod assign;
+mod breaker;
 mod budget;
 mod carried;
 mod commits;
@@ -18,9 +19,12 @@ mod limits;
 mod lost;
 mod metadata;
 mod offsets;
+mod outages;
 mod pace;
 mod partitions;
 mod program;
+mod rate;
+mod recent;
 mod refused;
 mod rests;
 mod runner;
@@ -29,6 +33,7 @@ mod sources;
 mod stage;
 mod starts;
 mod status;
+mod throttle;
 mod tombstones;
 
 pub use budget::Budget;
@@ -36,7 +41,7 @@ pub use delivery::{Producers, compression};
 pub use hold::Holds;
 pub use sources::replay_topic;
 pub use stage::{LEAVE_LIMIT, StageHandle, StageRuntime, StartError, prove, start};
-pub use status::{PartitionStatus, StageStatus};
+pub use status::{BreakerStatus, PartitionStatus, StageStatus};
 
 #[cfg(test)]
 mod fate_tests;

@@ -24,13 +24,17 @@ impl Runner {
         if self.paused_all || self.hold.is_some() || !matches!(self.phase, Phase::Running) {
             return self.paused_all;
         }
+        if self.is_too_fast() {
+            return false;
+        }
         let window = self.window;
         let over =
             self.in_flight.len() >= window.records || self.in_flight.bytes() >= window.bytes.as_usize();
         let full = over && !guard::removed(Guard::Window)
             || !self.blocked.is_empty()
             || self.must_abort
-            || self.closing;
+            || self.closing
+            || self.breaker_holds();
         match (full, self.full_since) {
             (true, None) => self.full_since = Some(self.now),
             (false, Some(_)) if self.has_room() => self.full_since = None,
@@ -56,6 +60,7 @@ impl Runner {
             && self.blocked.is_empty()
             && !self.must_abort
             && !self.closing
+            && !self.breaker_holds()
     }
 
     /// Everything that follows the clock.
@@ -78,7 +83,8 @@ impl Runner {
     fn pause_and_resume(&mut self) {
         let standing = self.hold.is_some() || !matches!(self.phase, Phase::Running);
         let impatient = self.full_since.is_some_and(|since| self.now.duration_since(since) >= PATIENCE);
-        let all = standing || impatient && !self.has_room() || self.paused_all && !self.has_room();
+        let slow = self.rates.pauses(self.now, self.paused_all);
+        let all = standing || slow || impatient && !self.has_room() || self.paused_all && !self.has_room();
         if !all && self.paused_all {
             self.full_since = None;
         }
@@ -138,9 +144,10 @@ impl Runner {
         if let Some(Hold::Paused(reason)) = &self.hold {
             self.shared.paused(reason);
         }
+        self.report_breakers();
         let state = match &self.phase {
             Phase::Running if unassigned => "starting",
-            Phase::Running if self.paused_all => "paused",
+            Phase::Running if self.paused_all || self.breakers.is_open() => "paused",
             Phase::Running => "running",
             Phase::Halted(_) => "halted",
             Phase::Draining(_) => "draining",

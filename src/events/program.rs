@@ -161,6 +161,27 @@ impl Program {
         self.chain.waits()
     }
 
+    /// The names of its steps in their order, of those that ask another system.
+    pub(super) fn asking(&self) -> impl Iterator<Item = Option<&Arc<str>>> {
+        self.chain.asking()
+    }
+
+    /// Hands the key to `limit` by which the rate of this record is limited; `None`: it has no limit.
+    pub(super) fn rate_key<T>(
+        &self,
+        raw: RawRecord<'_>,
+        limit: impl FnOnce(&str) -> T,
+    ) -> Result<Option<T>, Failure> {
+        let Some(per_key) = &self.stage.rate_limit.per_key else { return Ok(None) };
+        if raw.value.is_none() && per_key.key.reads().contains(Root::Value) {
+            return Ok(None);
+        }
+        let mut item = Item::new(raw, &*self.stage.codec, 1);
+        decode_for(&mut item, per_key.key.reads())?;
+        let scope = ItemScope::new(&item, self.chain.env());
+        Ok(per_key.key.text(&scope)?.map(|key| limit(&key)))
+    }
+
     /// Runs a record through a program that does not wait.
     pub(super) fn prepare_now(
         &self,

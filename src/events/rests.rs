@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -21,6 +22,8 @@ pub(super) struct Rest {
     pub(super) inbox: Arc<Inbox>,
     /// When the record's deadline passes.
     pub(super) until: Instant,
+    /// The steps that were answered by another system, each with how often.
+    pub(super) answers: Mutex<Vec<(usize, usize)>>,
 }
 
 impl Pause for Rest {
@@ -37,6 +40,14 @@ impl Pause for Rest {
             given.await.is_ok()
         })
     }
+
+    fn answered(&self, step: usize) {
+        let mut answers = self.answers.lock();
+        match answers.iter_mut().find(|(known, _)| *known == step) {
+            Some((_, count)) => *count += 1,
+            None => answers.push((step, 1)),
+        }
+    }
 }
 
 impl Runner {
@@ -50,6 +61,7 @@ impl Runner {
             self.shared.failed(failure, record.as_raw());
         }
         self.shared.retried(&failure.code);
+        self.attempt_failed(id, failure);
     }
 
     /// Runs that have rested go on before others start, as far as there are places. They finish what
@@ -58,14 +70,20 @@ impl Runner {
         while self.running < self.program.stage.concurrency
             && let Some((id, place)) = self.rested.pop_front()
         {
-            // Whoever gave up waiting is told of by the end of its run.
-            if place.send(()).is_ok()
-                && let Some(entry) = self.in_flight.get_mut(id)
-            {
-                entry.resting = false;
-                self.running += 1;
-                self.resting -= 1;
-            }
+            self.give_place(id, place);
         }
+    }
+
+    /// A run that has rested goes on; false where it does not any more.
+    pub(super) fn give_place(&mut self, id: EntryId, place: oneshot::Sender<()>) -> bool {
+        // Whoever gave up waiting is told of by the end of its run.
+        if place.send(()).is_err() {
+            return false;
+        }
+        let Some(entry) = self.in_flight.get_mut(id) else { return false };
+        entry.resting = false;
+        self.running += 1;
+        self.resting -= 1;
+        true
     }
 }

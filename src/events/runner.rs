@@ -24,12 +24,14 @@ use super::inbox::{Acknowledgement, Command, Ended, Inbox, Letter};
 use super::inflight::{Entry, EntryId, InFlight};
 use super::lanes::{LaneId, Lanes};
 use super::offsets::OffsetTracker;
+use super::outages::Breakers;
 use super::partitions::{Partitions, Tenure};
-use super::program::{Batch, Prepared, Program, Verdict};
+use super::program::{Batch, Prepared, Program};
 use super::rests::Rest;
 use super::sources::{Role, Sources};
 use super::stage::{LEAVE_LIMIT, StageRuntime};
 use super::status::{Counts, Shared};
+use super::throttle::Rates;
 use crate::base::Failure;
 use crate::base::guard::{self, Guard};
 use crate::broker::{BrokerError, Consumer, Polled, TopicPartition};
@@ -113,6 +115,8 @@ pub(super) struct Runner {
     /// Since when the window has been full.
     pub(super) full_since: Option<Instant>,
     pub(super) paused_all: bool,
+    pub(super) breakers: Breakers,
+    pub(super) rates: Rates,
     pub(super) commits: Commits,
     pub(super) next_report: Instant,
     /// Whether nothing new starts, so that the epoch can close as a whole.
@@ -155,6 +159,8 @@ impl Runner {
             commits: Commits::new(now, program.stage.commit_interval),
             next_report: now,
             window: program.stage.window,
+            breakers: Breakers::of(&program, &shared),
+            rates: Rates::of(&program, now),
             program,
             consumer,
             reopen,
@@ -226,7 +232,7 @@ impl Runner {
     fn take_letters(&mut self) {
         for command in self.inbox.take_commands() {
             match command {
-                Command::Replace(program) => self.program = program,
+                Command::Replace(program) => self.replace(program),
                 Command::Replayed(there) => self.replay_is_there(there),
                 Command::Hold(hold) => self.hold(hold),
                 Command::GoOn => self.go_on(),
@@ -236,7 +242,7 @@ impl Runner {
         self.read_acknowledgements();
         for letter in self.inbox.take_letters() {
             match letter {
-                Letter::Ended(Ended { id, result, batch }) => self.ended(id, result, batch),
+                Letter::Ended(ended) => self.ended(ended),
                 Letter::Resting { id, failure } => self.resting(id, &failure),
                 Letter::Rested { id, place } => self.rested.push_back((id, place)),
             }
@@ -307,6 +313,7 @@ impl Runner {
         let alone = !partition.suspects.is_empty() && partition.suspects.remove(&raw.offset);
         self.taken += 1;
         self.counts.took(size);
+        self.rates.took(self.now);
         let sampled = self.taken.is_multiple_of(LATENCY_SAMPLE);
         let id = self.in_flight.insert(Entry {
             slot,
@@ -329,7 +336,9 @@ impl Runner {
             task: None,
             resting: false,
         });
+        let timed = self.rates.by_key();
         let go = |raw| match carried {
+            None if timed => self.begin_in_time(id, slot, raw),
             None => self.begin(id, slot, raw),
             Some(carried) => self.resume(id, slot, raw, *carried),
         };
@@ -403,6 +412,9 @@ impl Runner {
 
     /// Starts what is ready, as far as there are free places; how many that were.
     fn start_ready(&mut self) -> usize {
+        if self.breakers.is_open() {
+            return self.probe();
+        }
         self.let_return();
         let mut started = 0;
         let mut suspended = Vec::new();
@@ -413,28 +425,37 @@ impl Runner {
                 suspended.push(id);
                 continue;
             }
-            let Some(entry) = self.in_flight.get_mut(id) else { continue };
-            entry.due = None;
-            let Some(record) = entry.record.clone() else { continue };
-            started += 1;
-            if self.program.waits() {
-                self.work_later(id, record);
-            } else {
-                self.work_now(id, record.as_raw());
-            }
+            started += usize::from(self.start(id));
         }
         self.ready.extend(suspended);
         started
     }
 
+    /// Works on a record that waited; false where there is none any more.
+    pub(super) fn start(&mut self, id: EntryId) -> bool {
+        let Some(entry) = self.in_flight.get_mut(id) else { return false };
+        entry.due = None;
+        let Some(record) = entry.record.clone() else { return false };
+        if self.program.waits() {
+            self.work_later(id, record);
+        } else {
+            self.work_now(id, record.as_raw());
+        }
+        true
+    }
+
+    /// Whether anything that waits may start now.
+    pub(super) fn may_start(&self) -> bool {
+        matches!(self.phase, Phase::Running)
+            && self.hold.is_none()
+            && self.blocked.is_empty()
+            && !self.must_abort
+            && !self.closing
+    }
+
     /// How many ready records could start now.
     fn ready_now(&self) -> usize {
-        if !matches!(self.phase, Phase::Running)
-            || self.hold.is_some()
-            || !self.blocked.is_empty()
-            || self.must_abort
-            || self.closing
-        {
+        if !self.may_start() {
             return 0;
         }
         let places = match self.program.waits() {
@@ -453,7 +474,8 @@ impl Runner {
         let left = self.program.stage.deadline.saturating_sub(spent);
         let program = Arc::clone(&self.program);
         let until = tokio::time::Instant::now() + left;
-        let rest = Rest { id, inbox: Arc::clone(&self.inbox), until };
+        let answers = Default::default();
+        let rest = Rest { id, inbox: Arc::clone(&self.inbox), until, answers };
         let run = async move {
             let mut batch = Batch::default();
             let work = program.prepare(record.as_raw(), attempt, &mut batch, &rest);
@@ -467,13 +489,14 @@ impl Runner {
                 }
             };
             batch.program = Some(program);
-            rest.inbox.tell(Letter::Ended(Ended { id, result, batch }));
+            let answers = rest.answers.into_inner();
+            rest.inbox.tell(Letter::Ended(Ended { id, result, batch, answers }));
         };
         entry.task = Some(self.runtime.spawn(run).abort_handle());
         self.running += 1;
     }
 
-    fn ended(&mut self, id: EntryId, result: Result<Verdict, Failure>, batch: Batch) {
+    fn ended(&mut self, Ended { id, result, batch, answers }: Ended) {
         let Some(entry) = self.in_flight.get_mut(id) else { return };
         entry.task = None;
         match std::mem::take(&mut entry.resting) {
@@ -481,9 +504,11 @@ impl Runner {
             false => self.running -= 1,
         }
         let record = entry.record.clone();
+        self.answered(id, &answers);
         if let Some(record) = record {
             self.settle(id, record.as_raw(), result, batch);
         }
+        self.breakers.run_ended(id);
     }
 
     /// Moves waiting records whose time has come to those that may start.
@@ -504,6 +529,9 @@ impl Runner {
             until = until.min(due);
         }
         if let Some(due) = self.abort_at {
+            until = until.min(due);
+        }
+        for due in [self.probe_due(), self.rates.due(self.now)].into_iter().flatten() {
             until = until.min(due);
         }
         if !self.blocked.is_empty() {

@@ -31,6 +31,7 @@ impl Runner {
         if batch.untaken > 0 && result.is_ok() {
             self.shared.unmatched(batch.untaken);
         }
+        self.breakers.settled(result.is_ok());
         match result {
             Ok(Verdict::Send) => self.send_all(id, raw, batch, 0),
             Ok(Verdict::Filtered) => {
@@ -54,9 +55,12 @@ impl Runner {
         let attempt = entry.attempt;
         entry.first_failed.get_or_insert(self.now_millis);
         // What never waits began in this turn of the loop.
-        let started = *entry.first_started.get_or_insert(self.now);
+        entry.first_started.get_or_insert(self.now);
         self.shared.failed(&failure, raw);
-        let spent = self.now.saturating_duration_since(started);
+        if self.forgives(id, &failure) {
+            return self.hold_back(id, &failure);
+        }
+        let spent = self.spent(id);
         match self.next_wait(attempt, &failure, spent) {
             Some(wait) => self.wait(id, raw, wait, &failure),
             None => self.give_up(id, raw, Sentence { failure, attempts: attempt, cut: Cut::Nothing }),
@@ -72,6 +76,9 @@ impl Runner {
 
     /// There is no further attempt.
     pub(super) fn give_up(&mut self, id: EntryId, raw: RawRecord<'_>, sentence: Sentence) {
+        if self.is_flooded_by(&sentence.failure) {
+            return;
+        }
         match self.last_resort(&sentence.failure) {
             Exhausted::DeadLetter if guard::removed(Guard::DeadLetter) => {
                 self.through(id);
@@ -287,8 +294,11 @@ impl Runner {
     fn through(&mut self, id: EntryId) {
         let Some(lane) = self.in_flight.get_mut(id).and_then(|entry| entry.lane.take()) else { return };
         while let Some(next) = self.lanes.advance(lane) {
-            if self.in_flight.get_mut(next).is_some() {
-                self.ready.push_back(next);
+            if let Some(entry) = self.in_flight.get(next) {
+                match entry.due.filter(|due| *due > self.now) {
+                    Some(due) => self.wait_until(next, due),
+                    None => self.ready.push_back(next),
+                }
                 return;
             }
         }

@@ -32,12 +32,26 @@ pub struct StageStatus {
     pub lanes: usize,
     /// Records that wait for their next attempt.
     pub waiting: usize,
+    /// The breakers of its steps that ask another system.
+    #[serde(default)]
+    pub breakers: Vec<BreakerStatus>,
     /// The partitions this engine owns.
     pub partitions: Vec<PartitionStatus>,
     /// Failed attempts by code.
     pub failures: std::collections::BTreeMap<String, u64>,
     /// How often each thing happened since the engine started.
     pub counts: StageCounts,
+}
+
+/// The breaker of one step.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BreakerStatus {
+    /// The step.
+    pub step: String,
+    /// Whether the system that it asks is taken for down: the stage pauses.
+    pub open: bool,
+    /// How often it opened since the stage started or was edited.
+    pub opened: u64,
 }
 
 /// One owned partition.
@@ -244,6 +258,22 @@ impl Shared {
         if let Some(suppressed) = self.limit.admit(reason) {
             tracing::warn!(stage = self.stage, suppressed, "{reason}");
         }
+    }
+
+    /// What troubles the stage still does; not logged again.
+    pub(super) fn remind(&self, reason: &str) {
+        *self.troubled.lock() = Some(Instant::now());
+        self.status.lock().reason = Some(reason.to_owned());
+    }
+
+    /// What troubled the stage has passed.
+    pub(super) fn recovered(&self, how: &str) {
+        self.forget_trouble();
+        tracing::info!(stage = self.stage, "{how}");
+    }
+
+    pub(super) fn set_breakers(&self, breakers: Vec<BreakerStatus>) {
+        self.status.lock().breakers = breakers;
     }
 
     /// What troubled the stage and was not said again for a while has passed.

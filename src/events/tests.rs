@@ -136,6 +136,8 @@ pub(super) fn stage(step: &Scripted) -> Stage {
             topic: topic("dead"),
             headers: vec![DlqHeaders::Biplane, DlqHeaders::Connect],
         })),
+        breakers: Default::default(),
+        rate_limit: Default::default(),
         deadline: Duration::from_secs(60),
         commit_interval: Duration::from_millis(100),
         drain: Duration::from_secs(5),

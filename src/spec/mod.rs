@@ -3,6 +3,7 @@
 //! Text in, findings and specs out; no IO, and no name is looked up across files here.
 
 mod about;
+mod breakers;
 mod dlqs;
 mod duplicate;
 mod env;
@@ -21,6 +22,7 @@ mod topics;
 mod words;
 
 pub use about::About;
+pub use breakers::{BreakerSpec, KeyLimitSpec, RateLimitSpec};
 pub use dlqs::DlqSpec;
 pub use env::EnvSpec;
 pub use explore::{KeyShape, ReadSample, Shape, Takes, explore};

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::breakers::{BreakerSpec, RateLimitSpec, read_breakers, read_rate_limit};
 use super::setting::is_template;
 use super::{
     About, Decoding, Entry, Guarantee, NodeValue, OnLost, Order, Spanned, Start, Table, TableReader,
@@ -56,6 +57,12 @@ pub struct StageSpec<'a> {
     pub retry: Option<Spanned<String>>,
     /// The name of its DLQ.
     pub dlq: Option<Spanned<String>>,
+    /// What stops it while a system that its steps ask is down.
+    pub transient_breaker: BreakerSpec,
+    /// What stops it where too many records fail for good.
+    pub permanent_breaker: BreakerSpec,
+    /// How fast it takes records.
+    pub rate_limit: RateLimitSpec,
     /// How long a record may take in all.
     pub deadline: Option<Spanned<Duration>>,
     /// How often offsets are committed.
@@ -84,7 +91,7 @@ pub struct OutputSpec<'a> {
 }
 
 /// The keys of a stage, for findings about keys that ended up in a step.
-pub const STAGE_KEYS: [&str; 26] = [
+pub const STAGE_KEYS: [&str; 28] = [
     "from",
     "to",
     "outputs",
@@ -101,6 +108,8 @@ pub const STAGE_KEYS: [&str; 26] = [
     "steps",
     "retry",
     "dlq",
+    "breaker",
+    "rate_limit",
     "deadline",
     "commit_interval",
     "drain",
@@ -126,6 +135,8 @@ impl<'a> StageSpec<'a> {
         let from = table.required("from", TableReader::names);
         let to = table.entry("to").map(|entry| entry.key_span);
         let outputs = read_outputs(&mut table);
+        let (transient_breaker, permanent_breaker) = read_breakers(&mut table);
+        let rate_limit = read_rate_limit(&mut table);
         let spec = Self {
             span: table.span(),
             about,
@@ -163,6 +174,9 @@ impl<'a> StageSpec<'a> {
             steps: read_steps(&mut table),
             retry: table.name("retry"),
             dlq: table.name("dlq"),
+            transient_breaker,
+            permanent_breaker,
+            rate_limit,
             deadline: table.duration("deadline"),
             commit_interval: table.duration("commit_interval"),
             drain: table.duration("drain"),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value as Json;
 
 use super::{Flow, ItemScope, OpenError, Pause, Ports, Runnable, StepContext, StepPlan, decode_for};
-use crate::base::{Failure, RetryPolicy};
+use crate::base::{Class, Failure, RetryPolicy};
 use crate::expr::{Expression, RootSet};
 use crate::record::Item;
 use crate::telemetry::StepTimer;
@@ -86,6 +86,11 @@ impl Chain {
     /// Whether a run may wait; such a chain must be run with [`Chain::run`].
     pub fn waits(&self) -> bool {
         self.waits
+    }
+
+    /// The names of its steps, of those that ask another system.
+    pub fn asking(&self) -> impl Iterator<Item = Option<&Arc<str>>> {
+        self.steps.iter().map(|step| step.asks().then_some(&step.name))
     }
 
     /// What expressions see as `env`.
@@ -169,7 +174,7 @@ impl Chain {
         work: &mut Work<'r, '_>,
     ) -> Result<(), Failure> {
         for (index, step) in self.steps.iter().enumerate().skip(first) {
-            let flow = self.run_retried(step, &mut item, work.pause).await;
+            let flow = self.run_retried(index, step, &mut item, work.pause).await;
             match flow.map_err(|failure| failure.in_step(&step.name))? {
                 Flow::Next => {}
                 Flow::Filtered => return Ok(()),
@@ -187,6 +192,7 @@ impl Chain {
 
     async fn run_retried<'r>(
         &self,
+        index: usize,
         step: &OpenStep,
         item: &mut Item<'r>,
         pause: &dyn Pause,
@@ -196,7 +202,11 @@ impl Chain {
         }
         let mut attempt = 1;
         loop {
-            let failure = match self.run_once(step, item).await {
+            let result = self.run_once(step, item).await;
+            if step.asks() && !matches!(&result, Err(failure) if failure.class == Class::Transient) {
+                pause.answered(index);
+            }
+            let failure = match result {
                 Ok(flow) => return Ok(flow),
                 Err(failure) => failure.in_step(&step.name),
             };
@@ -277,9 +287,13 @@ impl OpenStep {
         flow
     }
 
-    fn waits(&self) -> bool {
+    /// Whether it asks another system.
+    fn asks(&self) -> bool {
         matches!(self.runnable, Runnable::Waiting(_))
-            || self.retry.as_ref().is_some_and(|retry| retry.max_attempts > 1)
+    }
+
+    fn waits(&self) -> bool {
+        self.asks() || self.retry.as_ref().is_some_and(|retry| retry.max_attempts > 1)
     }
 
     /// Whether the step is for this item; decodes it first where an expression will look at its value.

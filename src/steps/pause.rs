@@ -15,6 +15,10 @@ pub trait Pause: Send + Sync {
     /// Waits for `wait` after an attempt that ended in `failure`, and for whatever the next one needs.
     /// False, at once, where there is no time for it; the failure then ends the run.
     fn pause<'a>(&'a self, wait: Duration, failure: &'a Failure) -> BoxedWait<'a>;
+
+    /// A step that asks another system, by its place in the chain, was answered, be it with a refusal of
+    /// this item.
+    fn answered(&self, _step: usize) {}
 }
 
 /// Waits and nothing else.

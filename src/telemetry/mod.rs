@@ -15,4 +15,4 @@ mod process;
 pub use codes::{MAX_CODES, OTHER};
 pub use limit::RateLimit;
 pub use logs::{LogError, LogFormat, LogOptions};
-pub use metrics::{StageCounts, StageMetrics, StepTimer, Telemetry};
+pub use metrics::{SafeguardMetrics, StageCounts, StageMetrics, StepTimer, Telemetry};

@@ -60,6 +60,21 @@ pub const LAG_RECORDS: Named =
 /// Age of the oldest record that is not finished.
 pub const LAG_SECONDS: Named = ("biplane_stage_lag_seconds", "Age of the oldest unfinished record");
 
+/// Whether a step's breaker is open.
+pub const BREAKER_OPEN: Named =
+    ("biplane_breaker_open", "1 while the breaker of a step that asks another system is open");
+/// How often it opened.
+pub const BREAKER_OPENED: Named = ("biplane_breaker_opened", "How often the breaker of a step opened");
+/// How often too many records failed for good.
+pub const FLOODS: Named =
+    ("biplane_stage_floods", "How often a stage halted because too many records failed for good");
+/// How often a rate limit made records wait.
+pub const RATE_LIMITED: Named =
+    ("biplane_stage_rate_limited", "How often a rate limit made records wait, by limit: stage or key");
+/// How long they were made to wait.
+pub const RATE_WAITED: Named =
+    ("biplane_stage_rate_limited_seconds", "Waits that a rate limit gave, in seconds, by limit");
+
 /// The process's resident memory.
 pub const RESIDENT: Named = ("process_resident_memory_bytes", "Resident memory of the process");
 /// The process's processor time.

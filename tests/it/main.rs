@@ -24,6 +24,7 @@ mod oauth;
 mod online;
 mod panics;
 mod poison;
+mod rates;
 mod rebalances;
 mod replays;
 mod schema;

@@ -82,6 +82,9 @@ codes! {
     STAGE_POINTLESS: Warning "stage::pointless", "A key has no effect here",
         "What the key governs cannot happen with the rest of the table.",
         "[stages.a]\nfrom = \"orders\"\nmatch = \"all\"   # and no outputs\n\n[[stages.a.steps]]\nlog = \"{{ key }}\"" => "[stages.a]\nfrom = \"orders\"\n\n[[stages.a.steps]]\nlog = \"{{ key }}\"";
+    RATE_LIMIT_PER_ENGINE: Warning "rate-limit::per-engine", "A limit a key holds for each engine by itself",
+        "All records of one key are in one partition, and a partition is read by one engine: a limit over the record's own key holds for the whole group. Records that share anything else are read by several engines, and each of them lets the whole rate through. `scope = \"engine\"` says that this is meant.",
+        "[stages.a]\nfrom = \"orders\"\nrate_limit.per_key = { key = \"value.tenant\", rate = \"10/s\" }" => "[stages.a]\nfrom = \"orders\"   # keyed by tenant\nrate_limit.per_key = { key = \"key\", rate = \"10/s\" }";
     OUTPUT_UNREACHABLE: Warning "output::unreachable", "An output can never take a record",
         "With `match = \"first\"` an output without `when` takes every record that reaches it, so none reaches those below it.",
         "[[stages.a.outputs]]\nto = \"x\"\n\n[[stages.a.outputs]]\nto = \"y\"" => "[[stages.a.outputs]]\nto = \"x\"\nwhen = \"value.urgent\"\n\n[[stages.a.outputs]]\nto = \"y\"";

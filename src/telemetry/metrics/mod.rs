@@ -9,6 +9,7 @@ mod labels;
 mod lag;
 mod levels;
 mod records;
+mod safeguards;
 mod times;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
 pub use self::records::StageCounts;
+pub use self::safeguards::SafeguardMetrics;
 pub use self::times::StepTimer;
 use super::names::{self, Named};
 use super::process::Process;
@@ -78,6 +80,7 @@ struct Handles {
     consumer: consumer::Consumer,
     levels: levels::Levels,
     lag: lag::Lag,
+    safeguards: safeguards::SafeguardMetrics,
 }
 
 /// In the order that `/metrics` shows them.
@@ -87,6 +90,7 @@ struct StageFamilies {
     consumer: consumer::Families,
     levels: levels::Families,
     lag: lag::Lag,
+    safeguards: safeguards::SafeguardFamilies,
 }
 
 impl StageFamilies {
@@ -97,6 +101,7 @@ impl StageFamilies {
             consumer: consumer::Families::register(registry),
             levels: levels::Families::register(registry),
             lag: lag::Lag::register(registry),
+            safeguards: safeguards::SafeguardFamilies::register(registry),
         }
     }
 
@@ -108,6 +113,7 @@ impl StageFamilies {
             consumer: self.consumer.resolve(stage),
             levels: self.levels.resolve(stage),
             lag: self.lag.clone(),
+            safeguards: self.safeguards.of(stage),
         }))
     }
 }

@@ -127,7 +127,7 @@ fn many_codes_keys_and_errors_add_few_series_and_log_lines() {
         let stub = Stub::start(|path, stream| reply(stream, &format!("{} No", &path[1..]), ""));
         let stage = format!(
             "[retries.once]\nmax_attempts = 1\n\n[STAGE]\nfrom = \"input\"\nto = \"output\"\ndlq = \"dead\"\n\
-             retry = \"once\"\n\n[[STAGE.steps]]\nwhen = \"value.number < {CODES}\"\n\
+             retry = \"once\"\nbreaker.permanent.enabled = false\nbreaker.transient.enabled = false\n\n[[STAGE.steps]]\nwhen = \"value.number < {CODES}\"\n\
              http.url = \"{}/{{{{ value.number + 400 }}}}\"\n\n[[STAGE.steps]]\nwhen = \"value.number % 2 == 0\"\n\
              fail.code = \"even\"\nfail.message = \"{{{{ value.number }}}}\"\n",
             stub.url()

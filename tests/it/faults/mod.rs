@@ -3,6 +3,7 @@
 //! `BIPLANE_TEST_WITHOUT` leaves out of a debug build, and must then come out bad.
 
 mod attempts;
+mod breakers;
 mod hostile;
 mod members;
 mod offsets;
