@@ -65,6 +65,7 @@ pub(crate) fn config_root(case: &str, input: &str, output: &str) -> PathBuf {
     std::fs::write(root.join("schemas/order.json"), SCHEMA).expect("a schema");
     let steps = if case == "json" { STEPS } else { "" };
     let window = if case == "stall" { "window = { records = 100_000, bytes = \"4MiB\" }" } else { "" };
+    let delivery = if case == "exactly-once" { "delivery = \"exactly-once\"" } else { "" };
     let pipeline = format!(
         r#"
 [topics."{input}"]
@@ -88,6 +89,7 @@ order = "key"
 retry = "bench"
 dlq   = "bench"
 {window}
+{delivery}
 {steps}"#
     );
     std::fs::write(root.join("pipelines/bench.toml"), pipeline).expect("a pipeline");

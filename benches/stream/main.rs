@@ -5,6 +5,7 @@
 //!
 //! * `pass` and `json`: records a second, CPU seconds a million records and peak memory of a pass-through
 //!   and of `validate` + `map`, with order by key, commits, retries and a DLQ on;
+//! * `exactly-once`: the same of the pass-through in transactions of 100 ms, beside it at least once;
 //! * `latency`: from produce to output at 5,000 records a second;
 //! * `memory`: resident memory by million over ten million records;
 //! * `replay`: dead letters a second, CPU and peak memory of a replay with a filter, beside a pass-through;
@@ -57,6 +58,9 @@ fn main() {
     if wanted.has("replay") {
         replay::run(&cluster, wanted.records.unwrap_or(1_000_000), wanted.rounds);
     }
+    if wanted.has("exactly-once") {
+        throughput::exactly_once(&cluster, wanted.records.unwrap_or(1_000_000), wanted.rounds);
+    }
     if wanted.has("latency") {
         latency::run(&cluster, wanted.rounds);
     }
@@ -76,7 +80,9 @@ fn read(arguments: Vec<String>) -> Wanted {
         match argument.as_str() {
             "--records" => wanted.records = Some(number()),
             "--rounds" => wanted.rounds = number() as usize,
-            "pass" | "json" | "replay" | "latency" | "memory" | "stall" => wanted.cases.push(argument),
+            "pass" | "json" | "exactly-once" | "replay" | "latency" | "memory" | "stall" => {
+                wanted.cases.push(argument)
+            }
             other => panic!("no such case: {other}"),
         }
     }

@@ -42,6 +42,35 @@ pub(crate) fn run(cluster: &Cluster, case: &str, records: u64, rounds: usize) {
     );
 }
 
+/// The pass-through with `delivery = "exactly-once"` beside the same at least once. Markers of
+/// transactions count as records of the output: four an epoch.
+pub(crate) fn exactly_once(cluster: &Cluster, records: u64, rounds: usize) {
+    let run = format!("bench-{}-exactly-once", std::process::id());
+    let input = format!("{run}-in");
+    cluster.create(&input, &[]);
+    cluster.fill(&input, records);
+    println!("exactly-once: {records} records, {rounds} rounds");
+    println!("{:<14} {:>12} {:>8} {:>8}", "", "records/s", "CPU s/M", "peak MB");
+    let cases = ["pass", "exactly-once"];
+    let mut found = cases.map(|_| Vec::new());
+    for round in 0..rounds {
+        for (case, figures) in cases.iter().zip(&mut found) {
+            let output = format!("{run}-{case}-{round}");
+            figures.push(measure(cluster, records, &output, || {
+                Engine::start(cluster, case, &input, &output).process
+            }));
+        }
+    }
+    cluster.delete(&[&input]);
+    let [floor, engine] = found.map(|figures| middle(&figures));
+    for (what, figures) in [("at-least-once", &floor), ("exactly-once", &engine)] {
+        let Figures { rate, cpu_seconds, peak_megabytes } = figures;
+        println!("{what:<14} {rate:>12.0} {cpu_seconds:>8.2} {peak_megabytes:>8.0}");
+    }
+    let cpu = engine.cpu_seconds / floor.cpu_seconds;
+    println!("{:<14} {:>12.2} {cpu:>8.2}\n", "ratio", engine.rate / floor.rate);
+}
+
 /// Starts a bare loop of this case.
 pub(crate) fn start_loop(case: &str, input: &str, output: &str) -> Measured {
     let this = std::env::current_exe().expect("the bench's own path");

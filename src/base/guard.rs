@@ -59,6 +59,12 @@ pub enum Guard {
     Breaker,
     /// A stage halts where too many of its records fail for good.
     Flood,
+    /// A stage whose transactional id a newer engine has taken stops for good.
+    Fence,
+    /// Where it is not known whether a transaction was committed, the group's commits are read again.
+    ReadAnew,
+    /// What a transaction holds of partitions that go to others is aborted.
+    GiveUp,
 }
 
 #[cfg(not(debug_assertions))]
@@ -95,7 +101,7 @@ mod switch {
 
     use super::Guard;
 
-    const NAMES: [(&str, Guard); 25] = [
+    const NAMES: [(&str, Guard); 28] = [
         ("ride-out", Guard::RideOut),
         ("commit-again", Guard::CommitAgain),
         ("abandon", Guard::Abandon),
@@ -121,6 +127,9 @@ mod switch {
         ("replay-cursor", Guard::ReplayCursor),
         ("breaker", Guard::Breaker),
         ("flood", Guard::Flood),
+        ("fence", Guard::Fence),
+        ("read-anew", Guard::ReadAnew),
+        ("give-up", Guard::GiveUp),
     ];
 
     thread_local! {

@@ -176,7 +176,7 @@ impl Queue {
     }
 }
 
-fn to_client(commits: &[Commit]) -> Result<TopicPartitionList, BrokerError> {
+pub(super) fn to_client(commits: &[Commit]) -> Result<TopicPartitionList, BrokerError> {
     let mut list = TopicPartitionList::with_capacity(commits.len());
     for commit in commits {
         let mut element = list.add_partition(&commit.partition.topic, commit.partition.partition);

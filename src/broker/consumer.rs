@@ -31,6 +31,7 @@ use super::message::Fetched;
 use super::oauth::{self, Tokens};
 use super::properties::Role;
 use super::settings::ClientSettings;
+use super::transactions::Membership;
 
 /// One partition of one topic, by its physical name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -265,6 +266,11 @@ impl Consumer {
         if !paused.is_empty() {
             let _ = self.client.resume(&list(&Vec::from_iter(paused)));
         }
+    }
+
+    /// What this member was when its partitions were last assigned; `None` before that.
+    pub fn membership(&self) -> Option<Membership> {
+        self.client.context().membership.lock().clone()
     }
 
     /// Whether the partitions were lost without being revoked: then nothing may be committed.
@@ -632,6 +638,7 @@ struct Context {
     pending: AtomicBool,
     rebalances: Mutex<VecDeque<Rebalance>>,
     reason: Mutex<Option<String>>,
+    membership: Mutex<Option<Membership>>,
 }
 
 impl Context {
@@ -644,6 +651,7 @@ impl Context {
             pending: AtomicBool::new(false),
             rebalances: Mutex::new(VecDeque::new()),
             reason: Mutex::new(None),
+            membership: Mutex::new(None),
         }
     }
 
@@ -689,7 +697,11 @@ impl ConsumerContext for Context {
         }
         let partitions = partitions(list);
         let rebalance = match kind {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assigned(partitions),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                // Asked later, it might be another generation's.
+                *self.membership.lock() = client.group_metadata().map(|member| Membership(Arc::new(member)));
+                Rebalance::Assigned(partitions)
+            }
             _ => Rebalance::Revoked { partitions, lost: client.assignment_lost() },
         };
         self.rebalances.lock().push_back(rebalance);

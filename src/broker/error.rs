@@ -36,6 +36,9 @@ pub enum BrokerError {
     /// The client instance is beyond repair: open a new one.
     #[error("the Kafka client cannot go on: {0}")]
     Fatal(String),
+    /// A newer producer of the same transactional id has taken over.
+    #[error("{0}")]
+    Fenced(String),
     /// Anything else.
     #[error("{message}")]
     Other {
@@ -52,9 +55,12 @@ impl BrokerError {
         match self {
             Self::Unreachable(_) | Self::Unfinished { .. } => true,
             Self::Other { retriable, .. } => *retriable,
-            Self::Settings(_) | Self::Denied(_) | Self::UnknownTopic(_) | Self::Stale(_) | Self::Fatal(_) => {
-                false
-            }
+            Self::Settings(_)
+            | Self::Denied(_)
+            | Self::UnknownTopic(_)
+            | Self::Stale(_)
+            | Self::Fatal(_)
+            | Self::Fenced(_) => false,
         }
     }
 
@@ -205,6 +211,7 @@ fn is_denied(code: Code) -> bool {
             | Code::TopicAuthorizationFailed
             | Code::GroupAuthorizationFailed
             | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
             | Code::PolicyViolation
     )
 }

@@ -18,6 +18,7 @@ mod properties;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod transactions;
 
 pub use admin::{Admin, TopicRequest, TopicSetting, TopicSettings, TopicShape};
 pub use commit::{Commit, Committed};
@@ -29,3 +30,4 @@ pub use mock::{MOCK_PARTITION_BYTES, MockError, MockKafka, MockRequest};
 pub use producer::{Compression, DeliverySink, Producer, ProducerOptions, Sink, TOKEN_LIMIT, TopicRoute};
 pub use properties::{PROPERTIES, Property, Role};
 pub use settings::ClientSettings;
+pub use transactions::{Membership, TransactionOptions, TransactionState, Transactions};

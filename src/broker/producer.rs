@@ -30,6 +30,7 @@ use super::message::{OutHeaders, Outgoing};
 use super::oauth::{self, Tokens};
 use super::properties::Role;
 use super::settings::ClientSettings;
+use super::transactions::TransactionOptions;
 use crate::base::guard::{self, Guard};
 
 /// How batches are compressed.
@@ -90,6 +91,8 @@ pub struct ProducerOptions {
     pub max_record_bytes: usize,
     /// How topics without a route of their own are written.
     pub route: TopicRoute,
+    /// Where all is written in transactions: whose. Such a producer has one lane, for all topics.
+    pub transactions: Option<TransactionOptions>,
 }
 
 impl Default for ProducerOptions {
@@ -102,6 +105,7 @@ impl Default for ProducerOptions {
             buffer_kbytes: 64 * 1024,
             max_record_bytes: 32 * 1024 * 1024,
             route: TopicRoute::default(),
+            transactions: None,
         }
     }
 }
@@ -213,6 +217,11 @@ impl Producer {
         let lane = Lane::open(&self.settings, &self.options, key, &self.shared)?;
         lanes.by_key.insert(key, Arc::clone(&lane));
         Ok(lane)
+    }
+
+    /// The client of topics without a route; `None` once closed.
+    pub(super) fn client(&self) -> Option<Arc<Client>> {
+        Some(Arc::clone(&self.lanes.read().default.as_ref()?.client))
     }
 
     /// Adds a sink. Its id is not given to another before every send under it has been answered.
@@ -396,6 +405,18 @@ impl ProducerOptions {
         if key.alone {
             config.set("batch.num.messages", "1");
         }
+        if let Some(transactions) = &self.transactions {
+            let timeout = transactions.timeout.as_millis().max(1_000).to_string();
+            config
+                .set("transactional.id", &transactions.id)
+                .set("transaction.timeout.ms", &timeout)
+                // What fails in a transaction is all aborted, so that nothing overtakes.
+                .set("message.timeout.ms", &timeout);
+            if config.get("retry.backoff.ms").is_none() {
+                // Between two transactions the broker has something to finish, and says: again.
+                config.set("retry.backoff.ms", "10");
+            }
+        }
         config
     }
 }
@@ -527,7 +548,10 @@ fn unpack(opaque: usize) -> (SinkId, u64) {
     (SinkId((opaque >> TOKEN_BITS) as u16), opaque as u64 & (TOKEN_LIMIT - 1))
 }
 
-struct Context {
+/// One instance of the client.
+pub(super) type Client = BaseProducer<Context>;
+
+pub(super) struct Context {
     log: ClientLog,
     shared: Arc<Shared>,
     client: OnceLock<Weak<BaseProducer<Self>>>,

@@ -9,6 +9,7 @@ mod check;
 mod dots;
 mod environment;
 mod environments;
+mod exactly_once;
 mod explain;
 mod fingerprint;
 mod graph;

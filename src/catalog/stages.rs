@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::exactly_once;
 use super::fingerprint::Used;
 use super::scene::Scene;
 use super::steps::{self, WrittenStep};
@@ -46,9 +47,11 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
     let rate_limit = rates::resolve(scene, spec, &what, inputs.as_deref().unwrap_or_default());
     check_decoding(scene, written, &what);
     check_pointless(scene, written, &what);
+    exactly_once::check(scene, written, &what, plans.as_deref().unwrap_or_default());
     if scene.read.diagnostics.errors() > errors {
         return None;
     }
+    let delivery = spec.delivery.as_ref().map_or(Guarantee::AtLeastOnce, |word| word.value);
     let count = |number: &Option<Spanned<i64>>, default: usize| {
         number.as_ref().map_or(default, |number| usize::try_from(number.value).unwrap_or(default))
     };
@@ -80,12 +83,20 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
         breakers: breakers::resolve(spec),
         rate_limit: rate_limit?,
         deadline,
-        commit_interval: spec.commit_interval.as_ref().map_or(Duration::from_secs(1), |wait| wait.value),
+        commit_interval: spec.commit_interval.as_ref().map_or(commit_interval(delivery), |wait| wait.value),
         drain: spec.drain.as_ref().map_or(Duration::from_secs(10), |wait| wait.value),
         max_hops: spec.max_hops.as_ref().and_then(|hops| u32::try_from(hops.value).ok()),
-        delivery: spec.delivery.as_ref().map_or(Guarantee::AtLeastOnce, |word| word.value),
+        delivery,
         env: Arc::clone(&scene.environment.values),
     })
+}
+
+/// Readers see what an exactly-once stage writes when it commits.
+fn commit_interval(delivery: Guarantee) -> Duration {
+    match delivery {
+        Guarantee::AtLeastOnce => Duration::from_secs(1),
+        Guarantee::ExactlyOnce => Duration::from_millis(100),
+    }
 }
 
 fn codec(decoding: Decoding) -> Arc<dyn Codec> {

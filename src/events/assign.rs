@@ -22,6 +22,8 @@ const LONGEST_LOOK_UP: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a stage rests before the second of several epochs is given up; doubles with each.
 const ABORT_PAUSE: Duration = Duration::from_millis(50);
+/// How soon it is looked again whether an epoch is given up by now, where nobody says so before.
+const ABORT_LOOK: Duration = Duration::from_millis(20);
 const LONGEST_ABORT_PAUSE: Duration = Duration::from_secs(30);
 /// How long an epoch that was given up counts.
 const ABORT_MEMORY: Duration = Duration::from_secs(60);
@@ -117,10 +119,19 @@ impl Runner {
 
     /// Gives a partition up: its work is aborted, nothing of it is committed any more.
     pub(super) fn abandon(&mut self, slot: u32) {
+        self.spoil();
         let begun = self.clear(slot);
         self.shared.repeated(begun);
         if let Some(partition) = self.partitions.remove(slot) {
             self.shared.forget(&partition.name);
+        }
+    }
+
+    /// What an open epoch holds of records that are given up or read again must never be closed.
+    fn spoil(&mut self) {
+        if self.delivery.is_open() {
+            self.must_abort = true;
+            self.abort_at.get_or_insert(self.now);
         }
     }
 
@@ -151,6 +162,7 @@ impl Runner {
         let Some(partition) = self.partitions.get(slot) else { return };
         let beyond = partition.beyond(self.in_flight.attempts(slot));
         let Some(position) = partition.position() else { return };
+        self.spoil();
         self.go_back(slot, position, beyond, hold);
     }
 
@@ -182,6 +194,7 @@ impl Runner {
         partition.carried.retain(|offset, _| *offset >= next);
         partition.carried.extend(carried);
         partition.tracker = Some(OffsetTracker::new(position));
+        partition.far = None;
         partition.awaited = (next > position).then_some((position, 0));
         partition.held_until = hold.or(partition.held_until);
         if partition.tenure != Tenure::Owned {
@@ -228,8 +241,16 @@ impl Runner {
         self.hand_over_by = None;
     }
 
+    /// Nothing of what is known here counts. While partitions are taken back, they are left to the group.
+    fn begin_anew(&mut self) {
+        match self.hand_over_by {
+            Some(_) => self.lose_all(),
+            None => self.restart_assignment(),
+        }
+    }
+
     /// Abandons all partitions and asks for them anew, from their commits.
-    fn restart_assignment(&mut self) {
+    pub(super) fn restart_assignment(&mut self) {
         let names: Vec<_> = self.partitions.iter().map(|partition| partition.name.clone()).collect();
         self.abandon_all();
         self.consumer.unassign();
@@ -262,26 +283,38 @@ impl Runner {
             return;
         }
         let standing = match self.delivery.abort() {
+            Ok(Standing::Pending) => {
+                self.abort_at = Some(self.now + ABORT_LOOK);
+                return;
+            }
             Ok(standing) => standing,
+            Err(BrokerError::Fenced(reason)) => {
+                self.abort_at = Some(self.now + LONGEST_ABORT_PAUSE);
+                return self.halt(reason);
+            }
             Err(error) => {
                 self.shared.trouble(&error.to_string());
                 self.abort_at = Some(self.now + ASK_AGAIN);
                 return;
             }
         };
+        if standing == Standing::Nothing {
+            // What was closed before that stands.
+            self.read_commit_answers();
+        }
         self.must_abort = false;
         self.abort_at = None;
         if guard::removed(Guard::Rewind) {
             return;
         }
-        if standing == Standing::Nothing {
+        if standing != Standing::Acknowledged {
             self.commits.forget();
         }
         for slot in self.partitions.slots() {
             match standing {
                 Standing::Acknowledged => self.rewind(slot, None),
                 Standing::Nothing if self.rewind_to_closed(slot) => {}
-                Standing::Nothing => return self.restart_assignment(),
+                _ => return self.begin_anew(),
             }
         }
     }

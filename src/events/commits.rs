@@ -82,7 +82,8 @@ impl Runner {
 
     /// Whether the epoch may close now: where it closes as a whole, nothing of it is on its way.
     fn may_close(&self) -> bool {
-        !self.delivery.closes_whole() || self.unacknowledged == 0 && self.blocked.is_empty()
+        !self.delivery.closes_whole()
+            || self.unacknowledged == 0 && self.blocked.is_empty() && !self.must_abort
     }
 
     /// When the loop must look at its commits again.
@@ -128,7 +129,7 @@ impl Runner {
         }
     }
 
-    fn read_commit_answers(&mut self) {
+    pub(super) fn read_commit_answers(&mut self) {
         for (number, answer) in self.delivery.take_closed() {
             let awaited = self.commits.under_way.filter(|(awaited, _)| *awaited == number);
             if let Some((_, sent)) = awaited {
@@ -137,7 +138,7 @@ impl Runner {
             }
             match answer {
                 Ok(partitions) => self.secured(number, &partitions),
-                Err(error) if awaited.is_some() => self.commit_failed(&error),
+                Err(error) if awaited.is_some() || self.delivery.closes_whole() => self.commit_failed(&error),
                 // It was taken for lost and has been said again since.
                 Err(_) => {}
             }
@@ -175,6 +176,9 @@ impl Runner {
             return;
         }
         self.mark_dirty();
+        if self.delivery.closes_whole() {
+            self.must_abort = true;
+        }
         if !self.timers.is_empty() || !self.commits.unsecured.is_empty() {
             self.commits.wanted = Some(self.now + AGAIN);
         }

@@ -18,7 +18,7 @@ use crate::broker::{
     BrokerError, ClientSettings, Commit, Consumer, ConsumerOptions, DeliverySink, OutHeaders, Outgoing,
     Producer, ProducerOptions, SendError, Sink, StartAt, TopicPartition, TopicRoute,
 };
-use crate::catalog::{Compression, Stage, Start};
+use crate::catalog::{Compression, Stage, Start, Topic};
 
 /// Where one assigned partition starts.
 #[derive(Debug, Clone)]
@@ -43,6 +43,10 @@ pub(super) enum Standing {
     Acknowledged,
     /// Nothing: consumers never see what was sent since the last epoch closed.
     Nothing,
+    /// Nobody here knows whether the last epoch closed; the group's commits say it.
+    Unknown,
+    /// It is still being given up: ask again soon.
+    Pending,
 }
 
 /// What a runner needs of the guarantee behind it. Called from the runner's thread only.
@@ -77,11 +81,21 @@ pub(super) trait Delivery: Send {
         false
     }
 
+    /// Whether the epoch holds anything that is not closed, so that it stands or falls with all partitions
+    /// that are read. Never so where epochs are not closed as a whole.
+    fn is_open(&self) -> bool {
+        false
+    }
+
+    /// Gives up what is open before partitions go to others, within about `limit`: what was sent is not
+    /// seen by anybody, or it is known to have been closed. Whichever it was, the group's commits say it.
+    fn give_up(&mut self, _limit: Duration) {}
+
     /// Gives the epoch up, and says what stands of it. Nothing sent in it will be acknowledged any more;
     /// the runner reads its partitions again from there and clears their lanes.
     ///
     /// # Errors
-    /// Where no new epoch can be opened yet; call again later.
+    /// Where no new epoch can be opened yet; call again later. [`BrokerError::Fenced`]: never again.
     fn abort(&mut self) -> Result<Standing, BrokerError>;
 }
 
@@ -122,20 +136,12 @@ impl Producers {
     /// # Errors
     /// Where the client refuses a route.
     pub(super) fn route(&self, stage: &Stage) -> Result<(), BrokerError> {
-        let outputs = stage.outputs.iter().map(|output| &output.topic);
         let mut limits = self.limits.lock();
-        for topic in outputs.chain(stage.dlq.iter().map(|dlq| &dlq.topic)) {
+        for topic in written(stage) {
             if self.state.lock().routes.contains_key(&topic.physical) {
                 continue;
             }
-            let told = topic.max_message_bytes.map(ByteSize::as_usize);
-            let limit = told.or_else(|| limits.of(&topic.physical));
-            let route = TopicRoute {
-                compression: compression(topic.compression),
-                linger: topic.linger,
-                // A limit that no batch meets makes no difference.
-                max_message_bytes: limit.filter(|limit| *limit < self.options.batch_bytes),
-            };
+            let route = self.way(topic, &mut limits);
             let mut state = self.state.lock();
             if route != TopicRoute::default() {
                 state.current.route(&topic.physical, route)?;
@@ -144,6 +150,40 @@ impl Producers {
         }
         limits.rest();
         Ok(())
+    }
+
+    fn way(&self, topic: &Topic, limits: &mut Limits) -> TopicRoute {
+        let told = topic.max_message_bytes.map(ByteSize::as_usize);
+        let limit = told.or_else(|| limits.of(&topic.physical));
+        TopicRoute {
+            compression: compression(topic.compression),
+            linger: topic.linger,
+            // A limit that no batch meets makes no difference.
+            max_message_bytes: limit.filter(|limit| *limit < self.options.batch_bytes),
+        }
+    }
+
+    /// How one producer writes all topics of `stage`: compressed as its first output, with the shortest
+    /// linger and in batches that each of them takes.
+    pub(super) fn common_way(&self, stage: &Stage) -> TopicRoute {
+        let mut limits = self.limits.lock();
+        let ways: Vec<_> = written(stage).map(|topic| self.way(topic, &mut limits)).collect();
+        limits.rest();
+        TopicRoute {
+            compression: ways.first().map(|way| way.compression).unwrap_or_default(),
+            linger: ways.iter().map(|way| way.linger.unwrap_or(self.options.linger)).min(),
+            max_message_bytes: ways.iter().filter_map(|way| way.max_message_bytes).min(),
+        }
+    }
+
+    /// How Kafka is reached.
+    pub(super) fn settings(&self) -> &ClientSettings {
+        &self.settings
+    }
+
+    /// How producers batch and buffer.
+    pub(super) fn options(&self) -> &ProducerOptions {
+        &self.options
     }
 
     /// A producer other than `broken`, which is beyond repair: the one that another stage opened
@@ -159,6 +199,27 @@ impl Producers {
         }
         Ok(Arc::clone(&state.current))
     }
+}
+
+/// The topics that a stage writes.
+fn written(stage: &Stage) -> impl Iterator<Item = &Arc<Topic>> {
+    let outputs = stage.outputs.iter().map(|output| &output.topic);
+    outputs.chain(stage.dlq.iter().map(|dlq| &dlq.topic))
+}
+
+/// Where partitions start, as the commits of the stage's group say, or else of the group `before`.
+pub(super) fn look_up(
+    settings: &ClientSettings,
+    consumer: &Consumer,
+    (before, start): (Option<&str>, Start),
+    partitions: &[TopicPartition],
+    deadline: Instant,
+) -> Result<Vec<Begin>, BrokerError> {
+    let starts = Starts { consumer, before: None, start, deadline };
+    let Some(group) = before else { return starts.of(partitions) };
+    // A member of no group, which only looks up, and only while partitions are assigned.
+    let before = Consumer::open(settings, ConsumerOptions::new(group, Vec::new()), || {})?;
+    Starts { before: Some(&before), ..starts }.of(partitions)
 }
 
 /// At-least-once: the shared idempotent producer and the group's commits.
@@ -199,12 +260,8 @@ impl Delivery for AtLeastOnce {
         partitions: &[TopicPartition],
         deadline: Instant,
     ) -> Result<Vec<Begin>, BrokerError> {
-        let starts = Starts { consumer: &self.consumer, before: None, start: self.start, deadline };
-        let Some(group) = &self.before else { return starts.of(partitions) };
-        // A member of no group, which only looks up, and only while partitions are assigned.
-        let options = ConsumerOptions::new(group.as_str(), Vec::new());
-        let before = Consumer::open(&self.producers.settings, options, || {})?;
-        Starts { before: Some(&before), ..starts }.of(partitions)
+        let before = (self.before.as_deref(), self.start);
+        look_up(&self.producers.settings, &self.consumer, before, partitions, deadline)
     }
 
     fn produce(&mut self, outgoing: Outgoing<'_>, token: u64) -> Result<(), (SendError, OutHeaders)> {

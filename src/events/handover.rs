@@ -7,6 +7,7 @@
 
 use super::partitions::Tenure;
 use super::runner::Runner;
+use crate::base::guard::{self, Guard};
 
 impl Runner {
     /// The group takes all partitions back.
@@ -32,7 +33,12 @@ impl Runner {
             return;
         }
         self.hand_over_by = None;
-        self.commit_now(self.leave_limit.min(self.program.stage.drain));
+        let limit = self.leave_limit.min(self.program.stage.drain);
+        self.commit_now(limit);
+        if self.delivery.is_open() && !guard::removed(Guard::GiveUp) {
+            self.delivery.give_up(limit);
+            return self.lose_all();
+        }
         self.move_tenures(Tenure::Leaving, Tenure::Left);
         self.consumer.forget_commits();
         self.commits.forget();
@@ -44,7 +50,7 @@ impl Runner {
         self.running == 0 && self.unacknowledged == 0 && self.blocked.is_empty()
     }
 
-    fn lose_all(&mut self) {
+    pub(super) fn lose_all(&mut self) {
         self.abandon_all();
         self.consumer.forget_commits();
         self.consumer.unassign();

@@ -28,6 +28,9 @@ const COUNT: usize = 3;
 /// The number of partitions.
 const FOUNDED: usize = 5;
 
+/// What is finished among so many offsets from the base on always fits, however it lies.
+pub(super) const MAX_SPAN: i64 = ((MAX_RAW - CHECKSUM - HEAD - COUNT - FOUNDED - ATTEMPTS) * 8) as i64;
+
 /// What lies beyond a committed offset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Beyond {

@@ -24,6 +24,7 @@ mod pace;
 mod partitions;
 mod program;
 mod rate;
+mod reach;
 mod recent;
 mod refused;
 mod rests;
@@ -35,6 +36,7 @@ mod starts;
 mod status;
 mod throttle;
 mod tombstones;
+mod transactional;
 
 pub use budget::Budget;
 pub use delivery::{Producers, compression};

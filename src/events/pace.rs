@@ -103,7 +103,8 @@ impl Runner {
             if partition.held_until.is_some_and(|until| until <= self.now) {
                 partition.held_until = None;
             }
-            let wanted = all || partition.span_full || partition.held_until.is_some();
+            let far = partition.is_far(self.reach);
+            let wanted = all || far || partition.span_full || partition.held_until.is_some();
             if wanted != partition.paused && partition.tenure == Tenure::Owned {
                 partition.paused = wanted;
                 if wanted { &mut pause } else { &mut resume }.push(partition.name.clone());
@@ -167,6 +168,9 @@ impl Runner {
     pub(super) fn leave(mut self) {
         self.read_acknowledgements();
         self.commit_now(self.leave_limit);
+        if self.delivery.is_open() {
+            self.delivery.give_up(self.leave_limit);
+        }
         for slot in self.partitions.slots() {
             self.in_flight.abandon(slot);
         }

@@ -93,6 +93,8 @@ pub(super) struct Partition {
     pub(super) tenure: Tenure,
     /// Paused because its span is full.
     pub(super) span_full: bool,
+    /// The offset that was not taken because it is too far beyond the position.
+    pub(super) far: Option<i64>,
     /// Not to be read before that moment, after a send failed.
     pub(super) held_until: Option<Instant>,
     /// The unfinished record that must come first after a rewind, and how often it was sought again.
@@ -122,6 +124,7 @@ impl Partition {
             dirty: false,
             tenure: Tenure::Owned,
             span_full: false,
+            far: None,
             held_until: None,
             awaited: None,
             paused: false,

@@ -36,6 +36,8 @@ impl Runner {
 
     fn too_large(&mut self, id: EntryId, slot: u32, raw: Option<RawRecord<'_>>) {
         let blocked = self.is_blocked(id);
+        // There, a refusal spoils all that was sent since the last commit: it is read again anyway.
+        let whole = self.delivery.closes_whole();
         let Some(entry) = self.in_flight.get_mut(id) else { return };
         let (offset, attempts) = (entry.offset, entry.attempt);
         // Answers to its other outputs must not finish it.
@@ -59,7 +61,7 @@ impl Runner {
         };
         match raw {
             Some(raw) if settled => self.give_up(id, raw, sentence),
-            None if settled && self.last_resort(&sentence.failure) == Exhausted::Drop => {
+            None if settled && !whole && self.last_resort(&sentence.failure) == Exhausted::Drop => {
                 self.let_go(id, &sentence.failure);
             }
             // What is to be done needs its bytes, or must wait for its other outputs: it is read again.

@@ -27,6 +27,7 @@ use super::offsets::OffsetTracker;
 use super::outages::Breakers;
 use super::partitions::{Partitions, Tenure};
 use super::program::{Batch, Prepared, Program};
+use super::reach::REACH;
 use super::rests::Rest;
 use super::sources::{Role, Sources};
 use super::stage::{LEAVE_LIMIT, StageRuntime};
@@ -122,6 +123,8 @@ pub(super) struct Runner {
     /// Whether nothing new starts, so that the epoch can close as a whole.
     pub(super) closing: bool,
     pub(super) must_abort: bool,
+    /// How far beyond a partition's position records are taken.
+    pub(super) reach: i64,
     /// When that is done.
     pub(super) abort_at: Option<Instant>,
     /// When an epoch was last given up, and how many were before it in close succession, itself included.
@@ -155,6 +158,7 @@ impl Runner {
     ) -> Self {
         let now = Instant::now();
         let hold = runtime.holds.of(&program.stage.name);
+        let reach = if delivery.closes_whole() { REACH } else { i64::MAX };
         Self {
             commits: Commits::new(now, program.stage.commit_interval),
             next_report: now,
@@ -189,6 +193,7 @@ impl Runner {
             paused_all: false,
             closing: false,
             must_abort: false,
+            reach,
             abort_at: None,
             aborted: None,
             retry_assignment: None,
@@ -292,6 +297,9 @@ impl Runner {
             return;
         }
         let Some(partition) = self.partitions.get_mut(slot) else { return };
+        if self.reach < i64::MAX && partition.is_beyond(self.reach, raw.offset) {
+            return self.leave_for_later(slot, raw.offset);
+        }
         let tracker = partition.tracker.get_or_insert_with(|| OffsetTracker::new(raw.offset));
         let size = raw.size();
         let Some(sequence) = tracker.start(raw.offset, size) else { return };
@@ -547,6 +555,7 @@ impl Runner {
                 until = until.min(deadline);
                 self.unacknowledged
             }
+            None if self.closing => self.unacknowledged,
             None if self.full_since.is_some() || !self.blocked.is_empty() => self.unacknowledged.div_ceil(2),
             None => 0,
         };

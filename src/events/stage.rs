@@ -17,9 +17,10 @@ use super::program::Program;
 use super::runner::{Reopen, Runner};
 use super::sources::Sources;
 use super::status::{Shared, StageStatus};
+use super::transactional::Transactional;
 use crate::base::guard;
 use crate::broker::{BrokerError, ClientSettings, Consumer, ConsumerOptions, DeliverySink};
-use crate::catalog::Stage;
+use crate::catalog::{Guarantee, Stage};
 use crate::steps::{OpenError, Ports};
 use crate::telemetry::Telemetry;
 
@@ -88,6 +89,43 @@ impl StageRuntime {
         format!("{}.{stage}", self.namespace)
     }
 
+    /// What keeps the promise of the stage's `delivery`.
+    fn deliver(
+        &self,
+        stage: &Stage,
+        consumer: &Arc<Consumer>,
+        inbox: &Arc<Inbox>,
+    ) -> Result<Box<dyn Delivery>, BrokerError> {
+        // The cluster in this process shows its readers what is not committed.
+        if stage.delivery == Guarantee::AtLeastOnce || self.client.mock {
+            return Ok(Box::new(self.at_least_once(stage, consumer, inbox)?));
+        }
+        let before = stage.was.as_ref().map(|was| self.group(was));
+        let (consumer, producers) = (Arc::clone(consumer), Arc::clone(&self.producers));
+        let id = self.transactional_id(&stage.name);
+        Ok(Box::new(Transactional::open(stage, id, consumer, producers, Arc::clone(inbox), before)?))
+    }
+
+    fn at_least_once(
+        &self,
+        stage: &Stage,
+        consumer: &Arc<Consumer>,
+        inbox: &Arc<Inbox>,
+    ) -> Result<AtLeastOnce, BrokerError> {
+        self.producers.route(stage)?;
+        let before = stage.was.as_ref().map(|was| self.group(was));
+        let sink: Arc<dyn DeliverySink> = Arc::clone(inbox) as _;
+        let (consumer, producers) = (Arc::clone(consumer), Arc::clone(&self.producers));
+        Ok(AtLeastOnce::new(consumer, producers, sink, stage.start).after(before))
+    }
+
+    /// Under the id of an engine that has one, so that a restart settles at once what its predecessor left.
+    fn transactional_id(&self, stage: &str) -> String {
+        let engine = self.engine_id.clone();
+        let engine = engine.unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
+        format!("{}.{engine}", self.group(stage))
+    }
+
     fn open(&self, stage: &Arc<Stage>) -> Result<Program, OpenError> {
         let program = Program::open(Arc::clone(stage), &self.generation, &self.ports)?;
         Ok(program.read_by(&self.group(&stage.name)).timed_by(&self.telemetry.stage(&stage.name)))
@@ -99,31 +137,36 @@ impl StageRuntime {
 /// # Errors
 /// See [`StartError`]. Unreachable brokers are no error: the stage waits for them.
 pub fn start(stage: Arc<Stage>, runtime: &StageRuntime) -> Result<StageHandle, StartError> {
-    start_with(stage, runtime, |delivery| Box::new(delivery))
+    let kept = Arc::clone(&stage);
+    start_by(stage, runtime, |consumer, inbox| runtime.deliver(&kept, consumer, inbox))
 }
 
 /// As [`start`], with something between the runner and its delivery.
+#[cfg(test)]
 pub(super) fn start_with(
     stage: Arc<Stage>,
     runtime: &StageRuntime,
     wrap: impl FnOnce(AtLeastOnce) -> Box<dyn Delivery>,
 ) -> Result<StageHandle, StartError> {
+    let kept = Arc::clone(&stage);
+    start_by(stage, runtime, |consumer, inbox| Ok(wrap(runtime.at_least_once(&kept, consumer, inbox)?)))
+}
+
+fn start_by(
+    stage: Arc<Stage>,
+    runtime: &StageRuntime,
+    deliver: impl FnOnce(&Arc<Consumer>, &Arc<Inbox>) -> Result<Box<dyn Delivery>, BrokerError>,
+) -> Result<StageHandle, StartError> {
     let program = Arc::new(runtime.open(&stage)?);
     let shared = Arc::new(Shared::new(&stage.name, runtime.telemetry.stage(&stage.name)));
     let inbox = Arc::new(Inbox::default());
     let group = runtime.group(&stage.name);
-    let before = stage.was.as_ref().map(|was| runtime.group(was));
     let sources = Sources::new(&runtime.namespace, &stage);
     let mut options = ConsumerOptions::new(group, Vec::new());
     options.instance_id = runtime.engine_id.clone();
     let reopen = reopening(runtime.client.clone(), options, Arc::clone(&inbox));
     let consumer = Arc::new(reopen(sources.subscription())?);
-    runtime.producers.route(&stage)?;
-    let sink: Arc<dyn DeliverySink> = Arc::clone(&inbox) as _;
-    let delivery = wrap(
-        AtLeastOnce::new(Arc::clone(&consumer), Arc::clone(&runtime.producers), sink, stage.start)
-            .after(before),
-    );
+    let delivery = deliver(&consumer, &inbox)?;
     let runner = Runner::new(
         Arc::clone(&program),
         consumer,
@@ -180,7 +223,9 @@ impl StageHandle {
     /// Where a step cannot be opened; the old generation goes on.
     pub fn replace(&self, stage: Arc<Stage>, runtime: &StageRuntime) -> Result<(), StartError> {
         let program = Arc::new(runtime.open(&stage)?);
-        runtime.producers.route(&stage)?;
+        if stage.delivery == Guarantee::AtLeastOnce {
+            runtime.producers.route(&stage)?;
+        }
         *self.program.lock() = Arc::clone(&program);
         self.inbox.command(Command::Replace(program));
         Ok(())

@@ -181,7 +181,10 @@ impl<'a> StageSpec<'a> {
             commit_interval: table.duration("commit_interval"),
             drain: table.duration("drain"),
             max_hops: table.integer("max_hops", 1..=1_000),
-            delivery: table.word("delivery", &[("at-least-once", Guarantee::AtLeastOnce)]),
+            delivery: table.word(
+                "delivery",
+                &[("at-least-once", Guarantee::AtLeastOnce), ("exactly-once", Guarantee::ExactlyOnce)],
+            ),
         };
         table.finish();
         spec

@@ -87,6 +87,8 @@ pub enum Unmatched {
 pub enum Guarantee {
     /// Nothing is lost; something may come twice, with the same id header.
     AtLeastOnce,
+    /// Readers of committed records see each record's outputs once.
+    ExactlyOnce,
 }
 
 /// How a topic's values are read.

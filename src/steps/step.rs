@@ -49,6 +49,11 @@ pub trait StepBody: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether nothing outside changes by running it twice for one record.
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
     /// What it looks at.
     fn reads(&self) -> RootSet;
 

@@ -20,6 +20,7 @@ use super::Cluster;
 pub enum Kind {
     Produce = 0,
     OffsetCommit = 8,
+    EndTransaction = 26,
 }
 
 /// The kinds whose answers name brokers: metadata, coordinators, the cluster.

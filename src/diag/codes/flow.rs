@@ -85,6 +85,9 @@ codes! {
     RATE_LIMIT_PER_ENGINE: Warning "rate-limit::per-engine", "A limit a key holds for each engine by itself",
         "All records of one key are in one partition, and a partition is read by one engine: a limit over the record's own key holds for the whole group. Records that share anything else are read by several engines, and each of them lets the whole rate through. `scope = \"engine\"` says that this is meant.",
         "[stages.a]\nfrom = \"orders\"\nrate_limit.per_key = { key = \"value.tenant\", rate = \"10/s\" }" => "[stages.a]\nfrom = \"orders\"   # keyed by tenant\nrate_limit.per_key = { key = \"key\", rate = \"10/s\" }";
+    DELIVERY_UNKEPT: Error "delivery::unkept", "A stage cannot keep its `delivery`",
+        "`exactly-once` holds between Kafka topics: what a transaction that is aborted has done elsewhere is done again. An `http` step therefore asks with GET or HEAD, or says with `repeatable = true` that asking twice changes nothing. And a transaction may not stay open for long, so `commit_interval` is at most 10s.",
+        "[topics.orders]\n\n[topics.paid]\n\n[stages.pay]\nfrom = \"orders\"\nto = \"paid\"\ndelivery = \"exactly-once\"\ncommit_interval = \"1m\"" => "[topics.orders]\n\n[topics.paid]\n\n[stages.pay]\nfrom = \"orders\"\nto = \"paid\"\ndelivery = \"exactly-once\"\ncommit_interval = \"1s\"";
     OUTPUT_UNREACHABLE: Warning "output::unreachable", "An output can never take a record",
         "With `match = \"first\"` an output without `when` takes every record that reaches it, so none reaches those below it.",
         "[[stages.a.outputs]]\nto = \"x\"\n\n[[stages.a.outputs]]\nto = \"y\"" => "[[stages.a.outputs]]\nto = \"x\"\nwhen = \"value.urgent\"\n\n[[stages.a.outputs]]\nto = \"y\"";

@@ -50,6 +50,7 @@ pub(in crate::steps) fn read(
     let responses = [("json", Response::Json), ("text", Response::Text), ("none", Response::None)];
     let response = inner.word("response", &responses).map_or(Response::Json, |word| word.value);
     let max_bytes = inner.size("max_response_bytes").map(|size| size.value.as_usize());
+    let repeatable = inner.boolean("repeatable").is_some_and(|word| word.value);
     let batch = read_batch(&mut inner, response, context);
     inner.finish();
     let (client, target) = target?;
@@ -69,6 +70,7 @@ pub(in crate::steps) fn read(
         cache: cache?,
         batch: batch?,
         response,
+        repeatable,
     }))
 }
 

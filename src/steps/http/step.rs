@@ -36,6 +36,8 @@ pub(super) struct Http {
     pub(super) batch: Option<BatchSettings>,
     pub(super) response: Response,
     pub(super) max_bytes: usize,
+    /// Whether asking twice is said to change nothing.
+    pub(super) repeatable: bool,
 }
 
 /// Where requests go.
@@ -116,6 +118,10 @@ impl StepBody for Http {
 
     fn waits(&self) -> bool {
         true
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.repeatable || self.method == Method::GET || self.method == Method::HEAD
     }
 
     fn reads(&self) -> RootSet {

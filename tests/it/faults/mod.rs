@@ -9,6 +9,7 @@ mod members;
 mod offsets;
 mod outage;
 mod sends;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
