@@ -65,6 +65,8 @@ pub enum Guard {
     ReadAnew,
     /// What a transaction holds of partitions that go to others is aborted.
     GiveUp,
+    /// A consumer that gives nothing of what is there is replaced.
+    Watchdog,
 }
 
 #[cfg(not(debug_assertions))]
@@ -101,7 +103,7 @@ mod switch {
 
     use super::Guard;
 
-    const NAMES: [(&str, Guard); 28] = [
+    const NAMES: [(&str, Guard); 29] = [
         ("ride-out", Guard::RideOut),
         ("commit-again", Guard::CommitAgain),
         ("abandon", Guard::Abandon),
@@ -130,6 +132,7 @@ mod switch {
         ("fence", Guard::Fence),
         ("read-anew", Guard::ReadAnew),
         ("give-up", Guard::GiveUp),
+        ("watchdog", Guard::Watchdog),
     ];
 
     thread_local! {

@@ -109,6 +109,7 @@ fn stage(stage: &Stage, key: &str) -> Option<Shown> {
         "deadline" => value(format_duration(stage.deadline)),
         "commit_interval" => value(format_duration(stage.commit_interval)),
         "drain" => value(format_duration(stage.drain)),
+        "watchdog" => value(stage.watchdog.map_or_else(|| "off".to_owned(), format_duration)),
         "max_hops" => Some(Shown::Said("none; the stage may be part of no loop")),
         "delivery" => value("at-least-once"),
         key if key.starts_with("breaker.") => breaker(stage, key),

@@ -154,6 +154,9 @@ pub struct Stage {
     pub commit_interval: Duration,
     /// How long a stop or a hand-over waits for what is in flight.
     pub drain: Duration,
+    /// After how long a partition without progress, though it has records, costs the consumer its place;
+    /// `None`: never.
+    pub watchdog: Option<Duration>,
     /// Set where the stage is part of a loop: how often a record may pass it.
     pub max_hops: Option<u32>,
     /// What a consumer of the outputs may rely on.

@@ -85,6 +85,7 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
         deadline,
         commit_interval: spec.commit_interval.as_ref().map_or(commit_interval(delivery), |wait| wait.value),
         drain: spec.drain.as_ref().map_or(Duration::from_secs(10), |wait| wait.value),
+        watchdog: spec.watchdog.as_ref().map_or(Some(Duration::from_secs(120)), |limit| limit.value),
         max_hops: spec.max_hops.as_ref().and_then(|hops| u32::try_from(hops.value).ok()),
         delivery,
         env: Arc::clone(&scene.environment.values),

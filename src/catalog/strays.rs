@@ -96,6 +96,7 @@ fn would_take(scene: &Scene<'_>, key: &str, node: &Node) -> bool {
     match key {
         "concurrency" | "max_hops" => matches!(node.value, NodeValue::Integer(_)),
         "deadline" | "commit_interval" | "drain" => text.is_some_and(|text| parse_duration(&text).is_ok()),
+        "watchdog" => text.is_some_and(|text| &*text == "off" || parse_duration(&text).is_ok()),
         "from" | "to" => defined(&sections.topics.keys().copied().collect::<Vec<_>>()),
         "dlq" => defined(&sections.dlqs.keys().copied().collect::<Vec<_>>()),
         "retry" => word(&[BUILT_IN]) || defined(&sections.retries.keys().copied().collect::<Vec<_>>()),

@@ -140,14 +140,14 @@ impl Runner {
         }
         self.shared.trouble(&format!("the consumer cannot go on and is replaced: {reason}"));
         self.reopen_at = Some(now + REOPEN_PAUSE * 2u32.pow(self.reopened.len() as u32));
+        self.reopened.push(now);
     }
 
-    /// Replaces a consumer that was lost, once its pause is over.
+    /// Replaces a consumer that was lost or is stuck, once its pause is over.
     pub(super) fn reopen_consumer(&mut self) {
         if self.reopen_at.is_none_or(|at| at > self.now) {
             return;
         }
-        self.reopened.push(self.now);
         match (self.reopen)(self.sources.subscription()) {
             Ok(consumer) => {
                 self.reopen_at = None;

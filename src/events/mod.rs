@@ -37,6 +37,7 @@ mod status;
 mod throttle;
 mod tombstones;
 mod transactional;
+mod watchdog;
 
 pub use budget::Budget;
 pub use delivery::{Producers, compression};

@@ -76,6 +76,7 @@ impl Runner {
         if self.now >= self.next_report {
             self.next_report = self.now + REPORT_INTERVAL;
             self.report();
+            self.watch();
         }
         self.end_drain();
     }

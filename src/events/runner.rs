@@ -33,6 +33,7 @@ use super::sources::{Role, Sources};
 use super::stage::{LEAVE_LIMIT, StageRuntime};
 use super::status::{Counts, Shared};
 use super::throttle::Rates;
+use super::watchdog::Watchdog;
 use crate::base::Failure;
 use crate::base::guard::{self, Guard};
 use crate::broker::{BrokerError, Consumer, Polled, TopicPartition};
@@ -81,7 +82,7 @@ pub(super) struct Runner {
     pub(super) sources: Sources,
     /// When a consumer that is beyond repair is replaced.
     pub(super) reopen_at: Option<Instant>,
-    /// When consumers were replaced lately.
+    /// When consumers were lost lately.
     pub(super) reopened: Vec<Instant>,
     pub(super) delivery: Box<dyn Delivery>,
     pub(super) inbox: Arc<Inbox>,
@@ -137,6 +138,7 @@ pub(super) struct Runner {
     pub(super) hand_over_by: Option<Instant>,
     /// When to look for a position that is not on the broker any more.
     pub(super) look_for_lost_at: Option<Instant>,
+    pub(super) watchdog: Watchdog,
     pub(super) now: Instant,
     pub(super) now_millis: i64,
     pub(super) scratch: Batch,
@@ -200,6 +202,7 @@ impl Runner {
             leave_limit: LEAVE_LIMIT,
             hand_over_by: None,
             look_for_lost_at: None,
+            watchdog: Watchdog::default(),
             now,
             now_millis: 0,
             scratch: Batch::default(),

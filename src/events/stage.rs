@@ -262,14 +262,15 @@ impl StageHandle {
         self.shared.wait_stopped(Instant::now() + limit)
     }
 
-    /// Looks up how far the brokers are ahead, through any consumer. Blocks for a round trip a
-    /// partition.
+    /// Looks up how far the brokers are ahead, through a consumer that joins no group. Blocks for a round
+    /// trip a partition, and up to `limit` more where a partition seems to stand still.
     pub fn look_up_ends(&self, consumer: &Consumer, limit: Duration) {
         for name in self.shared.owned() {
             if let Ok((_, end)) = consumer.watermarks(&name, limit) {
                 self.shared.set_end(&name, end);
             }
         }
+        self.shared.suspicion.prove(consumer, limit);
     }
 }
 

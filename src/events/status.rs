@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lag::Sight;
 use super::partitions::Partition;
+use super::watchdog::Suspicion;
 use crate::base::Failure;
 use crate::broker::{SendError, TopicPartition};
 use crate::record::RawRecord;
@@ -39,6 +40,9 @@ pub struct StageStatus {
     pub partitions: Vec<PartitionStatus>,
     /// Failed attempts by code.
     pub failures: std::collections::BTreeMap<String, u64>,
+    /// How often the watchdog replaced its consumer since the engine started.
+    #[serde(default)]
+    pub watchdog_rebuilds: u64,
     /// How often each thing happened since the engine started.
     pub counts: StageCounts,
 }
@@ -122,6 +126,7 @@ pub(super) struct Shared {
     status: Mutex<StageStatus>,
     /// When the reason in the status was last given, unless it is why the stage is halted.
     troubled: Mutex<Option<Instant>>,
+    pub(super) suspicion: Suspicion,
     assigned: AtomicBool,
     stopped: Mutex<bool>,
     stop: Condvar,
@@ -144,6 +149,7 @@ impl Shared {
             metrics,
             status: Mutex::new(status),
             troubled: Mutex::default(),
+            suspicion: Suspicion::default(),
             assigned: AtomicBool::new(false),
             stopped: Mutex::new(false),
             stop: Condvar::new(),
@@ -156,6 +162,7 @@ impl Shared {
     pub(super) fn status(&self) -> StageStatus {
         let mut status = self.status.lock().clone();
         status.counts = self.metrics.counts();
+        status.watchdog_rebuilds = self.metrics.watchdog_rebuilt();
         status.failures = self.failures.lock().clone();
         status
     }
@@ -324,6 +331,7 @@ impl Shared {
 
     /// The end of a partition was looked up.
     pub(super) fn set_end(&self, name: &TopicPartition, end: i64) {
+        self.suspicion.looked_up(name, end);
         let mut status = self.status.lock();
         let mine = |partition: &&mut PartitionStatus| {
             *partition.topic == *name.topic && partition.partition == name.partition

@@ -141,6 +141,7 @@ pub(super) fn stage(step: &Scripted) -> Stage {
         deadline: Duration::from_secs(60),
         commit_interval: Duration::from_millis(100),
         drain: Duration::from_secs(5),
+        watchdog: None,
         max_hops: None,
         delivery: Guarantee::AtLeastOnce,
         env: Arc::new(serde_json::json!({})),

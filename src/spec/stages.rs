@@ -9,7 +9,7 @@ use super::{
     About, Decoding, Entry, Guarantee, NodeValue, OnLost, Order, Spanned, Start, Table, TableReader,
     Tombstones, Unmatched,
 };
-use crate::base::ByteSize;
+use crate::base::{ByteSize, parse_duration};
 use crate::diag::{Diagnostic, Span, codes};
 
 /// A stage as written.
@@ -69,6 +69,8 @@ pub struct StageSpec<'a> {
     pub commit_interval: Option<Spanned<Duration>>,
     /// How long a stop waits for what is in flight.
     pub drain: Option<Spanned<Duration>>,
+    /// After how long without progress its consumer is replaced; the inner `None`: never.
+    pub watchdog: Option<Spanned<Option<Duration>>>,
     /// How often a record may pass, where the stage is part of a loop.
     pub max_hops: Option<Spanned<i64>>,
     /// What consumers of the outputs may rely on.
@@ -91,7 +93,7 @@ pub struct OutputSpec<'a> {
 }
 
 /// The keys of a stage, for findings about keys that ended up in a step.
-pub const STAGE_KEYS: [&str; 28] = [
+pub const STAGE_KEYS: [&str; 29] = [
     "from",
     "to",
     "outputs",
@@ -113,6 +115,7 @@ pub const STAGE_KEYS: [&str; 28] = [
     "deadline",
     "commit_interval",
     "drain",
+    "watchdog",
     "max_hops",
     "delivery",
     "description",
@@ -180,6 +183,7 @@ impl<'a> StageSpec<'a> {
             deadline: table.duration("deadline"),
             commit_interval: table.duration("commit_interval"),
             drain: table.duration("drain"),
+            watchdog: read_watchdog(&mut table),
             max_hops: table.integer("max_hops", 1..=1_000),
             delivery: table.word(
                 "delivery",
@@ -212,6 +216,22 @@ fn read_bound(table: &mut TableReader<'_>, key: &str) -> WrittenBound {
     let read = (bound.integer("records", RECORDS), bound.size("bytes"));
     bound.finish();
     read
+}
+
+/// `"2m"`, or `"off"`.
+fn read_watchdog(table: &mut TableReader<'_>) -> Option<Spanned<Option<Duration>>> {
+    let expected = "a duration such as \"2m\", or \"off\"";
+    table.parsed("watchdog", expected, Some(Duration::from_secs(120)), |text| {
+        if text == "off" {
+            return Ok(None);
+        }
+        match parse_duration(text) {
+            // The ends of partitions are looked up about once a second.
+            Ok(limit) if limit < Duration::from_secs(1) => Err("must be 1s or more".to_owned()),
+            Ok(limit) => Ok(Some(limit)),
+            Err(error) => Err(error.0),
+        }
+    })
 }
 
 fn read_start(table: &mut TableReader<'_>) -> Option<Spanned<Start>> {

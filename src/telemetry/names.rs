@@ -42,6 +42,9 @@ pub const STEP: Named = (
 pub const COMMIT: Named = ("biplane_stage_commit_seconds", "How long a commit of offsets takes");
 /// Rebalances seen.
 pub const REBALANCES: Named = ("biplane_stage_rebalances", "Rebalances of the stage's consumer group");
+/// Consumers that the watchdog replaced.
+pub const WATCHDOG_REBUILDS: Named =
+    ("biplane_watchdog_rebuilds", "Consumers that gave nothing of what was there and were replaced");
 /// Records between poll and acknowledgement.
 pub const IN_FLIGHT: Named = ("biplane_stage_in_flight_records", "Records between poll and acknowledgement");
 /// Their bytes.

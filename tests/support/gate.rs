@@ -19,6 +19,7 @@ use super::Cluster;
 #[repr(i16)]
 pub enum Kind {
     Produce = 0,
+    Fetch = 1,
     OffsetCommit = 8,
     EndTransaction = 26,
 }
@@ -43,6 +44,11 @@ struct Shared {
 struct State {
     requests: BTreeSet<i16>,
     answers: BTreeSet<i16>,
+    /// Which connections have sent requests of a kind.
+    users: BTreeSet<(i16, u64)>,
+    /// Of these, those whose requests of that kind are held back.
+    stalled: BTreeSet<(i16, u64)>,
+    connections: u64,
     /// Connections of an older age are broken.
     age: u64,
     streams: Vec<TcpStream>,
@@ -87,6 +93,14 @@ impl Gate {
         self.shared.state.lock().expect("the state").answers.insert(kind as i16);
     }
 
+    /// Requests of this kind are held back on connections that have sent one before; new ones pass.
+    pub fn stall(&self, kind: Kind) {
+        let mut state = self.shared.state.lock().expect("the state");
+        let of_kind = |(user, _): &&(i16, u64)| *user == kind as i16;
+        let users: Vec<_> = state.users.iter().filter(of_kind).copied().collect();
+        state.stalled.extend(users);
+    }
+
     /// How many requests and answers were held back so far.
     pub fn held(&self) -> usize {
         self.shared.state.lock().expect("the state").held
@@ -97,6 +111,7 @@ impl Gate {
         let mut state = self.shared.state.lock().expect("the state");
         state.requests.clear();
         state.answers.clear();
+        state.stalled.clear();
         self.shared.changed.notify_all();
     }
 
@@ -116,10 +131,11 @@ impl Shared {
         let Ok(broker) = TcpStream::connect(("127.0.0.1", self.broker)) else { return };
         let both = |stream: &TcpStream| stream.try_clone().expect("a second handle");
         let (from_client, to_client, from_broker, to_broker) = (both(&client), client, both(&broker), broker);
-        let age = {
+        let (age, number) = {
             let mut state = self.state.lock().expect("the state");
             state.streams.extend([both(&from_client), both(&from_broker)]);
-            state.age
+            state.connections += 1;
+            (state.age, state.connections)
         };
         let (asked, answered) = mpsc::channel();
         let down = Arc::clone(&self);
@@ -127,13 +143,13 @@ impl Shared {
             let _ = down.answers(age, &from_broker, &to_client, &answered);
             let _ = to_client.shutdown(Shutdown::Both);
         });
-        let _ = self.requests(age, &from_client, &to_broker, &asked);
+        let _ = self.requests((age, number), &from_client, &to_broker, &asked);
         let _ = to_broker.shutdown(Shutdown::Both);
     }
 
     fn requests(
         &self,
-        age: u64,
+        (age, number): (u64, u64),
         client: &TcpStream,
         broker: &TcpStream,
         asked: &Sender<i16>,
@@ -141,7 +157,10 @@ impl Shared {
         loop {
             let frame = read_frame(client)?;
             let kind = frame.get(4..6).map_or(-1, |bytes| i16::from_be_bytes([bytes[0], bytes[1]]));
-            self.pass(age, |state| state.requests.contains(&kind))?;
+            self.state.lock().expect("the state").users.insert((kind, number));
+            self.pass(age, |state| {
+                state.requests.contains(&kind) || state.stalled.contains(&(kind, number))
+            })?;
             // The broker answers in the order of the requests.
             let _ = asked.send(kind);
             (&*broker).write_all(&frame)?;

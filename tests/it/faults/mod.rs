@@ -9,6 +9,7 @@ mod members;
 mod offsets;
 mod outage;
 mod sends;
+mod stalls;
 mod transactions;
 
 use std::collections::BTreeMap;
