@@ -97,7 +97,14 @@ impl StageRuntime {
         inbox: &Arc<Inbox>,
     ) -> Result<Box<dyn Delivery>, BrokerError> {
         // The cluster in this process shows its readers what is not committed.
-        if stage.delivery == Guarantee::AtLeastOnce || self.client.mock {
+        let isolated = !self.client.mock;
+        if stage.delivery == Guarantee::ExactlyOnce && !isolated {
+            tracing::warn!(
+                stage = &*stage.name,
+                "at-least-once here: the cluster in this process has no transactions"
+            );
+        }
+        if stage.delivery == Guarantee::AtLeastOnce || !isolated {
             return Ok(Box::new(self.at_least_once(stage, consumer, inbox)?));
         }
         let before = stage.was.as_ref().map(|was| self.group(was));
