@@ -19,7 +19,7 @@ fn stub() -> Stub {
 
 fn bed(cluster: &Cluster, stub: &Stub, without: &'static str) -> Bed {
     let stage = format!(
-        "[retries.short]\nmax_attempts = {MOST}\ndelays = [\"30ms\"]\n\n[http_clients.stub]\n\
+        "[retries.short]\nmax_attempts = {MOST}\ndelays = [\"250ms\"]\n\n[http_clients.stub]\n\
          base_url = \"{}\"\n\n[STAGE]\nfrom = \"input\"\nto = \"output\"\ndlq = \"dead\"\nretry = \"short\"\n\n\
          [[STAGE.steps]]\nhttp.client = \"stub\"\nhttp.path = \"/{{{{ value.path }}}}\"\n",
         stub.url()
