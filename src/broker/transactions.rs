@@ -99,6 +99,9 @@ const MAX_OUTCOMES: usize = 64;
 /// How long one attempt to settle what an earlier producer has left takes, between two looks at whether
 /// it is still wanted.
 const SETTLE_STEP: Duration = Duration::from_secs(2);
+/// A call is not taken up again with less time than that. The client forgets which call it was at where
+/// taking it up runs out of time, and ends the process when the broker's answer comes.
+const LEAST: Duration = Duration::from_secs(1);
 /// How soon a call that failed for a moment is repeated.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -313,43 +316,49 @@ impl Shared {
         commits: &[Commit],
         member: &Membership,
     ) -> Result<(), Failed> {
-        let doing = "commit a transaction";
-        let deadline = Instant::now() + self.limit;
-        let left = || deadline.saturating_duration_since(Instant::now());
         let list = to_client(commits).map_err(Failed::Spoiled)?;
         if !commits.is_empty() {
+            let left = within(self.limit / 2);
             while let Err(error) = client.send_offsets_to_transaction(&list, &member.0, left()) {
-                match is_retriable(&error) && !left().is_zero() {
-                    true => thread::park_timeout(AGAIN),
+                match is_retriable(&error) {
+                    true if left() > LEAST => thread::park_timeout(AGAIN),
+                    // The client is still at it and takes no other call.
+                    true => return Err(ended(client, "add offsets to a transaction", &error)),
                     // Nothing is committed before the transaction is.
-                    false => return Err(spoiled(client, doing, &error)),
+                    false => return Err(spoiled(client, "add offsets to a transaction", &error)),
                 }
             }
         }
+        let left = within(self.limit / 2);
         while let Err(error) = client.commit_transaction(left()) {
             match &error {
                 KafkaError::Transaction(known) if known.txn_requires_abort() => {
-                    return Err(spoiled(client, doing, &error));
+                    return Err(spoiled(client, "commit a transaction", &error));
                 }
                 // The call goes on where it stood.
-                error if is_retriable(error) && !left().is_zero() => thread::park_timeout(AGAIN),
-                error => return Err(ended(client, doing, error)),
+                error if is_retriable(error) && left() > LEAST => thread::park_timeout(AGAIN),
+                error => return Err(ended(client, "commit a transaction", error)),
             }
         }
         begin(client)
     }
 
     fn carry_out_abort(&self, client: &Client) -> Result<(), Failed> {
-        let deadline = Instant::now() + self.limit;
-        let left = || deadline.saturating_duration_since(Instant::now());
+        let left = within(self.limit);
         while let Err(error) = client.abort_transaction(left()) {
-            match is_retriable(&error) && !left().is_zero() {
+            match is_retriable(&error) && left() > LEAST {
                 true => thread::park_timeout(AGAIN),
                 false => return Err(ended(client, "abort a transaction", &error)),
             }
         }
         begin(client)
     }
+}
+
+/// What is left of `limit` from now on.
+fn within(limit: Duration) -> impl Fn() -> Duration {
+    let deadline = Instant::now() + limit;
+    move || deadline.saturating_duration_since(Instant::now())
 }
 
 /// Only this client's own business: the broker hears of it with the first record.
