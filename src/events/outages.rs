@@ -249,10 +249,12 @@ impl Runner {
         self.breakers.held_since = Some(self.now);
     }
 
-    /// Whether nothing is taken, because a breaker is open and there is a record to ask with.
+    /// Whether nothing is taken, because a breaker is open and there is a record to ask with. Where all
+    /// that wait have asked, the next is read: it may be answered though they never are.
     pub(super) fn breaker_holds(&self) -> bool {
-        let asks = self.breakers.probe.is_some() || !self.ready.is_empty() || !self.rested.is_empty();
-        self.breakers.is_open() && asks
+        let breakers = &self.breakers;
+        let waits = self.ready.len() > breakers.probed.len() || !self.rested.is_empty();
+        breakers.is_open() && (breakers.probe.is_some() || waits)
     }
 
     /// When the next record is to ask, where that is to come.
@@ -280,8 +282,9 @@ impl Runner {
             }
         }
         let Some(id) = self.next_probe() else { return 0 };
-        self.breakers.probe = Some(id);
-        usize::from(self.start(id))
+        let started = self.start(id);
+        self.breakers.probe = started.then_some(id);
+        usize::from(started)
     }
 
     /// Takes the oldest record that waits and did not ask yet: one that always fails must not keep a

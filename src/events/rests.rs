@@ -62,6 +62,8 @@ impl Runner {
         }
         self.shared.retried(&failure.code);
         self.attempt_failed(id, failure);
+        // A run that asked for a breaker and rests for whatever step is one of those that wait to ask.
+        self.breakers.run_ended(id);
     }
 
     /// Runs that have rested go on before others start, as far as there are places. They finish what

@@ -29,6 +29,7 @@ mod epochs;
 #[cfg(debug_assertions)]
 mod faults;
 mod lost;
+mod outages;
 mod rebalances;
 mod starts;
 mod troubles;

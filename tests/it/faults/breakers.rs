@@ -117,7 +117,7 @@ fn a_breaker_is_its_own_steps_alone() {
     let stage = format!(
         "[retries.often]\nmax_attempts = 9\ndelays = [\"50ms\"]\n\n\
          [STAGE]\nfrom = \"input\"\nto = \"output\"\ndlq = \"dead\"\nretry = \"often\"\n\
-         breaker.transient = {{ probe_after = \"200ms\" }}\n\n\
+         breaker.transient = {{ probe_after = \"200ms\", probe_up_to = \"400ms\" }}\n\n\
          [[STAGE.steps]]\nname = \"fine\"\nhttp.url = \"{}\"\n\n\
          [[STAGE.steps]]\nname = \"ill\"\nhttp.url = \"{}\"\n",
         fine.stub.url(),
