@@ -1,9 +1,10 @@
 //! Small values that everything else is made of: failures, sizes, durations, rates, backoff.
 //!
-//! Owns no state and does no IO; the switch for tests in [`guard`] is the exception. Imports nothing from
+//! Owns no state and does no IO, but for the clock and the switch for tests in [`guard`]. Imports nothing from
 //! the crate.
 
 mod backoff;
+mod clock;
 mod codes;
 mod failure;
 pub mod guard;
@@ -12,6 +13,7 @@ mod share;
 mod units;
 
 pub use backoff::{Backoff, Jitter};
+pub use clock::now_millis;
 pub use codes::{ENGINE_CODES, is_engine_code, names_a_code};
 pub use failure::{Class, CodePattern, Failure, Remedy};
 pub use retry::{Exhausted, RetryPolicy};

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use super::arguments::{Arguments, Command, DlqsCommand, GlobalArguments, StagesCommand, TopicsCommand};
-use super::consent::Consent as Agreement;
+use super::consent::Consent;
 use super::dlqs::{self, Which};
 use super::exit::{CliError, CliResult, Exit};
 use super::selecting::{RangeArguments, SelectArguments};
-use super::topics::{self, Consent};
-use super::{check, completions, dev, discard, explain, holding, man, output, replays, run, schema, stages};
+use super::{
+    check, completions, dev, discard, explain, holding, man, output, replays, run, schema, stages, topics,
+};
 use crate::catalog::Bound;
 
 /// Runs the command that `arguments` (the program's name first) ask for. Errors are written to
@@ -54,7 +55,7 @@ fn dispatch(arguments: Arguments) -> CliResult {
         Command::Dev { sample } => dev::run(global, sample),
         Command::Topics(TopicsCommand::Plan { format }) => topics::plan(global, format),
         Command::Topics(TopicsCommand::Apply { dry_run, yes, format }) => {
-            topics::apply(global, &Consent { dry_run, yes, format })
+            topics::apply(global, &Consent { dry_run, yes }, format)
         }
         Command::Stages(StagesCommand::List { format }) => stages::list(global, format),
         Command::Stages(StagesCommand::Show { name, format }) => stages::show(global, &name, format),
@@ -83,7 +84,7 @@ fn dlqs_command(global: &GlobalArguments, command: DlqsCommand) -> CliResult {
             dlqs::show(global, &Which { name: &name, partition, offset, wanted })
         }
         DlqsCommand::Discard { name, select, range, dry_run, yes, format } => {
-            let (filters, consent) = (select.filters(&range), Agreement { dry_run, yes });
+            let (filters, consent) = (select.filters(&range), Consent { dry_run, yes });
             discard::run(global, &discard::Wanted { name: &name, filters, consent, format })
         }
     }

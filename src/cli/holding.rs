@@ -7,10 +7,10 @@ use serde_json::json;
 use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
 use super::{connect, consent, output, root};
+use crate::base::now_millis;
 use crate::broker::ClientSettings;
 use crate::diag::nearest;
 use crate::engine::control::{self, ControlError, Pause, Resume};
-use crate::engine::replays::now_millis;
 
 /// How the command goes about it.
 pub(super) struct Way {

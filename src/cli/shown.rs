@@ -92,19 +92,8 @@ impl Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::HeaderSource;
 
-    struct Headers(Vec<(&'static str, &'static [u8])>);
-
-    impl HeaderSource for Headers {
-        fn len(&self) -> usize {
-            self.0.len()
-        }
-
-        fn get(&self, index: usize) -> (&str, Option<&[u8]>) {
-            (self.0[index].0, Some(self.0[index].1))
-        }
-    }
+    type Headers = [(&'static str, Option<&'static [u8]>); 2];
 
     fn raw<'a>(headers: &'a Headers, value: &'a [u8]) -> RawRecord<'a> {
         let (topic, key) = ("dlq", Some(b"k".as_slice()));
@@ -122,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_record_is_shown_whole_and_cannot_steer_the_terminal() {
-        let headers = Headers(vec![("h", b"\x1b[2J"), ("b", b"\xff")]);
+        let headers: Headers = [("h", Some(b"\x1b[2J")), ("b", Some(b"\xff"))];
         let text = Shown::from(&raw(&headers, b"{\"a\":1}\n\x07"), None).text();
         assert!(text.starts_with("record  dlq[1]@2\nkey     k\n"), "{text}");
         assert!(text.contains("{\"a\":1}\n\\u{7}") && text.contains("\\u{1b}[2J"), "{text}");

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -16,6 +15,7 @@ use super::members::Members;
 use super::progress::Progress;
 use super::scan::{self, Part};
 use super::{asking, connect, live, members, output, root};
+use crate::base::now_millis;
 use crate::broker::{ClientSettings, Consumer, TopicPartition};
 use crate::catalog::{Catalog, Stage};
 use crate::engine::EngineStatus;
@@ -280,11 +280,6 @@ fn shown(value: Option<impl ToString>) -> String {
 
 fn seconds(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1}"))
-}
-
-fn now_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

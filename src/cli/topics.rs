@@ -3,12 +3,12 @@
 //! `plan` only reads. `apply` shows the plan, asks unless `--yes`, and leaves what is refused to
 //! people. Nothing here deletes or shrinks a topic.
 
-use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::arguments::{Format, GlobalArguments};
+use super::consent::{self, Consent};
 use super::exit::{CliError, CliResult, Exit, read_or_not};
 use super::progress::Progress;
 use super::{connect, output, root};
@@ -30,24 +30,18 @@ pub(super) fn plan(global: &GlobalArguments, format: Format) -> CliResult {
     Ok(if changes.is_empty() { Exit::Clean } else { Exit::Findings })
 }
 
-/// How `apply` goes about it.
-pub(super) struct Consent {
-    pub(super) dry_run: bool,
-    pub(super) yes: bool,
-    pub(super) format: Format,
-}
-
 /// Makes the changes; those that are refused are findings.
-pub(super) fn apply(global: &GlobalArguments, consent: &Consent) -> CliResult {
-    let Some(catalog) = root::load_for(global, consent.format)? else {
+pub(super) fn apply(global: &GlobalArguments, consent: &Consent, format: Format) -> CliResult {
+    let Some(catalog) = root::load_for(global, format)? else {
         return Ok(Exit::Findings);
     };
     let admin = Admin::open(&connect::client(global)?)?;
     let changes = topics::plan(&catalog, &admin, ANSWER)?;
-    read_or_not(show(&changes, consent.format))?;
+    read_or_not(show(&changes, format))?;
     let open = changes.iter().filter(|change| !change.is_refused()).count();
     if open > 0 && !consent.dry_run {
-        if !consent.yes && !agreed(open)? {
+        let word = if open == 1 { "change" } else { "changes" };
+        if !consent::agreed(consent, &format!("make {open} {word}?"))? {
             return Err(CliError::failed("nothing was changed"));
         }
         make(&changes, open, &admin)?;
@@ -80,16 +74,6 @@ fn make(changes: &[TopicChange], open: usize, admin: &Admin) -> CliResult<()> {
     });
     progress.finish();
     Ok(end?)
-}
-
-fn agreed(open: usize) -> CliResult<bool> {
-    if !io::stdin().is_terminal() {
-        return Err(CliError::usage("nobody to ask: say --yes to make the changes, --dry-run to see them"));
-    }
-    write!(anstream::stderr(), "make {open} change{}? [y/N] ", if open == 1 { "" } else { "s" })?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 fn show(changes: &[TopicChange], format: Format) -> CliResult<()> {

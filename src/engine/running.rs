@@ -7,19 +7,18 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::control;
 use super::drain::drain;
 use super::status::{BrokerState, EngineStatus, Readiness};
 use super::supervisor::TaskError;
 use super::view::View;
-use crate::base::ByteSize;
+use crate::base::{ByteSize, now_millis};
 use crate::broker::{
     BrokerError, ClientSettings, Consumer, ConsumerOptions, ProducerOptions, TopicPartition,
 };
@@ -84,7 +83,8 @@ pub struct Engine {
     /// Held while the engine goes over to another config: one at a time.
     pub(super) reloading: Mutex<()>,
     broker: Mutex<BrokerState>,
-    pub(super) control: Mutex<control::Standing>,
+    /// The next offset of the control topic to read; `None`: nothing of it was read yet.
+    pub(super) control_next: Mutex<Option<i64>>,
     pub(super) draining: AtomicBool,
 }
 
@@ -139,7 +139,7 @@ impl Engine {
             running: RwLock::new(Running { catalog, stages, generation: 1, missing: Vec::new() }),
             reloading: Mutex::new(()),
             broker: Mutex::new(BrokerState::Unknown),
-            control: Mutex::default(),
+            control_next: Mutex::default(),
             draining: AtomicBool::new(false),
         })
     }
@@ -278,9 +278,4 @@ fn start_all(catalog: &Catalog, shared: &StageRuntime) -> Result<Vec<Arc<StageHa
         }
     }
     Ok(started)
-}
-
-fn now_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -48,22 +48,10 @@ pub(super) fn as_from<'a>(
 mod tests {
     use super::*;
 
-    struct Headers(Vec<(&'static str, Vec<u8>)>);
-
-    impl HeaderSource for Headers {
-        fn len(&self) -> usize {
-            self.0.len()
-        }
-
-        fn get(&self, index: usize) -> (&str, Option<&[u8]>) {
-            (self.0[index].0, Some(&self.0[index].1))
-        }
-    }
-
     #[test]
     fn the_record_is_seen_where_it_came_from_and_its_own_headers_in_their_order() {
-        let headers =
-            Headers(vec![("a", b"1".to_vec()), (ORIGIN_HEADER, b"in/2/7/5a".to_vec()), ("b", b"2".to_vec())]);
+        let headers: [(&str, Option<&[u8]>); 3] =
+            [("a", Some(b"1")), (ORIGIN_HEADER, Some(b"in/2/7/5a")), ("b", Some(b"2"))];
         let raw = RawRecord {
             topic: "biplane.s.replay",
             partition: 2,
@@ -80,7 +68,7 @@ mod tests {
         assert_eq!((seen.timestamp, seen.log_append, seen.value), (Some(5), true, Some(&b"v"[..])));
         let names: Vec<_> = (0..seen.headers.len()).map(|index| seen.headers.get(index).0).collect();
         assert_eq!(names, ["a", "b"]);
-        let plain = Headers(vec![("a", b"1".to_vec()), (ORIGIN_HEADER, b"?".to_vec())]);
+        let plain: [(&str, Option<&[u8]>); 2] = [("a", Some(b"1")), (ORIGIN_HEADER, Some(b"?"))];
         assert!(origin(&RawRecord { headers: &plain, ..raw }).is_none());
     }
 }

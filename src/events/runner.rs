@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
@@ -34,8 +34,8 @@ use super::stage::{LEAVE_LIMIT, StageRuntime};
 use super::status::{Counts, Shared};
 use super::throttle::Rates;
 use super::watchdog::Watchdog;
-use crate::base::Failure;
 use crate::base::guard::{self, Guard};
+use crate::base::{Failure, now_millis};
 use crate::broker::{BrokerError, Consumer, Polled, TopicPartition};
 use crate::catalog::{Bound, Order};
 use crate::record::{OwnedRecord, RawRecord};
@@ -233,8 +233,7 @@ impl Runner {
 
     fn read_clock(&mut self) {
         self.now = Instant::now();
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.now_millis = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        self.now_millis = now_millis();
     }
 
     fn take_letters(&mut self) {

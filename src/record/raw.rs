@@ -35,6 +35,18 @@ impl HeaderSource for () {
     }
 }
 
+/// Headers as tests write them down.
+#[cfg(test)]
+impl<const N: usize> HeaderSource for [(&str, Option<&[u8]>); N] {
+    fn len(&self) -> usize {
+        N
+    }
+
+    fn get(&self, index: usize) -> (&str, Option<&[u8]>) {
+        self[index]
+    }
+}
+
 /// A record whose bytes lie elsewhere.
 #[derive(Clone, Copy)]
 pub struct RawRecord<'a> {

@@ -126,27 +126,15 @@ mod tests {
 
     use super::*;
     use crate::expr::Expression;
-    use crate::record::{HeaderSource, JsonCodec, RawRecord};
+    use crate::record::{JsonCodec, RawRecord};
 
-    struct Headers(&'static [(&'static str, Option<&'static [u8]>)]);
-
-    impl HeaderSource for Headers {
-        fn len(&self) -> usize {
-            self.0.len()
-        }
-
-        fn get(&self, index: usize) -> (&str, Option<&[u8]>) {
-            self.0[index]
-        }
-    }
-
-    static HEADERS: Headers = Headers(&[
+    static HEADERS: [(&str, Option<&[u8]>); 5] = [
         ("a", Some(b"1")),
         ("a", Some(b"2")),
         ("null", None),
         ("bytes", Some(b"\xff")),
         ("gone", Some(b"x")),
-    ]);
+    ];
 
     fn item() -> Item<'static> {
         let raw = RawRecord {

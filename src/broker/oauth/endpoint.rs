@@ -8,8 +8,9 @@ use reqwest::Url;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use serde_json::Value as Json;
 
+use super::Token;
 use super::jwt::Claims;
-use super::{Token, now_millis};
+use crate::base::now_millis;
 
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 /// So much of what the endpoint says about a refusal is told.

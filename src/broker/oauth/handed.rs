@@ -13,7 +13,8 @@ use rdkafka::bindings::rd_kafka_oauthbearer_set_token;
 use rdkafka::client::{Client, OAuthToken};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::{Tokens, now_millis};
+use super::Tokens;
+use crate::base::now_millis;
 use crate::broker::error::BrokerError;
 
 /// The part of its life, in percent, that a token may have left and is still good for another request.

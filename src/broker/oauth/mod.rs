@@ -14,12 +14,13 @@ use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rdkafka::client::OAuthToken;
 
 use self::jwt::{Claims, Unsecured};
 use self::oidc::Refresher;
+use crate::base::now_millis;
 use crate::telemetry::RateLimit;
 
 pub(super) use self::handed::Handed;
@@ -109,11 +110,6 @@ fn from_file(path: &Path, now: i64) -> Result<Token, String> {
         return Err(format!("the JWT in {shown} has expired; {hint}"));
     }
     Ok(Token { value: value.to_owned(), principal: claims.subject.unwrap_or_default(), expires_at })
-}
-
-fn now_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::Token;
 use super::endpoint::{Endpoint, source_of};
-use super::{Token, now_millis};
+use crate::base::now_millis;
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(8);

@@ -2,6 +2,7 @@
 
 use super::arguments::StartArguments;
 use super::{telling, told};
+use crate::base::now_millis;
 use crate::broker::{ClientSettings, Consumer};
 use crate::catalog::Catalog;
 use crate::cli::arguments::{Format, GlobalArguments};
@@ -89,7 +90,7 @@ fn spec(
         max_replays: arguments.max_replays,
         ranges,
         by: consent::who(),
-        at: replays::now_millis(),
+        at: now_millis(),
     })
 }
 

@@ -27,13 +27,6 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// How often entries about dead letters that are gone are ended.
 const TIDY_EVERY: Duration = Duration::from_secs(3_600);
 
-/// Where an engine stands in the control topic.
-#[derive(Debug, Default)]
-pub(crate) struct Standing {
-    /// The next offset to read; `None`: nothing was read yet.
-    next: Option<i64>,
-}
-
 impl Engine {
     /// Follows the control topic until `cancel`.
     ///
@@ -74,7 +67,7 @@ impl Engine {
                 Ok(()) => {}
                 // Nobody has said anything.
                 Err(ControlError::Broker(BrokerError::UnknownTopic(_))) => {
-                    self.control.lock().next = None;
+                    *self.control_next.lock() = None;
                     self.heard_control();
                 }
                 Err(ControlError::Broker(BrokerError::Denied(why))) => {
@@ -100,7 +93,7 @@ impl Engine {
         reader.partition_count(&control.topic, ANSWER)?;
         let (low, end) = reader.watermarks(control, ANSWER)?;
         // What was said before this engine ran lets nothing go on that has halted since.
-        let next = self.control.lock().next.filter(|next| (low..=end).contains(next));
+        let next = self.control_next.lock().filter(|next| (low..=end).contains(next));
         let live_from = next.unwrap_or(end);
         reader.assign(&[(control.clone(), StartAt::Offset(next.unwrap_or(low)))])?;
         if next.unwrap_or(low) >= end {
@@ -113,7 +106,7 @@ impl Engine {
                     if let Some((key, value)) = entry(&raw) {
                         self.heed(key, value.as_ref(), raw.offset >= live_from);
                     }
-                    self.control.lock().next = Some(raw.offset + 1);
+                    *self.control_next.lock() = Some(raw.offset + 1);
                     if raw.offset + 1 >= end {
                         self.heard_control();
                     }

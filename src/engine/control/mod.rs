@@ -12,6 +12,4 @@ mod topic;
 
 pub use pauses::{Pause, Resume, pause, pauses, resume};
 pub use settled::{Settled, SettledState, SettledWriter, forget_behind};
-pub use topic::{ControlError, SETTINGS, Writer, read, topic};
-
-pub(super) use follow::Standing;
+pub use topic::{ControlError, Writer, read, topic};

@@ -20,7 +20,7 @@ const ANSWER: Duration = Duration::from_secs(20);
 const MOMENT: Duration = Duration::from_millis(5);
 
 /// What is set on the topic.
-pub const SETTINGS: [(&str, &str); 1] = [("cleanup.policy", "compact")];
+const SETTINGS: [(&str, &str); 1] = [("cleanup.policy", "compact")];
 
 /// Why the control topic cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +41,8 @@ pub fn topic(namespace: &str) -> String {
     format!("{namespace}.control")
 }
 
-/// One entry of the control topic: its key, and its value; `None` ends it. `Err` where the record is none.
+/// One entry of the control topic: its key, and its value; a null ends it.
+/// `None` where the record is no entry.
 pub(super) fn entry<'a>(raw: &RawRecord<'a>) -> Option<(&'a str, Option<Json>)> {
     let key = std::str::from_utf8(raw.key?).ok()?;
     match raw.value {

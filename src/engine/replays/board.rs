@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use super::spec::{End, Holder, Outcome, Spec};
-use super::{Known, ReplayError, now_millis};
+use super::{Known, ReplayError};
+use crate::base::now_millis;
 use crate::broker::{ClientSettings, Consumer, Polled, StartAt, TopicPartition};
 use crate::engine::control::{self, SettledState, SettledWriter, Writer};
 use crate::engine::scan;

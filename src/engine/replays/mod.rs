@@ -17,7 +17,7 @@ mod targets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use self::board::Board;
 pub use self::board::Stop;
@@ -32,6 +32,7 @@ pub use self::run::Ended;
 use self::run::{Answers, Clock, Run};
 pub use self::spec::{End, Holder, Outcome, Range, Source, Spec, Target};
 use self::targets::Targets;
+use crate::base::now_millis;
 use crate::broker::{
     BrokerError, ClientSettings, Consumer, Producer, ProducerOptions, SendError, TopicPartition, TopicRoute,
 };
@@ -116,12 +117,6 @@ pub struct Replays<'a> {
     pub client: &'a ClientSettings,
     /// The prefix of groups and topics.
     pub namespace: &'a str,
-}
-
-/// Milliseconds since the Unix epoch.
-pub fn now_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What lies in `topic` now and is looked at.

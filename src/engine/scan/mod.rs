@@ -19,14 +19,15 @@ use crate::record::{OwnedRecord, RawRecord};
 /// something is left to read.
 pub const ANSWER: Duration = Duration::from_secs(10);
 
+/// How much a consumer that only looks fetches ahead, in KiB.
+const LOOK_AHEAD: u32 = 1024;
+
 /// A consumer of `group` that only looks: it never joins.
 ///
 /// # Errors
 /// Where the brokers do not answer in time or refuse.
 pub fn looker(client: &ClientSettings, group: &str) -> Result<Consumer, ScanError> {
-    let mut options = ConsumerOptions::new(group, Vec::new());
-    options.queued_kbytes = 1024;
-    Ok(Consumer::open(client, options, || {})?)
+    reader(client, group, LOOK_AHEAD)
 }
 
 /// One that fetches so many KiB ahead, for long reading.

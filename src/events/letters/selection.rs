@@ -184,38 +184,25 @@ impl Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::HeaderSource;
-
-    struct Headers(Vec<(&'static str, &'static [u8])>);
-
-    impl HeaderSource for Headers {
-        fn len(&self) -> usize {
-            self.0.len()
-        }
-
-        fn get(&self, index: usize) -> (&str, Option<&[u8]>) {
-            (self.0[index].0, Some(self.0[index].1))
-        }
-    }
 
     fn judged(filters: Filters) -> Match {
         judged_with(filters, b"{\"kind\": \"mail\", \"n\": 3}")
     }
 
     fn judged_with(filters: Filters, value: &[u8]) -> Match {
-        let headers = Headers(vec![
-            ("biplane-error-class", b"transient"),
-            ("biplane-error-code", b"http-503"),
-            ("biplane-stage", b"normalize"),
-            ("biplane-attempts", b"6"),
-            ("biplane-failed-at", b"2026-01-02T00:00:00.000Z"),
-            ("biplane-topic", b"raw"),
-            ("biplane-partition", b"4"),
-            ("biplane-offset", b"77"),
-            ("biplane-timestamp", b"2026-01-01T00:00:00.000Z"),
-            ("biplane-fingerprint", b"00ff"),
-            ("trace", b"t1"),
-        ]);
+        let headers: [(&str, Option<&[u8]>); 11] = [
+            ("biplane-error-class", Some(b"transient")),
+            ("biplane-error-code", Some(b"http-503")),
+            ("biplane-stage", Some(b"normalize")),
+            ("biplane-attempts", Some(b"6")),
+            ("biplane-failed-at", Some(b"2026-01-02T00:00:00.000Z")),
+            ("biplane-topic", Some(b"raw")),
+            ("biplane-partition", Some(b"4")),
+            ("biplane-offset", Some(b"77")),
+            ("biplane-timestamp", Some(b"2026-01-01T00:00:00.000Z")),
+            ("biplane-fingerprint", Some(b"00ff")),
+            ("trace", Some(b"t1")),
+        ];
         let raw = RawRecord {
             topic: "dlq",
             partition: 0,
