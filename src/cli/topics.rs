@@ -25,7 +25,7 @@ pub(super) fn plan(global: &GlobalArguments, format: Format) -> CliResult {
         return Ok(Exit::Findings);
     };
     let admin = Admin::open(&connect::client(global)?)?;
-    let changes = topics::plan(&catalog, &admin, ANSWER)?;
+    let changes = topics::plan_all(&catalog, &global.namespace, &admin, ANSWER)?;
     read_or_not(show(&changes, format))?;
     Ok(if changes.is_empty() { Exit::Clean } else { Exit::Findings })
 }
@@ -36,7 +36,7 @@ pub(super) fn apply(global: &GlobalArguments, consent: &Consent, format: Format)
         return Ok(Exit::Findings);
     };
     let admin = Admin::open(&connect::client(global)?)?;
-    let changes = topics::plan(&catalog, &admin, ANSWER)?;
+    let changes = topics::plan_all(&catalog, &global.namespace, &admin, ANSWER)?;
     read_or_not(show(&changes, format))?;
     let open = changes.iter().filter(|change| !change.is_refused()).count();
     if open > 0 && !consent.dry_run {

@@ -6,6 +6,7 @@ mod drain;
 mod load;
 mod memory;
 pub mod online;
+pub mod own_topics;
 mod reconcile;
 mod reload;
 pub mod replays;

@@ -15,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::drain::drain;
+use super::own_topics;
 use super::status::{BrokerState, EngineStatus, Readiness};
 use super::supervisor::TaskError;
 use super::view::View;
 use crate::base::{ByteSize, now_millis};
 use crate::broker::{
-    BrokerError, ClientSettings, Consumer, ConsumerOptions, ProducerOptions, TopicPartition,
+    Admin, BrokerError, ClientSettings, Consumer, ConsumerOptions, ProducerOptions, TopicPartition,
 };
 use crate::catalog::{Bound, Catalog};
 use crate::events::{self, Budget, Producers, StageHandle, StageRuntime, StageStatus, StartError};
@@ -31,7 +32,8 @@ use crate::telemetry::Telemetry;
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
 
-/// In each of so many rounds all topics are listed, to see which stages have a replay topic by now.
+/// In each of so many rounds all topics are listed, to see which stages have a replay topic by now,
+/// and the engine's own topics are made where they are missing.
 const TOPICS_EVERY: u64 = 3;
 
 /// How long the producer may take to write what drained stages left to it.
@@ -165,9 +167,10 @@ impl Engine {
             ConsumerOptions::new(format!("{}.engine", self.settings.namespace), Vec::new()),
             || {},
         )?);
+        let admin = Arc::new(Admin::open(&self.settings.client)?);
         for round in 0.. {
-            let (engine, consumer) = (Arc::clone(&self), Arc::clone(&asking));
-            let answer = tokio::task::spawn_blocking(move || engine.ask(&consumer, round));
+            let (engine, consumer, admin) = (Arc::clone(&self), Arc::clone(&asking), Arc::clone(&admin));
+            let answer = tokio::task::spawn_blocking(move || engine.ask(&consumer, &admin, round));
             let Some(answer) = cancel.run_until_cancelled(answer).await else { return Ok(()) };
             self.heard(answer?);
             if cancel.run_until_cancelled(tokio::time::sleep(PROBE_EVERY)).await.is_none() {
@@ -190,7 +193,7 @@ impl Engine {
     }
 
     /// One round of questions; blocks for a round trip a partition.
-    fn ask(&self, consumer: &Consumer, round: u64) -> Result<(), BrokerError> {
+    fn ask(&self, consumer: &Consumer, admin: &Admin, round: u64) -> Result<(), BrokerError> {
         // Errors wait in the client's queue until someone polls.
         let _ = consumer.poll(Duration::ZERO);
         let Running { catalog, stages, .. } = self.running.read().clone();
@@ -204,6 +207,9 @@ impl Engine {
         }
         stages.iter().for_each(|stage| stage.look_up_ends(consumer, PROBE_LIMIT));
         if round.is_multiple_of(TOPICS_EVERY) {
+            if let Err(error) = own_topics::keep(&catalog, &self.settings.namespace, admin, PROBE_LIMIT) {
+                warn!(%error, "a topic of the engine's own cannot be made; it is tried again");
+            }
             let there = consumer.topics(PROBE_LIMIT)?;
             for stage in &stages {
                 let replay = events::replay_topic(&self.settings.namespace, stage.name());

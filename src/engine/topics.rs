@@ -1,6 +1,6 @@
 //! What the files want of topics against what the broker has.
 //!
-//! [`plan`] only reads; [`apply`] does what a plan says and nothing else. A topic is never shrunk or
+//! [`plan`] and [`plan_all`] only read; [`apply`] does what a plan says and nothing else. A topic is never shrunk or
 //! deleted, settings that the files do not name are left alone, and another system's topic is only
 //! verified. What cannot be done by itself is a refusal with its reason, never a silent pass.
 
@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use serde::Serialize;
 
+use super::own_topics;
 use crate::broker::{Admin, BrokerError, TopicRequest, TopicSettings, TopicShape};
 use crate::catalog::{Catalog, Topic};
 
@@ -109,15 +111,69 @@ fn count(f: &mut fmt::Formatter<'_>, count: Option<u32>, what: &str) -> fmt::Res
 /// Where the brokers do not answer within `limit` (a request) or refuse.
 pub fn plan(catalog: &Catalog, admin: &Admin, limit: Duration) -> Result<Vec<TopicChange>, BrokerError> {
     let wanted = wanted(catalog);
-    let shapes = admin.topics(limit)?;
+    let wanted: Vec<Wanted<'_>> = wanted.into_iter().map(Wanted::from).collect();
+    compare_all(&wanted, &admin.topics(limit)?, admin, limit)
+}
+
+/// As [`plan`], and behind it the topics that the engine keeps for itself in `namespace`.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_all(
+    catalog: &Catalog,
+    namespace: &str,
+    admin: &Admin,
+    limit: Duration,
+) -> Result<Vec<TopicChange>, BrokerError> {
+    let mut changes = plan(catalog, admin, limit)?;
+    changes.extend(own_topics::plan(&own_topics::all(catalog, namespace), admin, limit)?);
+    Ok(changes)
+}
+
+/// What a topic shall be.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    /// Its physical name.
+    pub(super) topic: &'a str,
+    /// `None`: as it is, or the broker's default.
+    pub(super) partitions: Option<u32>,
+    /// `None`: as it is, or the broker's default.
+    pub(super) replication: Option<u16>,
+    /// What is set on it.
+    pub(super) settings: &'a IndexMap<String, String>,
+    /// Whether it is another system's.
+    pub(super) external: bool,
+}
+
+impl<'a> From<&'a Topic> for Wanted<'a> {
+    fn from(topic: &'a Topic) -> Self {
+        Self {
+            topic: &topic.physical,
+            partitions: topic.partitions,
+            replication: topic.replication,
+            settings: &topic.settings,
+            external: topic.external,
+        }
+    }
+}
+
+/// Compares topics with those of these shapes.
+///
+/// # Errors
+/// As [`plan`].
+pub(super) fn compare_all(
+    wanted: &[Wanted<'_>],
+    shapes: &BTreeMap<String, TopicShape>,
+    admin: &Admin,
+    limit: Duration,
+) -> Result<Vec<TopicChange>, BrokerError> {
     let existing: Vec<&str> =
-        wanted.iter().map(|topic| &*topic.physical).filter(|name| shapes.contains_key(*name)).collect();
+        wanted.iter().map(|wanted| wanted.topic).filter(|name| shapes.contains_key(*name)).collect();
     let settings = admin.settings(&existing, limit)?;
     let settings: BTreeMap<&str, TopicSettings> = existing.into_iter().zip(settings).collect();
-    let changes = wanted.iter().flat_map(|topic| {
-        let found = shapes.get(&*topic.physical).zip(settings.get(&*topic.physical));
-        compare(topic, found)
-    });
+    let changes = wanted
+        .iter()
+        .flat_map(|wanted| compare(wanted, shapes.get(wanted.topic).zip(settings.get(wanted.topic))));
     Ok(changes.collect())
 }
 
@@ -183,74 +239,74 @@ fn wanted(catalog: &Catalog) -> Vec<&Topic> {
         .collect()
 }
 
-fn compare(topic: &Topic, found: Option<(&TopicShape, &TopicSettings)>) -> Vec<TopicChange> {
+fn compare(wanted: &Wanted<'_>, found: Option<(&TopicShape, &TopicSettings)>) -> Vec<TopicChange> {
     match found {
-        None if topic.external => vec![refused(topic, ABSENT)],
+        None if wanted.external => vec![refused(wanted, ABSENT)],
         None => vec![TopicChange::Create {
-            topic: topic.physical.to_string(),
-            partitions: topic.partitions,
-            replication: topic.replication,
-            settings: topic.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            topic: wanted.topic.to_owned(),
+            partitions: wanted.partitions,
+            replication: wanted.replication,
+            settings: wanted.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         }],
         Some((shape, settings)) => {
-            let shape = compare_shape(topic, *shape);
-            shape.into_iter().chain(compare_settings(topic, settings)).collect()
+            let shape = compare_shape(wanted, *shape);
+            shape.into_iter().chain(compare_settings(wanted, settings)).collect()
         }
     }
 }
 
-fn compare_shape(topic: &Topic, shape: TopicShape) -> Vec<TopicChange> {
+fn compare_shape(wanted: &Wanted<'_>, shape: TopicShape) -> Vec<TopicChange> {
     let mut changes = Vec::new();
-    match topic.partitions {
-        Some(wanted) if wanted == shape.partitions => {}
-        Some(wanted) if topic.external => {
+    match wanted.partitions {
+        Some(count) if count == shape.partitions => {}
+        Some(count) if wanted.external => {
             let reason =
-                format!("it belongs to another system and has {} partitions, not {wanted}", shape.partitions);
-            changes.push(refused(topic, reason));
+                format!("it belongs to another system and has {} partitions, not {count}", shape.partitions);
+            changes.push(refused(wanted, reason));
         }
-        Some(wanted) if wanted > shape.partitions => changes.push(TopicChange::Grow {
-            topic: topic.physical.to_string(),
+        Some(count) if count > shape.partitions => changes.push(TopicChange::Grow {
+            topic: wanted.topic.to_owned(),
             from: shape.partitions,
-            to: wanted,
+            to: count,
         }),
-        Some(wanted) => {
+        Some(count) => {
             let reason = format!(
-                "it has {} partitions and Kafka cannot shrink it to {wanted}; write {} or use a new topic",
+                "it has {} partitions and Kafka cannot shrink it to {count}; write {} or use a new topic",
                 shape.partitions, shape.partitions
             );
-            changes.push(refused(topic, reason));
+            changes.push(refused(wanted, reason));
         }
         None => {}
     }
-    if let Some(wanted) = topic.replication.filter(|wanted| *wanted != shape.replication) {
+    if let Some(count) = wanted.replication.filter(|count| *count != shape.replication) {
         let noun = if shape.replication == 1 { "replica" } else { "replicas" };
         let reason = format!(
-            "it has {} {noun}, not {wanted}; replicas are moved with the broker's own tools",
+            "it has {} {noun}, not {count}; replicas are moved with the broker's own tools",
             shape.replication
         );
-        changes.push(refused(topic, reason));
+        changes.push(refused(wanted, reason));
     }
     changes
 }
 
-fn compare_settings(topic: &Topic, settings: &TopicSettings) -> Vec<TopicChange> {
+fn compare_settings(wanted: &Wanted<'_>, settings: &TopicSettings) -> Vec<TopicChange> {
     let mut changes = Vec::new();
-    for (name, wanted) in &topic.settings {
+    for (name, value) in wanted.settings {
         let Some(setting) = settings.get(name) else {
-            changes.push(refused(topic, format!("the broker knows no setting `{name}`")));
+            changes.push(refused(wanted, format!("the broker knows no setting `{name}`")));
             continue;
         };
         let from = setting.value.clone();
-        if from.as_deref().is_some_and(|value| same(value, wanted)) {
+        if from.as_deref().is_some_and(|from| same(from, value)) {
             continue;
         }
-        changes.push(if topic.external {
-            let value = from.as_deref().unwrap_or("(hidden)");
-            let reason = format!("it belongs to another system and has {name} = {value}, not {wanted}");
-            refused(topic, reason)
+        changes.push(if wanted.external {
+            let from = from.as_deref().unwrap_or("(hidden)");
+            let reason = format!("it belongs to another system and has {name} = {from}, not {value}");
+            refused(wanted, reason)
         } else {
-            let (topic, setting) = (topic.physical.to_string(), name.clone());
-            TopicChange::Configure { topic, setting, from, to: wanted.clone() }
+            let (topic, setting) = (wanted.topic.to_owned(), name.clone());
+            TopicChange::Configure { topic, setting, from, to: value.clone() }
         });
     }
     changes
@@ -266,8 +322,8 @@ fn same(left: &str, right: &str) -> bool {
     left == right || parts(left) == parts(right)
 }
 
-fn refused(topic: &Topic, reason: impl Into<String>) -> TopicChange {
-    TopicChange::Refused { topic: topic.physical.to_string(), reason: reason.into() }
+fn refused(wanted: &Wanted<'_>, reason: impl Into<String>) -> TopicChange {
+    TopicChange::Refused { topic: wanted.topic.to_owned(), reason: reason.into() }
 }
 
 #[cfg(test)]
@@ -302,7 +358,7 @@ mod tests {
 
     fn changes(topic: &Topic, settings: &[(&str, &str)]) -> Vec<String> {
         let (shape, settings) = found(settings);
-        compare(topic, Some((&shape, &settings))).iter().map(ToString::to_string).collect()
+        compare(&topic.into(), Some((&shape, &settings))).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -315,12 +371,12 @@ mod tests {
 
     #[test]
     fn a_missing_topic_is_created_unless_it_is_another_systems() {
-        let create = compare(&topic(Some(3), &[("retention.ms", "1")], false), None);
+        let create = compare(&(&topic(Some(3), &[("retention.ms", "1")], false)).into(), None);
         assert_eq!(
             create[0].to_string(),
             "create real.t: 3 partitions, the broker's default of replicas, retention.ms = 1"
         );
-        assert!(compare(&topic(Some(3), &[], true), None)[0].is_refused());
+        assert!(compare(&(&topic(Some(3), &[], true)).into(), None)[0].is_refused());
     }
 
     #[test]
@@ -346,7 +402,7 @@ mod tests {
     fn another_systems_topic_is_only_verified() {
         let wanted = topic(Some(9), &[("retention.ms", "5")], true);
         let (shape, settings) = found(&[("retention.ms", "9")]);
-        let changes = compare(&wanted, Some((&shape, &settings)));
+        let changes = compare(&(&wanted).into(), Some((&shape, &settings)));
         assert_eq!(changes.len(), 2);
         assert!(changes.iter().all(TopicChange::is_refused), "{changes:?}");
     }

@@ -57,10 +57,12 @@ fn topics_as_the_files_want_them_are_no_finding() {
     let case = cases().into_iter().find(|case| case.ends_with("broker__topic-missing")).unwrap();
     let prefix = unique("online");
     Cluster::shared().create_topic(&format!("{prefix}.raw"), 1, &[]);
-    let variables = [("PREFIX", prefix.as_str()), ("BIPLANE_KAFKA_BROKERS", &brokers())];
+    let brokers = brokers();
+    let variables =
+        [("PREFIX", &*prefix), ("BIPLANE_KAFKA_BROKERS", &*brokers), ("BIPLANE_NAMESPACE", &*prefix)];
     let applied = Engine::command(&case, &["topics", "apply", "--yes"], &variables);
     assert_eq!(applied.status.code(), Some(0), "{}", String::from_utf8_lossy(&applied.stderr));
-    let (code, text, errors) = check(&case, &prefix, &brokers());
+    let (code, text, errors) = check(&case, &prefix, &brokers);
     assert_eq!((code, text.lines().count()), (Some(0), 1), "{text}{errors}");
 }
 

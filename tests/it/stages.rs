@@ -26,7 +26,7 @@ fn lag_is_known_without_an_engine_and_its_state_only_with_one() {
          [stages.s]\nfrom = \"in\"\ndlq = \"d\"\n[[stages.s.steps]]\nfilter = \"value.ok\"\n"
     );
     let root = ConfigRoot::new(&[("pipelines/a.toml", &config)]);
-    let variables = [("BIPLANE_KAFKA_BROKERS", &*brokers())];
+    let variables = [("BIPLANE_KAFKA_BROKERS", &*brokers()), ("BIPLANE_NAMESPACE", &name)];
     let applied = Engine::command(root.path(), &["topics", "apply", "--yes"], &variables);
     assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
 

@@ -14,9 +14,15 @@ fn config(name: &str, partitions: u32, retention: &str) -> String {
     )
 }
 
-fn topics(root: &ConfigRoot, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
+/// The engine's own topics are counted too, so each test has a namespace.
+fn command(root: &ConfigRoot, name: &str, arguments: &[&str]) -> Output {
+    let variables = [("BIPLANE_KAFKA_BROKERS", &*brokers()), ("BIPLANE_NAMESPACE", name)];
+    Engine::command(root.path(), arguments, &variables)
+}
+
+fn topics(root: &ConfigRoot, name: &str, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
     let all = [&["topics"], arguments, &["--format", "json"]].concat();
-    let output: Output = Engine::command(root.path(), &all, &[("BIPLANE_KAFKA_BROKERS", &brokers())]);
+    let output = command(root, name, &all);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     let json = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{errors}"));
@@ -27,23 +33,23 @@ fn topics(root: &ConfigRoot, arguments: &[&str]) -> (Option<i32>, serde_json::Va
 fn a_plan_shows_what_apply_does_and_then_there_is_nothing_left() {
     let name = unique("topics");
     let root = ConfigRoot::new(&[("pipelines/a.toml", &config(&name, 2, "1d"))]);
-    let (code, plan) = topics(&root, &["plan"]);
-    assert_eq!((code, &plan["counts"]["create"]), (Some(1), &2.into()), "{plan}");
-    let (code, dry) = topics(&root, &["apply", "--dry-run"]);
+    let (code, plan) = topics(&root, &name, &["plan"]);
+    assert_eq!((code, &plan["counts"]["create"]), (Some(1), &3.into()), "the control topic is one: {plan}");
+    let (code, dry) = topics(&root, &name, &["apply", "--dry-run"]);
     assert_eq!((code, &dry), (Some(0), &plan), "a dry run makes nothing and shows the same");
-    assert_eq!(topics(&root, &["plan"]).1, plan);
+    assert_eq!(topics(&root, &name, &["plan"]).1, plan);
 
-    assert_eq!(topics(&root, &["apply", "--yes"]).0, Some(0));
-    assert_eq!(topics(&root, &["plan"]).0, Some(0), "nothing is left");
+    assert_eq!(topics(&root, &name, &["apply", "--yes"]).0, Some(0));
+    assert_eq!(topics(&root, &name, &["plan"]).0, Some(0), "nothing is left");
 
     root.write("pipelines/a.toml", &config(&name, 3, "2d"));
-    let (_, plan) = topics(&root, &["apply", "--yes"]);
+    let (_, plan) = topics(&root, &name, &["apply", "--yes"]);
     assert_eq!((&plan["counts"]["grow"], &plan["counts"]["configure"]), (&1.into(), &1.into()), "{plan}");
-    let (code, left) = topics(&root, &["plan"]);
+    let (code, left) = topics(&root, &name, &["plan"]);
     assert_eq!(code, Some(0), "{left}");
 
     root.write("pipelines/a.toml", &config(&name, 1, "2d"));
-    let (code, plan) = topics(&root, &["apply", "--yes"]);
+    let (code, plan) = topics(&root, &name, &["apply", "--yes"]);
     assert_eq!((code, &plan["counts"]["refused"]), (Some(1), &1.into()), "a topic never shrinks: {plan}");
     assert_eq!(Cluster::shared().count(&name), 0);
 }
@@ -52,10 +58,10 @@ fn a_plan_shows_what_apply_does_and_then_there_is_nothing_left() {
 fn nothing_is_changed_where_nobody_can_be_asked() {
     let name = unique("asked");
     let root = ConfigRoot::new(&[("pipelines/a.toml", &config(&name, 1, "1d"))]);
-    let output = Engine::command(root.path(), &["topics", "apply"], &[("BIPLANE_KAFKA_BROKERS", &brokers())]);
+    let output = command(&root, &name, &["topics", "apply"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--yes"));
-    assert_eq!(topics(&root, &["plan"]).1["counts"]["create"], 2);
+    assert_eq!(topics(&root, &name, &["plan"]).1["counts"]["create"], 3);
 }
 
 #[test]
@@ -77,6 +83,6 @@ fn dev_makes_what_is_missing_and_leaves_alone_what_exists() {
     let _ = dev.kill();
     let _ = dev.wait();
     assert!(started, "dev ended before it ran");
-    let counts = topics(&root, &["plan"]).1["counts"].clone();
-    assert_eq!(counts, serde_json::json!({ "create": 0, "grow": 1, "configure": 1, "refused": 0 }));
+    let counts = topics(&root, &name, &["plan"]).1["counts"].clone();
+    assert_eq!(counts, serde_json::json!({ "create": 1, "grow": 1, "configure": 1, "refused": 0 }));
 }

@@ -9,8 +9,9 @@ use serde_json::Value as Json;
 
 use crate::broker::{
     Admin, BrokerError, ClientSettings, DeliverySink, OutHeaders, Outgoing, Producer, ProducerOptions,
-    SendError, Sink, TopicRequest,
+    SendError, Sink,
 };
+use crate::engine::own_topics;
 use crate::engine::scan::{self, ScanError, Seen};
 use crate::record::RawRecord;
 
@@ -18,9 +19,6 @@ use crate::record::RawRecord;
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long a full producer is waited for.
 const MOMENT: Duration = Duration::from_millis(5);
-
-/// What is set on the topic.
-const SETTINGS: [(&str, &str); 1] = [("cleanup.policy", "compact")];
 
 /// Why the control topic cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +118,7 @@ impl Writer {
     /// Where the brokers do not answer or refuse.
     pub fn open(client: &ClientSettings, namespace: &str) -> Result<Self, ControlError> {
         let topic = topic(namespace);
-        make(client, &topic)?;
+        make(client, namespace)?;
         let producer = Producer::open(client, ProducerOptions::default())?;
         let refused = Arc::new(Refused::default());
         let sink = producer.register(Arc::clone(&refused) as _);
@@ -160,20 +158,12 @@ impl Writer {
     }
 }
 
-/// Makes the topic unless it is there. Somebody else may do the same at this moment.
-fn make(client: &ClientSettings, topic: &str) -> Result<(), ControlError> {
-    let looker = scan::looker(client, topic)?;
-    match looker.partition_count(topic, ANSWER) {
-        Ok(_) => return Ok(()),
-        Err(BrokerError::UnknownTopic(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let settings = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    let request = TopicRequest { name: topic.to_owned(), partitions: Some(1), replication: None, settings };
-    let admin = Admin::open(client)?;
-    match admin.create(&request, ANSWER) {
-        Ok(()) => Ok(()),
-        Err(_) if admin.topics(ANSWER)?.contains_key(topic) => Ok(()),
+/// Makes the topic unless it is there.
+fn make(client: &ClientSettings, namespace: &str) -> Result<(), ControlError> {
+    let own = own_topics::control(namespace);
+    match scan::looker(client, &own.name)?.partition_count(&own.name, ANSWER) {
+        Ok(_) => Ok(()),
+        Err(BrokerError::UnknownTopic(_)) => Ok(own_topics::make(&own, &Admin::open(client)?, ANSWER)?),
         Err(error) => Err(error.into()),
     }
 }

@@ -7,16 +7,13 @@ use std::time::Duration;
 
 use super::ReplayError;
 use super::spec::Target;
-use crate::broker::{Admin, ClientSettings, Consumer, TopicRequest};
+use crate::broker::{Admin, ClientSettings, Consumer};
 use crate::catalog::{Catalog, Stage};
+use crate::engine::own_topics;
 use crate::events::letters::{Letter, Origin};
-use crate::events::replay_topic;
 
 /// How long the brokers may take to make a topic.
 const ANSWER: Duration = Duration::from_secs(30);
-/// What a record may gain on its way: the header with its origin, and how often it was sent again.
-const ROOM: u64 = 64 * 1024;
-const LARGEST: &str = "max.message.bytes";
 
 /// Where one record goes.
 pub(super) enum Place {
@@ -129,46 +126,15 @@ impl<'a> Targets<'a> {
 
     /// The stage's topic, made or grown where that is needed.
     fn topic_of(&self, stage: &Stage) -> Result<StageTopic, ReplayError> {
-        let name = replay_topic(self.namespace, &stage.name);
-        let mut partitions = 1;
+        let own = own_topics::replay(stage, self.namespace);
+        // An input that is not there is said so before anything is made.
         for input in &stage.inputs {
-            partitions = partitions.max(self.looker.partition_count(&input.physical, ANSWER)?);
+            self.looker.partition_count(&input.physical, ANSWER)?;
         }
-        let wanted = u32::try_from(partitions).unwrap_or(1);
-        let admin = Admin::open(self.client)?;
-        match admin.topics(ANSWER)?.get(&name) {
-            Some(there) if there.partitions >= wanted => {}
-            Some(_) => admin.grow(&name, wanted, ANSWER)?,
-            None => admin.create(&self.request(&admin, stage, &name, wanted)?, ANSWER)?,
-        }
+        own_topics::make(&own, &Admin::open(self.client)?, ANSWER)?;
+        let partitions = self.looker.partition_count(&own.name, ANSWER)?;
         let inputs = stage.inputs.iter().map(|input| Arc::clone(&input.physical)).collect();
-        Ok(StageTopic { name: name.into(), partitions, inputs })
-    }
-
-    fn request(
-        &self,
-        admin: &Admin,
-        stage: &Stage,
-        name: &str,
-        partitions: u32,
-    ) -> Result<TopicRequest, ReplayError> {
-        let inputs: Vec<&str> = stage.inputs.iter().map(|input| &*input.physical).collect();
-        let settings = admin.settings(&inputs, ANSWER)?;
-        let largest = settings.iter().filter_map(|settings| settings.get(LARGEST)?.value.as_ref());
-        let largest = largest.filter_map(|bytes| bytes.parse::<u64>().ok()).max();
-        let topics = admin.topics(ANSWER)?;
-        let replication = inputs.iter().filter_map(|input| topics.get(*input)).map(|shape| shape.replication);
-        let mut settings = vec![
-            ("cleanup.policy".to_owned(), "delete".to_owned()),
-            ("retention.ms".to_owned(), "-1".to_owned()),
-        ];
-        settings.extend(largest.map(|bytes| (LARGEST.to_owned(), (bytes + ROOM).to_string())));
-        Ok(TopicRequest {
-            name: name.to_owned(),
-            partitions: Some(partitions),
-            replication: replication.max(),
-            settings,
-        })
+        Ok(StageTopic { name: own.name.into(), partitions, inputs })
     }
 }
 
