@@ -247,12 +247,13 @@ fn resolve(
     resolve_policies(&mut scene);
     let written = read_stages(&mut scene);
     resolve_dlqs(&mut scene, &written);
+    let named_files = fingerprint::Named::among(shown);
     let resolved: Vec<_> = written
         .iter()
         .map(|stage| {
             let (resolved, used) = scene.tracked(|| stages::resolve(&scene, stage));
             let used = used.union(&stage.used).cloned().collect();
-            resolved.map(|resolved| (fingerprint::of(&scene, &resolved, &used), resolved))
+            resolved.map(|resolved| (fingerprint::of(&scene, &named_files, &resolved, &used), resolved))
         })
         .collect();
     renames::check(&scene);

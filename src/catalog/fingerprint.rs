@@ -4,7 +4,7 @@
 //! Errs on the side of a difference. Taken over the stage as written, everything it names, the files
 //! behind it and the values of `env`; comments, descriptions and places leave no trace.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use serde_json::Value as Json;
@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::scene::Scene;
 use super::{Stage, Topic};
-use crate::spec::{Definitions, Table};
+use crate::spec::{Definitions, Entry, Node, NodeValue};
 use crate::steps::ConfigFiles;
 
 /// What people read and machines ignore.
@@ -35,8 +35,21 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+/// The folders in which a file of that name, relative to its folder, lies.
+pub(super) struct Named<'a>(HashMap<&'a str, Vec<&'static str>>);
+
+impl<'a> Named<'a> {
+    pub(super) fn among(files: &'a impl ConfigFiles) -> Self {
+        let mut named: HashMap<&str, Vec<&str>> = HashMap::new();
+        for folder in FOLDERS {
+            files.under(folder).into_iter().for_each(|name| named.entry(name).or_default().push(folder));
+        }
+        Self(named)
+    }
+}
+
 /// The fingerprint of a stage that was resolved and named `used` on the way.
-pub(super) fn of(scene: &Scene<'_>, stage: &Stage, used: &Used) -> Fingerprint {
+pub(super) fn of(scene: &Scene<'_>, named_files: &Named<'_>, stage: &Stage, used: &Used) -> Fingerprint {
     let mut written = Vec::new();
     for section in WRITTEN {
         written.extend(scene.sections.defaults.get(section).map(|defaults| (section, "", *defaults)));
@@ -47,28 +60,70 @@ pub(super) fn of(scene: &Scene<'_>, stage: &Stage, used: &Used) -> Fingerprint {
         let definition = named(scene, section).and_then(|definitions| definitions.get(name));
         written.extend(definition.map(|definition| (section, name, *definition)));
     }
-    let mut parts = Parts(Sha256::new());
-    let mut files = BTreeSet::new();
+    let mut parts = Parts { sum: Sha256::new(), texts: BTreeSet::new() };
     for (section, name, definition) in written {
-        let json = as_json(definition.table);
-        collect_files(&json, scene, &mut files);
-        [section, name, &json.to_string()].iter().for_each(|part| parts.add(part.as_bytes()));
+        [section, name].iter().for_each(|part| parts.add(part.as_bytes()));
+        let entries = &definition.table.entries;
+        parts.add_entries(entries.iter().filter(|entry| !ABOUT.contains(&entry.key.as_str())));
     }
-    for path in files {
+    for path in files(&parts.texts, scene, named_files) {
         parts.add(path.as_bytes());
         parts.add(scene.files.file(&path).unwrap_or_default());
     }
     add_topics(&mut parts, stage);
     parts.add(stage.env.to_string().as_bytes());
-    Fingerprint(parts.0.finalize().into())
+    Fingerprint(parts.sum.finalize().into())
 }
 
-struct Parts(Sha256);
+struct Parts<'a> {
+    sum: Sha256,
+    /// Every text that was added with a definition.
+    texts: BTreeSet<&'a str>,
+}
 
-impl Parts {
+impl<'a> Parts<'a> {
     fn add(&mut self, part: &[u8]) {
-        self.0.update((part.len() as u64).to_le_bytes());
-        self.0.update(part);
+        self.sum.update((part.len() as u64).to_le_bytes());
+        self.sum.update(part);
+    }
+
+    fn add_entries(&mut self, entries: impl Iterator<Item = &'a Entry>) {
+        self.sum.update(b"{");
+        for entry in entries {
+            self.add(entry.key.as_bytes());
+            self.add_node(&entry.node);
+        }
+        self.sum.update(b"}");
+    }
+
+    /// Each kind of value begins with a byte of its own, so that no two values look alike.
+    fn add_node(&mut self, node: &'a Node) {
+        match &node.value {
+            NodeValue::String(text) => {
+                self.sum.update(b"s");
+                self.add(text.as_bytes());
+                self.texts.insert(text);
+            }
+            NodeValue::Integer(number) => {
+                self.sum.update(b"i");
+                self.sum.update(number.to_le_bytes());
+            }
+            NodeValue::Float(number) => {
+                self.sum.update(b"f");
+                self.sum.update(number.to_bits().to_le_bytes());
+            }
+            NodeValue::Boolean(truth) => self.sum.update(if *truth { b"t" } else { b"n" }),
+            NodeValue::Datetime(time) => {
+                self.sum.update(b"d");
+                self.add(time.to_string().as_bytes());
+            }
+            NodeValue::Array(nodes) => {
+                self.sum.update(b"[");
+                nodes.iter().for_each(|node| self.add_node(node));
+                self.sum.update(b"]");
+            }
+            NodeValue::Table(table) => self.add_entries(table.entries.iter()),
+        }
     }
 }
 
@@ -81,13 +136,8 @@ fn named<'a, 'b>(scene: &'b Scene<'a>, section: &str) -> Option<&'b Definitions<
     }
 }
 
-fn as_json(table: &Table) -> Json {
-    let entries = table.entries.iter().filter(|entry| !ABOUT.contains(&entry.key.as_str()));
-    Json::Object(entries.map(|entry| (entry.key.clone(), entry.node.to_json())).collect())
-}
-
 /// What of its topics a stage sees.
-fn add_topics(parts: &mut Parts, stage: &Stage) {
+fn add_topics(parts: &mut Parts<'_>, stage: &Stage) {
     let mut add = |what: &str, topic: &Topic| {
         let Topic { name, physical, max_message_bytes, compression, .. } = topic;
         parts.add(format!("{what} {name} {physical} {max_message_bytes:?} {compression:?}").as_bytes());
@@ -100,23 +150,20 @@ fn add_topics(parts: &mut Parts, stage: &Stage) {
     }
 }
 
-/// Adds the files that any text of a definition names; what a schema may refer to as well.
-fn collect_files(json: &Json, scene: &Scene<'_>, files: &mut BTreeSet<String>) {
-    match json {
-        Json::String(text) => {
-            for folder in FOLDERS {
-                let path = format!("{folder}/{text}");
-                let Some(bytes) = scene.files.file(&path) else { continue };
-                if folder == "schemas" && refers(&serde_json::from_slice(bytes).unwrap_or_default()) {
-                    files.extend(scene.files.under(folder).iter().map(|name| format!("{folder}/{name}")));
-                }
-                files.insert(path);
+/// The files that any text of a definition names; what a schema may refer to as well.
+fn files(texts: &BTreeSet<&str>, scene: &Scene<'_>, named: &Named<'_>) -> BTreeSet<String> {
+    let mut files = BTreeSet::new();
+    for text in texts {
+        for folder in named.0.get(text).into_iter().flatten() {
+            let path = format!("{folder}/{text}");
+            let bytes = scene.files.file(&path).unwrap_or_default();
+            if *folder == "schemas" && refers(&serde_json::from_slice(bytes).unwrap_or_default()) {
+                files.extend(scene.files.under(folder).iter().map(|name| format!("{folder}/{name}")));
             }
+            files.insert(path);
         }
-        Json::Array(values) => values.iter().for_each(|value| collect_files(value, scene, files)),
-        Json::Object(fields) => fields.values().for_each(|value| collect_files(value, scene, files)),
-        _ => {}
     }
+    files
 }
 
 /// Whether a schema refers to anything outside itself.
