@@ -67,6 +67,8 @@ pub enum Guard {
     GiveUp,
     /// A consumer that gives nothing of what is there is replaced.
     Watchdog,
+    /// An offset that is gone is an error; without it, reading goes on behind the newest record.
+    LostOffset,
 }
 
 #[cfg(not(debug_assertions))]
@@ -103,7 +105,7 @@ mod switch {
 
     use super::Guard;
 
-    const NAMES: [(&str, Guard); 29] = [
+    const NAMES: [(&str, Guard); 30] = [
         ("ride-out", Guard::RideOut),
         ("commit-again", Guard::CommitAgain),
         ("abandon", Guard::Abandon),
@@ -133,6 +135,7 @@ mod switch {
         ("read-anew", Guard::ReadAnew),
         ("give-up", Guard::GiveUp),
         ("watchdog", Guard::Watchdog),
+        ("lost-offset", Guard::LostOffset),
     ];
 
     thread_local! {

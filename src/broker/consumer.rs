@@ -32,6 +32,7 @@ use super::oauth::{self, Tokens};
 use super::properties::Role;
 use super::settings::ClientSettings;
 use super::transactions::Membership;
+use crate::base::guard::{self, Guard};
 
 /// One partition of one topic, by its physical name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -605,7 +606,7 @@ fn config(settings: &ClientSettings, options: &ConsumerOptions) -> ClientConfig 
         .set("max.poll.interval.ms", options.max_poll_interval.as_millis().max(session).to_string())
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "error")
+        .set("auto.offset.reset", if guard::removed(Guard::LostOffset) { "latest" } else { "error" })
         .set("allow.auto.create.topics", "false")
         .set("enable.partition.eof", options.topics.is_empty().to_string())
         .set("isolation.level", "read_committed")

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::exit::{CliError, CliResult};
+use super::offsets::OffsetsCommand;
 use super::replays::arguments::ReplaysCommand;
 use super::selecting::{RangeArguments, SelectArguments};
 use crate::base::ByteSize;
@@ -150,6 +151,9 @@ pub enum Command {
     /// Send dead letters, or records of a topic, again
     #[command(subcommand)]
     Replays(ReplaysCommand),
+    /// Where a stage stands in its inputs, and setting it elsewhere
+    #[command(subcommand)]
+    Offsets(OffsetsCommand),
     /// Print shell completions
     Completions {
         /// The shell

@@ -11,7 +11,8 @@ use super::dlqs::{self, Which};
 use super::exit::{CliError, CliResult, Exit};
 use super::selecting::{RangeArguments, SelectArguments};
 use super::{
-    check, completions, dev, discard, explain, holding, man, output, replays, run, schema, stages, topics,
+    check, completions, dev, discard, explain, holding, man, offsets, output, replays, run, schema, stages,
+    topics,
 };
 use crate::catalog::Bound;
 
@@ -67,6 +68,7 @@ fn dispatch(arguments: Arguments) -> CliResult {
         }
         Command::Dlqs(command) => dlqs_command(global, command),
         Command::Replays(command) => replays::run(global, &command),
+        Command::Offsets(command) => offsets::run(global, command),
         Command::Completions { shell } => completions::run(shell),
         Command::Man { directory } => man::run(directory.as_deref()),
     }

@@ -9,6 +9,7 @@ use super::exit::{CliError, CliResult, Exit};
 use super::{connect, consent, output, root};
 use crate::base::now_millis;
 use crate::broker::ClientSettings;
+use crate::catalog::{Catalog, Stage};
 use crate::diag::nearest;
 use crate::engine::control::{self, ControlError, Pause, Resume};
 
@@ -66,8 +67,13 @@ pub(super) fn resume(global: &GlobalArguments, stage: &str, way: &Way) -> CliRes
 fn client_for(global: &GlobalArguments, stage: &str, way: &Way) -> CliResult<Option<ClientSettings>> {
     let client = connect::client(global)?;
     let Some(catalog) = root::load_for(global, way.format)? else { return Ok(None) };
-    if catalog.stages().contains_key(stage) {
-        return Ok(Some(client));
+    stage_of(&catalog, stage).map(|_| Some(client))
+}
+
+/// The stage of that name.
+pub(super) fn stage_of<'c>(catalog: &'c Catalog, stage: &str) -> CliResult<&'c Stage> {
+    if let Some(stage) = catalog.stages().get(stage) {
+        return Ok(stage);
     }
     let near = nearest(stage, catalog.stages().keys().map(|name| &**name));
     let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();

@@ -22,6 +22,7 @@ mod holding;
 mod live;
 mod man;
 mod members;
+mod offsets;
 mod output;
 mod progress;
 mod reloading;

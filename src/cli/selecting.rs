@@ -71,7 +71,7 @@ impl SelectArguments {
 }
 
 /// A moment, in milliseconds since the Unix epoch.
-fn moment(text: &str) -> Result<i64, String> {
+pub(super) fn moment(text: &str) -> Result<i64, String> {
     if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
         return Ok(time.timestamp_millis());
     }

@@ -5,6 +5,7 @@ pub mod control;
 mod drain;
 mod load;
 mod memory;
+pub mod offsets;
 pub mod online;
 pub mod own_topics;
 mod reconcile;

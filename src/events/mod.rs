@@ -2,6 +2,7 @@
 
 mod again;
 mod assign;
+pub mod beyond;
 mod breaker;
 mod budget;
 mod carried;

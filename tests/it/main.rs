@@ -21,6 +21,7 @@ mod harness;
 mod kill_run;
 mod kills;
 mod oauth;
+mod offsets;
 mod online;
 mod panics;
 mod poison;

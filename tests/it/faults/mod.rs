@@ -62,10 +62,17 @@ impl Bed {
     }
 
     fn start_at(&self, brokers: &str, more: &[(&str, &str)]) -> Engine {
+        let mut engine = self.launch_at(brokers, more);
+        engine.wait_ready();
+        engine
+    }
+
+    /// Without waiting for anything.
+    fn launch_at(&self, brokers: &str, more: &[(&str, &str)]) -> Engine {
         let mut variables =
             vec![("BIPLANE_NAMESPACE", self.prefix.as_str()), ("BIPLANE_TEST_WITHOUT", self.without)];
         variables.extend(more);
-        Engine::start(&self.root, brokers, &variables)
+        Engine::launch(&self.root, brokers, &variables)
     }
 
     /// The sum of the offsets that are committed.

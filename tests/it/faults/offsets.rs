@@ -1,10 +1,10 @@
-//! Offsets that do not exist.
+//! Offsets that do not exist, or not any more.
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
 
-use super::{Bed, DEADLINE, INTACT};
-use crate::support::Cluster;
+use super::{Bed, DEADLINE, INTACT, numbers};
+use crate::support::{Cluster, Message, wait_until};
 
 /// Offsets of aborted records and of transaction markers do not exist for a reader. Without `gaps` the
 /// commit stands before the first of them for ever.
@@ -43,5 +43,70 @@ fn write_transactions(cluster: &Cluster, bed: &Bed) {
             0 => producer.commit_transaction(DEADLINE).expect("committed"),
             _ => producer.abort_transaction(DEADLINE).expect("aborted"),
         }
+    }
+}
+
+/// Records 3 and 4 are deleted before they are read, as retention does, while no engine runs; 5, 6 and 7
+/// are there. `on_lost` decides: the stage halts and says which offset is gone, or it goes on at the oldest
+/// record. Without `lost-offset` it goes on behind the newest one, and three records are lost in silence.
+#[test]
+fn an_offset_that_was_deleted_is_never_passed_over_in_silence() {
+    struct Truncated {
+        cluster: Cluster,
+        bed: Bed,
+    }
+
+    impl Truncated {
+        fn new(on_lost: &str, without: &'static str) -> Self {
+            let cluster = Cluster::shared();
+            let stage = format!(
+                "[STAGE]\nfrom = \"input\"\nto = \"output\"\ndlq = \"dead\"\non_lost = \"{on_lost}\"\n"
+            );
+            let bed = Bed::new(&cluster, 1, &stage, without);
+            let scene = Self { cluster, bed };
+            scene.produce(0..3);
+            let mut engine = scene.bed.start(&scene.cluster);
+            scene.written(3);
+            assert!(engine.terminate(DEADLINE).success(), "{}", engine.log());
+            scene.produce(3..8);
+            scene.cluster.delete_before(&scene.bed.topic("input"), 0, 5);
+            scene
+        }
+
+        fn produce(&self, range: std::ops::Range<i64>) {
+            let record = |number: i64| Message::json("k", &json!({ "number": number }));
+            self.cluster.produce(&self.bed.topic("input"), &range.map(record).collect::<Vec<_>>());
+        }
+
+        fn written(&self, count: usize) -> Vec<i64> {
+            numbers(&self.cluster.wait_for_records(&self.bed.topic("output"), count, DEADLINE))
+        }
+    }
+
+    let scene = Truncated::new("halt", INTACT);
+    let mut engine = scene.bed.launch_at(scene.cluster.brokers(), &[]);
+    let status = || engine.get("/v1/status").map(|answer| answer.body).unwrap_or_default();
+    wait_until("it halts", DEADLINE, || status().contains(r#""state":"halted""#));
+    assert!(status().contains("offset 3 is gone; the broker has 5 to 8"), "{}", status());
+    engine.terminate(DEADLINE);
+    assert_eq!((scene.written(3), scene.bed.committed(&scene.cluster)), (vec![0, 1, 2], 3));
+
+    let scene = Truncated::new("earliest", INTACT);
+    let mut engine = scene.bed.start(&scene.cluster);
+    assert_eq!(scene.written(6), [0, 1, 2, 5, 6, 7]);
+    engine.terminate(DEADLINE);
+    assert_eq!(scene.bed.committed(&scene.cluster), 8);
+
+    #[cfg(debug_assertions)]
+    {
+        let scene = Truncated::new("halt", "lost-offset");
+        let _engine = scene.bed.start(&scene.cluster);
+        // It reads nothing that lay there; what comes later it does read.
+        wait_until("a later record is read", DEADLINE, || {
+            scene.produce(8..9);
+            scene.cluster.count(&scene.bed.topic("output")) > 3
+        });
+        let written = scene.written(4);
+        assert!(written.starts_with(&[0, 1, 2, 8]), "{written:?}");
     }
 }
