@@ -22,7 +22,7 @@ impl Scene {
         let config = format!(
             "[topics.in]\ntopic = \"{name}.in\"\n[topics.out]\ntopic = \"{name}.out\"\n\
              [dlqs.d]\ntopic = \"{name}.dlq\"\n\
-             [retries.r]\nmax_attempts = 9\nin_place_up_to = \"1h\"\nbackoff = {{ initial = \"{wait}\" }}\n\
+             [retries.r]\nmax_attempts = 2\nin_place_up_to = \"5m\"\nbackoff = {{ initial = \"{wait}\" }}\n\
              [stages.s]\nfrom = \"in\"\nto = \"out\"\ndlq = \"d\"\nretry = \"r\"\n\
              [[stages.s.steps]]\nwhen = \"value.bad\"\n\
              fail = {{ code = \"bad\", message = \"bad\", class = \"transient\" }}\n"
@@ -38,8 +38,10 @@ impl Scene {
         Engine::start(&self.root, &brokers(), &[("BIPLANE_NAMESPACE", &self.name)])
     }
 
+    /// Bad records hold up no good ones.
     fn produce(&self, partition: i32, count: usize, bad: bool) {
-        let record = |number: usize| Message::json(number.to_string(), &json!({ "bad": bad })).at(partition);
+        let record =
+            |number: usize| Message::json(format!("{number}-{bad}"), &json!({ "bad": bad })).at(partition);
         self.cluster.produce(&format!("{}.in", self.name), &(0..count).map(record).collect::<Vec<_>>());
     }
 
@@ -116,7 +118,7 @@ fn offsets_are_shown_previewed_set_and_read_from() {
 
 #[test]
 fn what_was_finished_beyond_a_commit_is_read_again_too() {
-    let scene = Scene::new("1h");
+    let scene = Scene::new("5m");
     scene.produce(0, 1, true);
     scene.produce(0, 5, false);
     let mut engine = scene.engine();
