@@ -21,6 +21,7 @@ pub enum Kind {
     Produce = 0,
     Fetch = 1,
     OffsetCommit = 8,
+    EndTransaction = 26,
 }
 
 /// The kinds whose answers name brokers: metadata, coordinators, the cluster.

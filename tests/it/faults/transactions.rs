@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Bed, DEADLINE, INTACT, numbers};
-use crate::support::{Cluster, Message, holds_within, wait_until};
+use crate::support::gate::{Gate, Kind};
+use crate::support::{Cluster, Message, PrivateKafka, holds_within, wait_until};
 
 const STAGE: &str = "[STAGE]\nfrom = \"input\"\nto = \"output\"\ndlq = \"dead\"\ndelivery = \"exactly-once\"\n\n\
      [[STAGE.steps]]\nwhen = \"value.number % 97 == 13\"\nfail.code = \"doomed\"\nfail.message = \"no\"\n";
@@ -71,6 +72,39 @@ fn a_stage_whose_transactional_id_another_engine_takes_stops_for_good() {
     assert_eq!(check(INTACT), (true, (0, 0)));
     #[cfg(debug_assertions)]
     assert!(!check("fence").0);
+}
+
+/// The broker commits, and its answer never comes. Without `read-anew` the epoch is taken for aborted and
+/// done twice.
+#[test]
+fn an_epoch_whose_commit_was_not_answered_is_looked_up_and_not_done_twice() {
+    const COUNT: i64 = 2_000;
+    fn check(without: &'static str) -> (usize, usize) {
+        let broker = PrivateKafka::start();
+        let cluster = broker.cluster();
+        let gate = Gate::before(&cluster);
+        let bed = Bed::new(&cluster, 1, STAGE, without);
+        let engine = bed.start_named(&gate.brokers());
+        cluster.produce(&bed.topic("input"), &records(0..COUNT));
+        wait_until("all is committed", DEADLINE, || bed.committed(&cluster) >= COUNT);
+        gate.hold_answers(Kind::EndTransaction);
+        cluster.produce(&bed.topic("input"), &records(COUNT..COUNT * 2));
+        wait_until("an answer is held back", DEADLINE, || gate.held() > 0);
+        // The engine gives up waiting; what was held back comes to nobody.
+        wait_until("the broker has committed", DEADLINE, || bed.committed(&cluster) > COUNT);
+        let renewed = || engine.log().contains("commit a transaction");
+        wait_until("the engine gives up waiting", DEADLINE, renewed);
+        gate.cut();
+        gate.open();
+        wait_until("all is committed", DEADLINE, || bed.committed(&cluster) >= COUNT * 2);
+        // What is done twice comes before what is new.
+        cluster.produce(&bed.topic("input"), &records(COUNT * 2..COUNT * 2 + 100));
+        wait_until("all is committed", DEADLINE, || bed.committed(&cluster) >= COUNT * 2 + 100);
+        seen(&cluster, &bed, COUNT * 2 + 100)
+    }
+    assert_eq!(check(INTACT), (0, 0));
+    #[cfg(debug_assertions)]
+    assert_ne!(check("read-anew"), (0, 0));
 }
 
 /// Members come and go while records flow.
