@@ -48,6 +48,8 @@ to              = "middle"
 dlq             = "first"
 retry           = "brief"
 commit_interval = "COMMIT"
+# Half of all requests fail, each record's first.
+breaker.transient.enabled = false
 
 [[stages.first.steps]]
 when        = "value.number % 211 == 7"
