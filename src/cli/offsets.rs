@@ -10,7 +10,7 @@ use super::consent::{self, Consent};
 use super::exit::{CliError, CliResult, Exit, read_or_not};
 use super::holding::stage_of;
 use super::selecting::moment;
-use super::{connect, output, root};
+use super::{connect, output, root, scan};
 use crate::engine::offsets::{self, Aim, Move, OffsetsError, Standing, Which};
 
 /// `biplane offsets …`
@@ -102,10 +102,12 @@ fn show(global: &GlobalArguments, name: &str, which: &Which, format: Format) -> 
     let client = connect::client(global)?;
     let Some(catalog) = root::load_for(global, format)? else { return Ok(Exit::Findings) };
     let stage = stage_of(&catalog, name)?;
-    let standings = offsets::standings(&client, &global.namespace, stage, which).map_err(told)?;
+    let group = offsets::group(&global.namespace, stage);
+    let looker = scan::looker(&client, &group)?;
+    let standings = offsets::standings(&looker, stage, which).map_err(told)?;
     match format {
         Format::Json => output::json(&json!({
-            "stage": name, "group": offsets::group(&global.namespace, stage), "partitions": standings,
+            "stage": name, "group": group, "partitions": standings,
         }))?,
         Format::Text => {
             let header = ["topic", "partition", "committed", "begin", "end", "lag", "finished beyond"];
@@ -120,7 +122,8 @@ fn set(global: &GlobalArguments, name: &str, wanted: &Wanted) -> CliResult {
     let Some(catalog) = root::load_for(global, wanted.format)? else { return Ok(Exit::Findings) };
     let stage = stage_of(&catalog, name)?;
     let group = offsets::group(&global.namespace, stage);
-    let moves = offsets::plan(&client, &global.namespace, stage, &wanted.which, wanted.aim).map_err(told)?;
+    let looker = scan::looker(&client, &group)?;
+    let moves = offsets::plan(&looker, stage, &wanted.which, wanted.aim).map_err(told)?;
     let (again, skipped) =
         moves.iter().fold((0, 0), |(again, skipped), found| (again + found.again, skipped + found.skipped));
     if wanted.format == Format::Text {
@@ -198,7 +201,7 @@ fn known(offset: Option<i64>) -> String {
     offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string())
 }
 
-fn told(error: OffsetsError) -> CliError {
+pub(super) fn told(error: OffsetsError) -> CliError {
     match error {
         OffsetsError::Nothing { .. } | OffsetsError::OutOfRange { .. } => CliError::usage(error.to_string()),
         other => CliError::failed(other.to_string()),

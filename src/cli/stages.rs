@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
 use super::members::Members;
+use super::offsets::told as offsets_told;
 use super::progress::Progress;
 use super::scan::{self, Part};
 use super::{asking, connect, live, members, output, root};
@@ -19,6 +20,7 @@ use crate::base::now_millis;
 use crate::broker::{ClientSettings, Consumer, TopicPartition};
 use crate::catalog::{Catalog, Stage};
 use crate::engine::EngineStatus;
+use crate::engine::offsets::{self, Which};
 use crate::events::{BreakerStatus, PartitionStatus, StageStatus};
 use crate::telemetry::StageCounts;
 
@@ -128,17 +130,15 @@ fn from_brokers(
 
 /// The group's offsets, the ends and the age of the oldest record that is not finished.
 fn of_group(group: &Consumer, stage: &Stage) -> CliResult<Vec<PartitionStatus>> {
-    let mut partitions = Vec::new();
-    for input in &stage.inputs {
-        partitions.extend(scan::partitions(group, &input.physical)?);
-    }
-    let committed = group.committed(&partitions, scan::ANSWER)?;
-    let mut facts = Vec::new();
-    for commit in committed {
-        let (low, end) = group.watermarks(&commit.partition, scan::ANSWER)?;
-        let from = commit.offset.unwrap_or(low).max(low);
-        facts.push((commit.partition, commit.offset, from, end));
-    }
+    let standings = offsets::standings(group, stage, &Which::default()).map_err(offsets_told)?;
+    let facts: Vec<_> = standings
+        .into_iter()
+        .map(|standing| {
+            let from = standing.committed.unwrap_or(standing.begin).max(standing.begin);
+            let partition = TopicPartition::new(standing.topic, standing.partition);
+            (partition, standing.committed, from, standing.end)
+        })
+        .collect();
     let behind: Vec<_> = facts
         .iter()
         .filter(|(_, _, from, end)| from < end)

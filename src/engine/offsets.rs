@@ -126,18 +126,12 @@ pub fn group(namespace: &str, stage: &Stage) -> String {
     format!("{namespace}.{}", stage.name)
 }
 
-/// Where the group stands in the stage's inputs, without joining it.
+/// Where the group of `looker` stands in the stage's inputs, without joining it.
 ///
 /// # Errors
 /// Where the brokers do not answer, or a topic is not there.
-pub fn standings(
-    client: &ClientSettings,
-    namespace: &str,
-    stage: &Stage,
-    which: &Which,
-) -> Result<Vec<Standing>, OffsetsError> {
-    let looker = scan::looker(client, &group(namespace, stage))?;
-    let partitions = partitions(&looker, stage, which)?;
+pub fn standings(looker: &Consumer, stage: &Stage, which: &Which) -> Result<Vec<Standing>, OffsetsError> {
+    let partitions = partitions(looker, stage, which)?;
     let mut standings = Vec::new();
     for found in looker.committed(&partitions, ANSWER)? {
         let (begin, end) = looker.watermarks(&found.partition, ANSWER)?;
@@ -179,17 +173,10 @@ fn partitions(looker: &Consumer, stage: &Stage, which: &Which) -> Result<Vec<Top
 ///
 /// # Errors
 /// As [`standings`], and where an offset is not in its partition.
-pub fn plan(
-    client: &ClientSettings,
-    namespace: &str,
-    stage: &Stage,
-    which: &Which,
-    aim: Aim,
-) -> Result<Vec<Move>, OffsetsError> {
-    let standings = standings(client, namespace, stage, which)?;
+pub fn plan(looker: &Consumer, stage: &Stage, which: &Which, aim: Aim) -> Result<Vec<Move>, OffsetsError> {
+    let standings = standings(looker, stage, which)?;
     let targets = match aim {
         Aim::Time(millis) => {
-            let looker = scan::looker(client, &group(namespace, stage))?;
             let names: Vec<_> = standings
                 .iter()
                 .map(|standing| TopicPartition::new(&*standing.topic, standing.partition))

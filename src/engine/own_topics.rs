@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 
 use super::control;
 use super::topics::{TopicChange, Wanted, apply, compare_all};
-use crate::broker::{Admin, BrokerError, TopicShape};
+use crate::broker::{Admin, BrokerError, ClientSettings, TopicShape};
 use crate::catalog::{Catalog, Stage, Topic};
 use crate::events::replay_topic;
 
@@ -100,14 +100,20 @@ pub fn make(own: &OwnTopic, admin: &Admin, limit: Duration) -> Result<(), Broker
 ///
 /// # Errors
 /// The first that cannot be made; the others are tried all the same.
-pub fn keep(catalog: &Catalog, namespace: &str, admin: &Admin, limit: Duration) -> Result<(), BrokerError> {
+pub fn keep(
+    catalog: &Catalog,
+    namespace: &str,
+    client: &ClientSettings,
+    limit: Duration,
+) -> Result<(), BrokerError> {
     let mut own = all(catalog, namespace);
     own.retain(|own| own.made == Made::ByEngine);
     if own.is_empty() {
         return Ok(());
     }
+    let admin = Admin::open(client)?;
     let shapes = admin.topics(limit)?;
-    let made = own.iter().filter(|own| own.is_wanting(&shapes)).map(|own| make(own, admin, limit));
+    let made = own.iter().filter(|own| own.is_wanting(&shapes)).map(|own| make(own, &admin, limit));
     made.fold(Ok(()), Result::and)
 }
 

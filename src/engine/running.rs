@@ -21,7 +21,7 @@ use super::supervisor::TaskError;
 use super::view::View;
 use crate::base::{ByteSize, now_millis};
 use crate::broker::{
-    Admin, BrokerError, ClientSettings, Consumer, ConsumerOptions, ProducerOptions, TopicPartition,
+    BrokerError, ClientSettings, Consumer, ConsumerOptions, ProducerOptions, TopicPartition,
 };
 use crate::catalog::{Bound, Catalog};
 use crate::events::{self, Budget, Producers, StageHandle, StageRuntime, StageStatus, StartError};
@@ -167,10 +167,9 @@ impl Engine {
             ConsumerOptions::new(format!("{}.engine", self.settings.namespace), Vec::new()),
             || {},
         )?);
-        let admin = Arc::new(Admin::open(&self.settings.client)?);
         for round in 0.. {
-            let (engine, consumer, admin) = (Arc::clone(&self), Arc::clone(&asking), Arc::clone(&admin));
-            let answer = tokio::task::spawn_blocking(move || engine.ask(&consumer, &admin, round));
+            let (engine, consumer) = (Arc::clone(&self), Arc::clone(&asking));
+            let answer = tokio::task::spawn_blocking(move || engine.ask(&consumer, round));
             let Some(answer) = cancel.run_until_cancelled(answer).await else { return Ok(()) };
             self.heard(answer?);
             if cancel.run_until_cancelled(tokio::time::sleep(PROBE_EVERY)).await.is_none() {
@@ -193,7 +192,7 @@ impl Engine {
     }
 
     /// One round of questions; blocks for a round trip a partition.
-    fn ask(&self, consumer: &Consumer, admin: &Admin, round: u64) -> Result<(), BrokerError> {
+    fn ask(&self, consumer: &Consumer, round: u64) -> Result<(), BrokerError> {
         // Errors wait in the client's queue until someone polls.
         let _ = consumer.poll(Duration::ZERO);
         let Running { catalog, stages, .. } = self.running.read().clone();
@@ -207,7 +206,8 @@ impl Engine {
         }
         stages.iter().for_each(|stage| stage.look_up_ends(consumer, PROBE_LIMIT));
         if round.is_multiple_of(TOPICS_EVERY) {
-            if let Err(error) = own_topics::keep(&catalog, &self.settings.namespace, admin, PROBE_LIMIT) {
+            let EngineSettings { client, namespace, .. } = &self.settings;
+            if let Err(error) = own_topics::keep(&catalog, namespace, client, PROBE_LIMIT) {
                 warn!(%error, "a topic of the engine's own cannot be made; it is tried again");
             }
             let there = consumer.topics(PROBE_LIMIT)?;
