@@ -55,13 +55,17 @@ impl Cluster {
         self.runtime.block_on(deleted).expect("topics are deleted");
     }
 
-    /// How many records a topic has taken.
-    pub(crate) fn written(&self, topic: &str) -> u64 {
+    /// How many records a topic has taken, `None` where the broker does not say for one of its
+    /// partitions (it is asked again by whoever waits, who has a deadline).
+    pub(crate) fn written(&self, topic: &str) -> Option<u64> {
         (0..PARTITIONS)
-            .filter_map(|partition| {
-                self.watcher.fetch_watermarks(topic, partition, Duration::from_secs(5)).ok()
+            .map(|partition| match self.watcher.fetch_watermarks(topic, partition, Duration::from_secs(5)) {
+                Ok((low, high)) => Some(high.abs_diff(low)),
+                Err(error) => {
+                    eprintln!("{topic}/{partition} cannot be counted: {error}");
+                    None
+                }
             })
-            .map(|(low, high)| high.abs_diff(low))
             .sum()
     }
 

@@ -25,9 +25,9 @@ pub(crate) fn by_million(cluster: &Cluster, records: u64) {
     println!("{:<10} {:>12} {:>8}", "millions", "resident MB", "peak MB");
     let mut engine = Engine::start(cluster, "json", &input, &output);
     let limit = Instant::now() + Duration::from_secs(1_200);
-    let mut next = MILLION.min(records);
+    let (mut next, mut count) = (MILLION.min(records), 0);
     while next <= records {
-        let count = cluster.written(&output);
+        count = cluster.written(&output).unwrap_or(count);
         if count >= next {
             println!(
                 "{:<10} {:>12.0} {:>8.0}",

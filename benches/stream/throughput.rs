@@ -99,16 +99,17 @@ pub(crate) fn measure(
 ) -> Figures {
     cluster.create(output, &[]);
     let mut process = start();
-    let mut began = None;
+    let (mut began, mut last) = (None, 0);
     let limit = Instant::now() + Duration::from_secs(600);
     loop {
-        let count = cluster.written(output);
+        let count = cluster.written(output).unwrap_or(last);
         if count > 0 {
             began.get_or_insert((Instant::now(), count));
         }
         if count >= records {
             break;
         }
+        last = count;
         assert!(process.runs(), "the measured process ended early");
         assert!(Instant::now() < limit, "only {count} of {records} records came out");
         std::thread::park_timeout(Duration::from_millis(20));
