@@ -224,15 +224,15 @@ fn resolve(
         read,
         sections,
         environment,
-        topics: IndexMap::new(),
+        topics: IndexMap::with_capacity(sections.topics.len()),
         topic_schemas: HashMap::new(),
         topic_sizes: HashMap::new(),
-        dlqs: IndexMap::new(),
+        dlqs: IndexMap::with_capacity(sections.dlqs.len()),
         used: RefCell::default(),
         stage_retries: RefCell::default(),
-        retries: IndexMap::new(),
-        retry_specs: IndexMap::new(),
-        http_clients: IndexMap::new(),
+        retries: IndexMap::with_capacity(sections.retries.len()),
+        retry_specs: IndexMap::with_capacity(sections.retries.len()),
+        http_clients: IndexMap::with_capacity(sections.http_clients.len()),
         client_timeouts: HashMap::new(),
         renames: Vec::new(),
         dots: Dots::find(sections, read.diagnostics),
@@ -333,7 +333,7 @@ fn resolve_policies(scene: &mut Scene<'_>) {
 }
 
 fn read_stages<'a>(scene: &mut Scene<'a>) -> Vec<WrittenStage<'a>> {
-    let mut stages = Vec::new();
+    let mut stages = Vec::with_capacity(scene.sections.stages.len());
     for (name, definition) in scene.definitions("stages", &scene.sections.stages) {
         let what = format!("stage `{name}`");
         let spec = StageSpec::read(scene.reader("stages", ("stage", name), definition));

@@ -20,7 +20,7 @@ pub(super) enum Program {
     /// Evaluated here; the interpreter only settles the rare cases that a node leaves open.
     Fast(Node, LazyInterpreted),
     /// Everything else.
-    Interpreted(Interpreted),
+    Interpreted(LazyInterpreted),
 }
 
 /// A compiled expression.
@@ -31,13 +31,18 @@ pub(super) struct Compiled {
     pub(super) names: Vec<Named>,
 }
 
-/// The interpreter's program behind a fast one, compiled when it is first asked for.
+/// The interpreter's program, compiled when it is first asked for: one takes some KiB, and most of those
+/// that a config root holds are only checked.
 pub(super) struct LazyInterpreted {
     source: String,
     cell: OnceLock<Interpreted>,
 }
 
 impl LazyInterpreted {
+    fn new(source: &str) -> Self {
+        Self { source: source.to_owned(), cell: OnceLock::new() }
+    }
+
     pub(super) fn get(&self) -> Result<&Interpreted, Failure> {
         if self.cell.get().is_none() {
             let compiled = Interpreted::expression(&self.source)
@@ -65,12 +70,13 @@ pub(super) fn compile(source: &str, allowed: RootSet) -> Result<Compiled, Compil
     let analysis = analyse::expression(&tree, source, allowed)?;
     let program = match Node::from_tree(&tree) {
         Some(Node::Constant(value)) => Program::Constant(value),
-        Some(node) => {
-            Program::Fast(node, LazyInterpreted { source: source.to_owned(), cell: OnceLock::new() })
-        }
+        Some(node) => Program::Fast(node, LazyInterpreted::new(source)),
         None => match tree.as_const().and_then(|value| to_json(&value).ok()) {
             Some(value) => Program::Constant(value),
-            None => Program::Interpreted(Interpreted::expression(source)?),
+            None => {
+                Interpreted::expression(source)?;
+                Program::Interpreted(LazyInterpreted::new(source))
+            }
         },
     };
     Ok(Compiled { program, reads: analysis.reads, whole: analysis.whole(), names: analysis.names })

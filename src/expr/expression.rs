@@ -111,7 +111,7 @@ impl Expression {
                 Some(seen) => Ok(seen),
                 None => interpreted.get()?.eval(scope).map(Seen::Owned),
             },
-            Program::Interpreted(interpreted) => interpreted.eval(scope).map(Seen::Owned),
+            Program::Interpreted(interpreted) => interpreted.get()?.eval(scope).map(Seen::Owned),
         }
     }
 
