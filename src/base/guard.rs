@@ -69,6 +69,10 @@ pub enum Guard {
     Watchdog,
     /// An offset that is gone is an error; without it, reading goes on behind the newest record.
     LostOffset,
+    /// What others may have by now is given up at once, and nothing of it is committed.
+    Loss,
+    /// A stop waits for what is in flight no longer than `drain`.
+    DrainLimit,
 }
 
 #[cfg(not(debug_assertions))]
@@ -105,7 +109,7 @@ mod switch {
 
     use super::Guard;
 
-    const NAMES: [(&str, Guard); 30] = [
+    const NAMES: [(&str, Guard); 32] = [
         ("ride-out", Guard::RideOut),
         ("commit-again", Guard::CommitAgain),
         ("abandon", Guard::Abandon),
@@ -136,22 +140,24 @@ mod switch {
         ("give-up", Guard::GiveUp),
         ("watchdog", Guard::Watchdog),
         ("lost-offset", Guard::LostOffset),
+        ("loss", Guard::Loss),
+        ("drain-limit", Guard::DrainLimit),
     ];
 
     thread_local! {
-        static HERE: Cell<u32> = const { Cell::new(0) };
+        static HERE: Cell<u64> = const { Cell::new(0) };
     }
 
     /// Whether a test has left `guard` out.
     pub fn removed(guard: Guard) -> bool {
-        static NAMED: OnceLock<u32> = OnceLock::new();
+        static NAMED: OnceLock<u64> = OnceLock::new();
         let named = NAMED.get_or_init(|| parse(&std::env::var("BIPLANE_TEST_WITHOUT").unwrap_or_default()));
         (named | HERE.get()) & bit(guard) != 0
     }
 
     /// What this thread hands on to one that it starts: the guards that it does without.
     #[derive(Debug, Clone, Copy)]
-    pub struct Inherited(u32);
+    pub struct Inherited(u64);
 
     /// See [`Inherited`].
     pub fn inherited() -> Inherited {
@@ -174,12 +180,12 @@ mod switch {
         result
     }
 
-    fn parse(names: &str) -> u32 {
+    fn parse(names: &str) -> u64 {
         let known = |name: &str| NAMES.iter().find(|(known, _)| *known == name).map(|(_, guard)| bit(*guard));
         names.split(',').filter_map(|name| known(name.trim())).fold(0, |all, one| all | one)
     }
 
-    const fn bit(guard: Guard) -> u32 {
+    const fn bit(guard: Guard) -> u64 {
         1 << guard as u8
     }
 

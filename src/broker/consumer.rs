@@ -150,6 +150,8 @@ pub struct Consumer {
 struct Reading {
     starts: BTreeMap<TopicPartition, StartAt>,
     paused: BTreeSet<TopicPartition>,
+    /// Where polling stood in assignments before; the client may go on saying so for a moment.
+    before: BTreeMap<TopicPartition, i64>,
 }
 
 /// The most of one answer to a fetch, unless set otherwise. The client's default of 50 MiB would hold
@@ -243,7 +245,15 @@ impl Consumer {
     /// Where the client refuses, as it does while closing.
     pub fn assign(&self, partitions: &[(TopicPartition, StartAt)]) -> Result<(), BrokerError> {
         self.end_pauses();
-        self.reading.lock().starts = partitions.iter().cloned().collect();
+        self.keep_positions();
+        let mut reading = self.reading.lock();
+        reading.starts = partitions.iter().cloned().collect();
+        let Reading { starts, before, .. } = &mut *reading;
+        before.retain(|partition, before| match starts.get(partition) {
+            Some(StartAt::Offset(start)) => *before > *start,
+            start => start.is_some(),
+        });
+        drop(reading);
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for (partition, start) in partitions {
             list.add_partition_offset(&partition.topic, partition.partition, start.to_client())
@@ -255,9 +265,42 @@ impl Consumer {
     /// Answers [`Rebalance::Revoked`].
     pub fn unassign(&self) {
         self.end_pauses();
+        self.keep_positions();
         self.reading.lock().starts.clear();
         // Refused only by a client that is closing or beyond repair, where nothing is assigned.
         let _ = self.client.unassign();
+    }
+
+    /// Up to where each assigned partition was polled, past offsets that hold no record for a reader
+    /// (transaction markers, aborted records). A partition of which nothing was polled since it was
+    /// assigned or sought is left out. Asks no broker.
+    pub fn positions(&self) -> Vec<(TopicPartition, i64)> {
+        let mut reading = self.reading.lock();
+        let mut positions = self.told_positions();
+        positions.retain(|(partition, position)| match reading.before.get(partition) {
+            Some(before) if before == position => false,
+            _ => {
+                reading.before.remove(partition);
+                true
+            }
+        });
+        positions
+    }
+
+    fn keep_positions(&self) {
+        let told = self.told_positions();
+        self.reading.lock().before.extend(told);
+    }
+
+    fn told_positions(&self) -> Vec<(TopicPartition, i64)> {
+        let Ok(list) = self.client.position() else { return Vec::new() };
+        let polled = list.elements().into_iter().filter_map(|element| match element.offset() {
+            Offset::Offset(offset) => {
+                Some((TopicPartition::new(element.topic(), element.partition()), offset))
+            }
+            _ => None,
+        });
+        polled.collect()
     }
 
     /// The client keeps a pause by the partition's name, over assignments and whoever has the partition
@@ -454,14 +497,18 @@ impl Consumer {
         *known = start;
         match sought {
             Ok(()) => Ok(()),
-            Err(_) => self.restart(&reading, partition).map_err(failed),
+            Err(_) => self.restart(&mut reading, partition).map_err(failed),
         }
     }
 
     /// The client cannot seek a partition that it has given up: it must be assigned again, and with
     /// it all others, each from where polling stood.
-    fn restart(&self, reading: &Reading, restarted: &TopicPartition) -> Result<(), KafkaError> {
+    fn restart(&self, reading: &mut Reading, restarted: &TopicPartition) -> Result<(), KafkaError> {
         let positions = self.client.position()?;
+        let known = positions.find_partition(&restarted.topic, restarted.partition);
+        if let Some(Offset::Offset(polled)) = known.map(|element| element.offset()) {
+            reading.before.insert(restarted.clone(), polled);
+        }
         let mut list = TopicPartitionList::with_capacity(reading.starts.len());
         for (partition, start) in &reading.starts {
             let polled = positions

@@ -23,6 +23,7 @@ mod offsets;
 mod outages;
 mod pace;
 mod partitions;
+mod passed;
 mod program;
 mod rate;
 mod reach;

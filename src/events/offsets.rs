@@ -38,7 +38,7 @@ impl OffsetTracker {
         if offset < self.next {
             return None;
         }
-        if guard::removed(Guard::Gaps) {
+        if waits_for_gaps() {
             self.entries.extend((self.next..offset).map(|missing| missing.cast_unsigned() << 1));
         }
         self.next = offset + 1;
@@ -66,6 +66,15 @@ impl OffsetTracker {
     /// The offsets before `offset` do not exist any more: none of them is waited for unless it was started.
     pub(super) fn skip_to(&mut self, offset: i64) {
         self.next = self.next.max(offset);
+    }
+
+    /// All that the partition has before `offset` was started. Returns whether that is news.
+    pub(super) fn pass(&mut self, offset: i64) -> bool {
+        let news = offset > self.next && !waits_for_gaps();
+        if news {
+            self.next = offset;
+        }
+        news
     }
 
     /// The offset to commit: all before it are finished.
@@ -111,6 +120,10 @@ impl OffsetTracker {
     }
 }
 
+fn waits_for_gaps() -> bool {
+    guard::removed(Guard::Gaps)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +164,17 @@ mod tests {
         assert_eq!(tracker.position(), 40);
         tracker.skip_to(30);
         assert_eq!(tracker.next(), 40);
+    }
+
+    #[test]
+    fn what_is_passed_behind_the_newest_record_counts_once_that_is_finished() {
+        let mut tracker = OffsetTracker::new(5);
+        let started = tracker.start(5, 1).unwrap();
+        assert!(tracker.pass(8) && !tracker.pass(8) && !tracker.pass(6));
+        assert_eq!((tracker.position(), tracker.next()), (5, 8));
+        tracker.finish(started);
+        assert_eq!((tracker.position(), tracker.finished_beyond()), (8, vec![]));
+        assert!(tracker.start(7, 1).is_none() && tracker.start(8, 1).is_some());
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl Runner {
         self.keep_committing();
         if self.now >= self.next_report {
             self.next_report = self.now + REPORT_INTERVAL;
+            self.pass_gaps();
             self.report();
             self.watch();
         }
@@ -131,7 +132,8 @@ impl Runner {
 
     fn end_drain(&mut self) {
         let Phase::Draining(deadline) = self.phase else { return };
-        if self.is_idle() || self.now >= deadline || guard::removed(Guard::Drain) {
+        let over = self.now >= deadline && !guard::removed(Guard::DrainLimit);
+        if self.is_idle() || over || guard::removed(Guard::Drain) {
             self.phase = Phase::Stopped;
         }
     }
@@ -168,6 +170,7 @@ impl Runner {
     /// Commits what is finished, gives the rest up and leaves the group.
     pub(super) fn leave(mut self) {
         self.read_acknowledgements();
+        self.pass_gaps();
         self.commit_now(self.leave_limit);
         if self.delivery.is_open() {
             self.delivery.give_up(self.leave_limit);

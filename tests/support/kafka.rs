@@ -138,12 +138,35 @@ impl Cluster {
 
     /// Creates a topic with one replica. Panics where the broker refuses.
     pub fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        self.create(settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value)));
+    }
+
+    /// Creates a topic all of whose partitions are on one broker alone.
+    pub fn create_topic_at(&self, name: &str, partitions: usize, broker: i32) {
+        let replicas: &[i32] = &[broker];
+        let replicas = vec![replicas; partitions];
+        self.create(NewTopic::new(name, partitions as i32, TopicReplication::Variable(&replicas)));
+    }
+
+    /// Deletes a topic, and waits until it is gone.
+    pub fn delete_topic(&self, name: &str) {
         let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
-        let topic = settings
-            .iter()
-            .fold(NewTopic::new(name, partitions, TopicReplication::Fixed(1)), |topic, (key, value)| {
-                topic.set(key, value)
-            });
+        let deleted = block_on(admin.delete_topics(&[name], &AdminOptions::new())).expect("an answer");
+        deleted.into_iter().for_each(|result| drop(result.expect("deleted")));
+        super::wait_until("the topic is gone", TIMEOUT, || self.leader(name, 0).is_none());
+    }
+
+    /// Which broker leads a partition; `None`: none, or there is no such partition.
+    pub fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
+        let metadata = self.reader().fetch_metadata(Some(topic), TIMEOUT).ok()?;
+        let found = metadata.topics().first().filter(|found| found.error().is_none())?;
+        let partition = found.partitions().iter().find(|found| found.id() == partition)?;
+        Some(partition.leader()).filter(|leader| *leader >= 0)
+    }
+
+    fn create(&self, topic: NewTopic<'_>) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
         let created = block_on(admin.create_topics([&topic], &options)).expect("an answer");
         created.into_iter().for_each(|result| {
@@ -248,7 +271,15 @@ impl Cluster {
         block_on(admin.delete_records(&offsets, &AdminOptions::new())).expect("removed");
     }
 
-    /// How many offsets the topic spans in all partitions.
+    /// How many offsets the topic spans in all partitions, with what open transactions have written.
+    pub fn written(&self, topic: &str) -> i64 {
+        let consumer = self.config().set("isolation.level", "read_uncommitted").create();
+        let ends = self.ends(&consumer.expect("a consumer"), topic);
+        ends.values().map(|(low, high)| high - low).sum()
+    }
+
+    /// How many offsets the topic spans in all partitions; what open transactions have written and what
+    /// lies behind it does not count.
     pub fn count(&self, topic: &str) -> i64 {
         let consumer = self.reader();
         self.ends(&consumer, topic).values().map(|(low, high)| high - low).sum()

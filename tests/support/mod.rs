@@ -4,11 +4,14 @@
 // Each module of tests uses its own share of these helpers, and none is seen outside the test binary.
 #![allow(dead_code, missing_docs, unreachable_pub, unused_imports)]
 
+pub mod commands;
 mod dev;
 mod engine;
 pub mod gate;
 mod kafka;
+mod private_cluster;
 mod private_kafka;
+mod random;
 mod raw_produce;
 mod secured_kafka;
 pub mod stub;
@@ -17,7 +20,9 @@ mod wait;
 pub use dev::Dev;
 pub use engine::{ConfigRoot, Engine, Http, signal};
 pub use kafka::{Cluster, Message, brokers, unique};
+pub use private_cluster::PrivateCluster;
 pub use private_kafka::PrivateKafka;
+pub use random::Random;
 pub use raw_produce::produce_with_header;
 pub use secured_kafka::SecuredKafka;
 pub use wait::{holds_within, wait_for, wait_until};

@@ -21,6 +21,7 @@ pub struct PrivateKafka {
     folder: TempDir,
     port: u16,
     second_port: u16,
+    controller_port: u16,
     process: Option<Child>,
 }
 
@@ -53,7 +54,7 @@ impl PrivateKafka {
             .stderr(log)
             .status()
             .expect("java runs");
-        let mut broker = Self { folder, port, second_port, process: None };
+        let mut broker = Self { folder, port, second_port, controller_port, process: None };
         assert!(status.success(), "the data folder is not formatted: {}", broker.log());
         broker.restart();
         broker
@@ -64,6 +65,11 @@ impl PrivateKafka {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The address of its controller, for brokers that join it.
+    pub fn controller(&self) -> String {
+        format!("127.0.0.1:{}", self.controller_port)
+    }
+
     /// The address of its second listener.
     pub fn second_brokers(&self) -> String {
         format!("127.0.0.1:{}", self.second_port)
@@ -72,6 +78,11 @@ impl PrivateKafka {
     /// Access to its topics.
     pub fn cluster(&self) -> Cluster {
         Cluster::at(self.brokers())
+    }
+
+    /// Whether it was started and not killed since.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Ends it as a power cut would.

@@ -4,13 +4,17 @@
 
 mod attempts;
 mod breakers;
+mod coordinator;
+mod frozen;
 mod hostile;
 mod members;
 mod offsets;
 mod outage;
 mod sends;
 mod stalls;
+mod topics;
 mod transactions;
+mod unreachable;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,6 +38,15 @@ impl Bed {
     /// A stage with these keys and steps; `STAGE` stands for its table. Its engines do without the guard
     /// named `without`.
     fn new(cluster: &Cluster, partitions: i32, stage: &str, without: &'static str) -> Self {
+        let bed = Self::without_topics(stage, without);
+        for (name, partitions) in [("input", partitions), ("output", partitions), ("dlq", 1)] {
+            cluster.create_topic(&bed.topic(name), partitions, &[]);
+        }
+        bed
+    }
+
+    /// As [`Bed::new`], but its topics are the test's to make.
+    fn without_topics(stage: &str, without: &'static str) -> Self {
         let prefix = unique("fault");
         let pipeline = format!(
             "[topics.input]\ntopic = \"{prefix}.input\"\n\n[topics.output]\ntopic = \"{prefix}.output\"\n\n\
@@ -41,11 +54,7 @@ impl Bed {
             stage.replace("STAGE", "stages.bed")
         );
         let root = ConfigRoot::new(&[("pipelines/bed.toml", &pipeline)]);
-        let bed = Self { prefix, root, without };
-        for (name, partitions) in [("input", partitions), ("output", partitions), ("dlq", 1)] {
-            cluster.create_topic(&bed.topic(name), partitions, &[]);
-        }
-        bed
+        Self { prefix, root, without }
     }
 
     fn topic(&self, name: &str) -> String {

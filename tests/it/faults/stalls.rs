@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Bed, DEADLINE, INTACT, numbers};
 use crate::support::gate::{Gate, Kind};
-use crate::support::{Cluster, Message, holds_within, wait_until};
+use crate::support::{Cluster, Engine, Message, holds_within, wait_until};
 
 const STAGE: &str = "[STAGE]\nfrom = \"input\"\nto = \"output\"\ndlq = \"dead\"\nwatchdog = \"2s\"\n";
 const REBUILDS: &str = "biplane_watchdog_rebuilds_total";
@@ -46,30 +46,42 @@ fn a_partition_that_stalls_silently_flows_again_with_another_consumer() {
     assert_eq!(check("watchdog", Duration::from_secs(8)), (20, 0.0));
 }
 
-/// Behind the last record there are only an aborted one and markers: an end that is never reached.
+/// Behind the last record there are only an aborted one and markers: an end that no record reaches.
+/// Without `gaps` the stage seems to be behind for ever; a look shows that nothing is there.
 #[test]
 fn an_end_without_records_before_it_is_no_stall() {
-    let cluster = Cluster::shared();
-    let bed = Bed::new(&cluster, 1, STAGE, INTACT);
-    let input = bed.topic("input");
-    let mut config = cluster.config();
-    config.set("transactional.id", &bed.prefix);
-    let producer: BaseProducer = config.create().expect("a producer");
-    producer.init_transactions(DEADLINE).expect("transactions");
-    for kept in [true, false] {
-        producer.begin_transaction().expect("a transaction");
-        let value = json!({"number": 0}).to_string();
-        producer.send(BaseRecord::to(&input).key("k").payload(value.as_bytes())).expect("sent");
-        producer.flush(DEADLINE).expect("flushed");
-        match kept {
-            true => producer.commit_transaction(DEADLINE).expect("committed"),
-            false => producer.abort_transaction(DEADLINE).expect("aborted"),
+    fn bed(without: &'static str) -> (Cluster, Bed) {
+        let cluster = Cluster::shared();
+        let bed = Bed::new(&cluster, 1, STAGE, without);
+        let mut config = cluster.config();
+        config.set("transactional.id", &bed.prefix);
+        let producer: BaseProducer = config.create().expect("a producer");
+        producer.init_transactions(DEADLINE).expect("transactions");
+        for kept in [true, false] {
+            producer.begin_transaction().expect("a transaction");
+            let (topic, value) = (bed.topic("input"), json!({"number": 0}).to_string());
+            producer.send(BaseRecord::to(&topic).key("k").payload(value.as_bytes())).expect("sent");
+            producer.flush(DEADLINE).expect("flushed");
+            match kept {
+                true => producer.commit_transaction(DEADLINE).expect("committed"),
+                false => producer.abort_transaction(DEADLINE).expect("aborted"),
+            }
         }
+        (cluster, bed)
     }
-    let engine = bed.start_at(cluster.brokers(), &[("BIPLANE_LOG", "biplane=debug")]);
-    wait_until("the look-ups find nothing there", DEADLINE, || engine.log().contains("finding=Nothing(4)"));
-    // As long as it took to be suspected, it is looked at again and again.
-    let rebuilt = holds_within(Duration::from_secs(3), || engine.metric(REBUILDS, &[]) > 0.0);
-    assert!(!rebuilt, "{}", engine.log());
-    assert!(engine.metric("biplane_stage_lag_records", &[]) > 0.0, "the markers count as lag");
+    let lag = |engine: &Engine| engine.metric("biplane_stage_lag_records", &[]);
+
+    let (cluster, passing) = bed(INTACT);
+    let engine = passing.start(&cluster);
+    wait_until("the end is reached", DEADLINE, || passing.committed(&cluster) == 4 && lag(&engine) == 0.0);
+    #[cfg(debug_assertions)]
+    {
+        let (cluster, bed) = bed("gaps");
+        let engine = bed.start_at(cluster.brokers(), &[("BIPLANE_LOG", "biplane=debug")]);
+        let looked = || engine.log().contains("finding=Nothing(4)");
+        wait_until("the look-ups find nothing there", DEADLINE, looked);
+        // As long as it took to be suspected, it is looked at again and again.
+        let rebuilt = holds_within(Duration::from_secs(3), || engine.metric(REBUILDS, &[]) > 0.0);
+        assert!(!rebuilt && lag(&engine) > 0.0, "{}", engine.log());
+    }
 }

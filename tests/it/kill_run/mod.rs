@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::stub::{Stub, reply};
-use crate::support::{Cluster, ConfigRoot, Engine, Message, holds_within, unique};
+use crate::support::{Cluster, ConfigRoot, Engine, Message, Random, holds_within, unique};
 use evidence::Evidence;
 use verdict::Verdict;
 
@@ -273,18 +273,4 @@ fn zipf_keys(records: usize) -> Vec<u16> {
     let mut random = Random(42);
     let pick = |random: f64| shares.partition_point(|share| *share < random * sum).min(KEYS - 1) as u16;
     (0..records).map(|_| pick(random.uniform())).collect()
-}
-
-/// The same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    /// Uniform in `0.0..1.0` (SplitMix64).
-    fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
 }
