@@ -22,6 +22,7 @@ mod kill_run;
 mod kills;
 mod oauth;
 mod offsets;
+mod once_run;
 mod online;
 mod panics;
 mod poison;
