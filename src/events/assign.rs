@@ -149,10 +149,10 @@ impl Runner {
         self.commits.retain(|id| in_flight.slot(id).is_some());
         self.timers.retain(|Reverse((_, id))| in_flight.slot(*id).is_some());
         let next = self.lanes.release(|id| in_flight.slot(id).is_some());
-        self.ready.extend(next);
         self.running -= abandoned.running;
         self.resting -= abandoned.resting;
         self.unacknowledged -= abandoned.unacknowledged;
+        next.into_iter().for_each(|id| self.take_turn(id));
         abandoned.begun
     }
 

@@ -48,9 +48,15 @@ impl Runner {
             return self.carry_out(id, raw, *sentence);
         }
         let lane = self.lane(slot, &raw);
-        let behind = lane.is_some_and(|lane| self.lanes.is_held(lane));
-        let Some(due) = carried.due.filter(|_| !behind) else { return self.begin(id, slot, raw) };
+        let Some(due) = carried.due else { return self.begin(id, slot, raw) };
         self.own(id, raw, lane);
+        if let Some(lane) = lane.filter(|lane| self.lanes.is_held(*lane)) {
+            // What it waits for counts once it is the first there.
+            if let Some(entry) = self.in_flight.get_mut(id) {
+                entry.due = Some(due);
+            }
+            return self.lanes.queue(lane, id);
+        }
         if let Some(lane) = lane {
             self.lanes.hold(lane, id);
         }

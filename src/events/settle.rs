@@ -294,13 +294,18 @@ impl Runner {
     fn through(&mut self, id: EntryId) {
         let Some(lane) = self.in_flight.get_mut(id).and_then(|entry| entry.lane.take()) else { return };
         while let Some(next) = self.lanes.advance(lane) {
-            if let Some(entry) = self.in_flight.get(next) {
-                match entry.due.filter(|due| *due > self.now) {
-                    Some(due) => self.wait_until(next, due),
-                    None => self.ready.push_back(next),
-                }
-                return;
+            if self.in_flight.get(next).is_some() {
+                return self.take_turn(next);
             }
+        }
+    }
+
+    /// The record is the first of its lane by now: it starts once it is due and its attempts are committed.
+    pub(super) fn take_turn(&mut self, id: EntryId) {
+        let due = self.in_flight.get(id).and_then(|entry| entry.due);
+        match due.filter(|due| *due > self.now) {
+            Some(due) => self.wait_until(id, due),
+            None => self.start_or_await_commit(id),
         }
     }
 

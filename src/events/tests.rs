@@ -33,6 +33,7 @@ mod outages;
 mod rebalances;
 mod starts;
 mod troubles;
+mod turns;
 
 const PATIENCE: Duration = Duration::from_secs(40);
 const PARTITIONS: u32 = 2;

@@ -110,7 +110,12 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        let world = World::new(|_, _| Ok(()));
+        Self::with(|_, _| Ok(()))
+    }
+
+    /// With a step of its own.
+    pub(super) fn with(script: Script) -> Self {
+        let world = World::new(script);
         let runtime = world.stage_runtime();
         let stage = Arc::new(Stage { drain: DRAIN, ..stage(&world.step) });
         let program = Arc::new(Program::open(Arc::clone(&stage), "g", &runtime.ports).unwrap());
