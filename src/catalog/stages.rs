@@ -366,4 +366,15 @@ fn check_pointless(scene: &Scene<'_>, written: &WrittenStage<'_>, what: &str) {
             help,
         );
     }
+    let forward = spec.tombstones.as_ref().filter(|word| word.own && word.known);
+    if let Some(word) = forward.filter(|word| word.value == Tombstones::Forward)
+        && outputs.iter().all(|output| output.when.is_some())
+    {
+        let label = match outputs.is_empty() {
+            true => "there are no outputs",
+            false => "every output has a `when`, which takes no null value",
+        };
+        let help = "add an output without a `when`, or write \"drop\", \"steps\" or \"dead-letter\"";
+        pointless(word.span, format!("`tombstones` of {what} forwards to no output"), label, help);
+    }
 }
