@@ -75,11 +75,15 @@ pub(super) fn stage_of<'c>(catalog: &'c Catalog, stage: &str) -> CliResult<&'c S
     if let Some(stage) = catalog.stages().get(stage) {
         return Ok(stage);
     }
-    let near = nearest(stage, catalog.stages().keys().map(|name| &**name));
-    let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-    Err(CliError::usage(format!("there is no stage `{stage}`{hint}")))
+    Err(unknown(stage, catalog.stages().keys().map(|name| &**name)))
 }
 
-fn told(error: ControlError) -> CliError {
+/// None of `known` is the stage that was named.
+pub(super) fn unknown<'n>(stage: &str, known: impl IntoIterator<Item = &'n str>) -> CliError {
+    let hint = nearest(stage, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    CliError::usage(format!("there is no stage `{stage}`{hint}"))
+}
+
+pub(super) fn told(error: ControlError) -> CliError {
     CliError::failed(error.to_string())
 }

@@ -137,7 +137,9 @@ fn set(global: &GlobalArguments, name: &str, wanted: &Wanted) -> CliResult {
     let done = !moves.is_empty() && !wanted.consent.dry_run;
     if done {
         // Nobody is asked for what cannot be done.
-        offsets::free(&client, &group).map_err(told)?;
+        if !wanted.consent.yes {
+            offsets::free(&client, &group).map_err(told)?;
+        }
         let question = format!(
             "set the offsets of {} partitions ({again} offsets read again, {skipped} passed over)?",
             moves.len()

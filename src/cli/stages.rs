@@ -15,11 +15,12 @@ use super::members::Members;
 use super::offsets::told as offsets_told;
 use super::progress::Progress;
 use super::scan::{self, Part};
-use super::{asking, connect, live, members, output, root};
+use super::{asking, connect, holding, live, members, output, root};
 use crate::base::now_millis;
 use crate::broker::{ClientSettings, Consumer, TopicPartition};
 use crate::catalog::{Catalog, Stage};
 use crate::engine::EngineStatus;
+use crate::engine::control::{self, Pause};
 use crate::engine::offsets::{self, Which};
 use crate::events::{BreakerStatus, PartitionStatus, StageStatus};
 use crate::telemetry::StageCounts;
@@ -28,7 +29,7 @@ use crate::telemetry::StageCounts;
 #[derive(Debug, Serialize, PartialEq)]
 struct Listed {
     stage: String,
-    /// `None` where no engine that runs it answers.
+    /// `None` where no engine that runs it answers and nobody has paused it.
     state: Option<String>,
     reason: Option<String>,
     in_flight: Option<usize>,
@@ -44,6 +45,15 @@ struct Listed {
     /// Where one stage is shown and the brokers tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<Members>,
+}
+
+impl Listed {
+    /// A pause stands whether an engine runs the stage or not; one that does says so itself.
+    fn heed(&mut self, pause: Option<Pause>) {
+        if let (Some(pause), None) = (pause, &self.state) {
+            (self.state, self.reason) = (Some("paused".to_owned()), Some(pause.text()));
+        }
+    }
 }
 
 pub(super) fn list(global: &GlobalArguments, format: Format) -> CliResult {
@@ -69,10 +79,11 @@ pub(super) fn list(global: &GlobalArguments, format: Format) -> CliResult {
 }
 
 pub(super) fn show(global: &GlobalArguments, name: &str, format: Format) -> CliResult {
-    let Some(stages) = gather(global, Some(name), format)? else { return Ok(Exit::Findings) };
-    let Some(mut stage) = stages.into_iter().find(|stage| stage.stage == name) else {
-        return Err(CliError::usage(format!("there is no stage `{name}`")));
+    let Some(mut stages) = gather(global, Some(name), format)? else { return Ok(Exit::Findings) };
+    let Some(at) = stages.iter().position(|stage| stage.stage == name) else {
+        return Err(holding::unknown(name, stages.iter().map(|stage| &*stage.stage)));
     };
+    let mut stage = stages.swap_remove(at);
     if global.brokers().is_some() {
         stage.group = members::of(&connect::client(global)?, &format!("{}.{name}", global.namespace))?;
     }
@@ -97,8 +108,11 @@ fn gather(global: &GlobalArguments, only: Option<&str>, format: Format) -> CliRe
         return Ok(Some(engine.stages.into_iter().map(|status| merge(None, Some(status))).collect()));
     }
     let Some(catalog) = root::load_for(global, format)? else { return Ok(None) };
+    if let Some(only) = only {
+        holding::stage_of(&catalog, only)?;
+    }
     if engine.is_none() {
-        output::note(&format!("no engine answers at {}: states are not known", global.listen));
+        output::note(&format!("no engine answers at {}: only pauses are known of states", global.listen));
     }
     from_brokers(&connect::client(global)?, &global.namespace, &catalog, engine, only).map(Some)
 }
@@ -116,12 +130,15 @@ fn from_brokers(
         .map(|status| (status.stage.clone(), status))
         .collect();
     let stages = catalog.stages().values().filter(|stage| only.is_none_or(|only| *only == *stage.name));
+    let mut pauses = control::pauses(client, namespace).map_err(holding::told)?;
     let mut progress = Progress::new(stages.clone().count(), "asking the brokers");
     let mut listed = Vec::new();
     for stage in stages {
         let group = scan::looker(client, &format!("{namespace}.{}", stage.name))?;
         let facts = of_group(&group, stage)?;
-        listed.push(merge(Some((stage, facts)), running.remove(&*stage.name)));
+        let mut found = merge(Some((stage, facts)), running.remove(&*stage.name));
+        found.heed(pauses.remove(&*stage.name));
+        listed.push(found);
         progress.step();
     }
     progress.finish();

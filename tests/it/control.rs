@@ -6,6 +6,7 @@ use biplane::broker::ClientSettings;
 use biplane::engine::control::{self, Settled, SettledState, SettledWriter};
 use serde_json::{Value as Json, json};
 
+use crate::support::commands::{ask, ask_with};
 use crate::support::{Cluster, ConfigRoot, Engine, Message, brokers, unique, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -46,14 +47,8 @@ impl Scene {
         self.cluster.count(&format!("{}.out", self.name))
     }
 
-    fn run(&self, arguments: &[&str]) -> std::process::Output {
-        let variables = [("BIPLANE_KAFKA_BROKERS", &*brokers()), ("BIPLANE_NAMESPACE", &self.name)];
-        Engine::command(self.root.path(), arguments, &variables)
-    }
-
     fn well(&self, arguments: &[&str]) {
-        let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        ask(&self.root, &self.name, arguments).well();
     }
 
     fn client(&self) -> ClientSettings {
@@ -86,7 +81,14 @@ fn a_pause_reaches_every_engine_and_outlives_all_of_them() {
     assert_eq!(one.get("/ready").map(|answer| answer.status), Some(200), "as somebody wants it");
     scene.produce(100, 50);
 
+    let listed = |listen: &str| {
+        let answer = ask_with(&scene.root, &scene.name, &["stages", "list"], &[("BIPLANE_LISTEN", listen)]);
+        answer.well()[0].clone()
+    };
+    assert_eq!(listed(one.address())["reason"], reason.as_str());
     assert!(one.terminate(DEADLINE).success() && two.terminate(DEADLINE).success());
+    let paused = listed("127.0.0.1:9");
+    assert_eq!((&paused["state"], &paused["reason"]), (&"paused".into(), &reason.into()), "no engine runs");
     let third = scene.engine();
     wait_until("it stands still, too", DEADLINE, || is(&third, "paused"));
     assert_eq!(scene.written(), 100, "nothing was taken before the pause was known");
@@ -94,9 +96,11 @@ fn a_pause_reaches_every_engine_and_outlives_all_of_them() {
     wait_until("the rest is written", DEADLINE, || scene.written() == 150);
     wait_until("it runs", DEADLINE, || state(&third) == ("running".to_owned(), String::new()));
 
-    let unknown = scene.run(&["stages", "pause", "t"]);
-    let said = String::from_utf8_lossy(&unknown.stderr);
-    assert!(unknown.status.code() == Some(2) && said.contains("there is no stage `t`"), "{said}");
+    for verb in ["pause", "show"] {
+        let unknown = ask(&scene.root, &scene.name, &["stages", verb, "t"]);
+        let said = "there is no stage `t`; did you mean `s`?";
+        assert!(unknown.code == Some(2) && unknown.errors.contains(said), "{}", unknown.errors);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
+use crate::support::commands::{Answer, ask};
 use crate::support::{Cluster, ConfigRoot, Engine, Message, brokers, unique, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -53,25 +54,17 @@ impl Scene {
         wait_until("the records are written", DEADLINE, || self.written() >= count);
     }
 
-    /// Exit code, standard output as JSON where it is, standard error.
-    fn run(&self, arguments: &[&str]) -> (Option<i32>, Json, String) {
-        let variables = [("BIPLANE_KAFKA_BROKERS", &*brokers()), ("BIPLANE_NAMESPACE", &self.name)];
-        let all = [&["offsets"], arguments, &["--format", "json"]].concat();
-        let output = Engine::command(self.root.path(), &all, &variables);
-        let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        (output.status.code(), json, String::from_utf8_lossy(&output.stderr).into_owned())
+    fn run(&self, arguments: &[&str]) -> Answer {
+        ask(&self.root, &self.name, &[&["offsets"], arguments].concat())
     }
 
     fn set(&self, aim: &[&str]) -> Json {
-        let (code, json, errors) = self.run(&[&["set", "s", "--yes"], aim].concat());
-        assert_eq!(code, Some(0), "{errors}");
-        json
+        self.run(&[&["set", "s", "--yes"], aim].concat()).well()
     }
 
     /// Of each partition.
     fn shown(&self, field: &str) -> Vec<i64> {
-        let (code, json, errors) = self.run(&["show", "s"]);
-        assert_eq!(code, Some(0), "{errors}");
+        let json = self.run(&["show", "s"]).well();
         let partitions = json["partitions"].as_array().unwrap_or_else(|| panic!("{json}"));
         partitions.iter().map(|partition| partition[field].as_i64().unwrap_or(-1)).collect()
     }
@@ -86,14 +79,14 @@ fn offsets_are_shown_previewed_set_and_read_from() {
     let mut engine = scene.engine();
     scene.wait_written(10);
 
-    let (code, _, errors) = scene.run(&["set", "s", "--to-earliest", "--yes"]);
+    let Answer { code, errors, .. } = scene.run(&["set", "s", "--to-earliest", "--yes"]);
     assert_eq!(code, Some(3), "a group with members takes nothing");
     assert!(errors.contains(&format!("{}.s has 1 member", scene.name)), "{errors}");
     assert!(errors.contains("stop the engines"), "{errors}");
     engine.terminate(DEADLINE);
     assert_eq!((scene.shown("committed"), scene.shown("lag")), (vec![6, 4], vec![0, 0]));
 
-    let (code, dry, errors) = scene.run(&["set", "s", "--to-earliest", "--dry-run"]);
+    let Answer { code, json: dry, errors } = scene.run(&["set", "s", "--to-earliest", "--dry-run"]);
     assert_eq!(
         (code, &dry["again"], &dry["skipped"], &dry["done"]),
         (Some(0), &10.into(), &0.into(), &false.into()),
@@ -103,7 +96,7 @@ fn offsets_are_shown_previewed_set_and_read_from() {
         dry["changes"][0],
         json!({ "topic": format!("{}.in", scene.name), "partition": 0, "from": 6, "to": 0, "again": 6, "skipped": 0 })
     );
-    assert_eq!(scene.run(&["set", "s", "--to-earliest"]).0, Some(2), "nobody can be asked");
+    assert_eq!(scene.run(&["set", "s", "--to-earliest"]).code, Some(2), "nobody can be asked");
     assert_eq!(scene.shown("committed"), [6, 4], "nothing was set so far");
 
     scene.set(&["--to-offset", "2", "--topic", "in", "--partition", "0"]);
@@ -162,7 +155,7 @@ fn what_cannot_be_meant_is_said_and_nothing_is_set() {
         (&["set", "s", "--to-latest", "--partition", "2"], "the stage reads `in`"),
         (&["set", "s", "--to-time", "yesterday"], "such as `2h`"),
     ] {
-        let (code, _, errors) = scene.run(&[arguments, &["--yes"]].concat());
+        let Answer { code, errors, .. } = scene.run(&[arguments, &["--yes"]].concat());
         assert_eq!(code, Some(2), "{arguments:?}: {errors}");
         assert!(errors.contains(said), "{arguments:?}: {errors}");
     }

@@ -4,18 +4,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use biplane::broker::{Admin, ClientSettings};
 
+use crate::support::commands::ask_with;
 use crate::support::{Cluster, ConfigRoot, Engine, Message, brokers, unique, wait_until};
 
 fn show(root: &ConfigRoot, namespace: &str, listen: &str) -> serde_json::Value {
-    let variables = [
-        ("BIPLANE_KAFKA_BROKERS", &*brokers()),
-        ("BIPLANE_NAMESPACE", namespace),
-        ("BIPLANE_LISTEN", listen),
-    ];
-    let output = Engine::command(root.path(), &["stages", "show", "s", "--format", "json"], &variables);
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{errors}"))
+    ask_with(root, namespace, &["stages", "show", "s"], &[("BIPLANE_LISTEN", listen)]).well()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
+use crate::support::commands::ask;
 use crate::support::{Cluster, ConfigRoot, Engine, brokers, unique};
 
 fn config(name: &str, partitions: u32, retention: &str) -> String {
@@ -21,12 +22,9 @@ fn command(root: &ConfigRoot, name: &str, arguments: &[&str]) -> Output {
 }
 
 fn topics(root: &ConfigRoot, name: &str, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
-    let all = [&["topics"], arguments, &["--format", "json"]].concat();
-    let output = command(root, name, &all);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    let json = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{errors}"));
-    (output.status.code(), json)
+    let answer = ask(root, name, &[&["topics"], arguments].concat());
+    assert!(!answer.json.is_null(), "{}", answer.errors);
+    (answer.code, answer.json)
 }
 
 #[test]

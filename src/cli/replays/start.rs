@@ -9,9 +9,9 @@ use crate::cli::arguments::{Format, GlobalArguments};
 use crate::cli::consent::{self, Consent};
 use crate::cli::dlqs::dlq;
 use crate::cli::exit::{CliError, CliResult, Exit, read_or_not};
+use crate::cli::holding::stage_of;
 use crate::cli::progress::Progress;
 use crate::cli::{connect, output, root, scan};
-use crate::diag::nearest;
 use crate::engine::replays::{self, Counts, Ended, Replays, Source, Spec, Target};
 
 pub(super) fn start(global: &GlobalArguments, arguments: &StartArguments) -> CliResult {
@@ -122,12 +122,7 @@ fn source(arguments: &StartArguments, catalog: &Catalog) -> CliResult<(Source, S
 
 fn target(arguments: &StartArguments, source: &str, catalog: &Catalog) -> CliResult<Target> {
     if let Some(stage) = &arguments.to_stage {
-        if catalog.stages().contains_key(stage.as_str()) {
-            return Ok(Target::Stage(stage.clone()));
-        }
-        let near = nearest(stage, catalog.stages().keys().map(|name| &**name));
-        let help = near.map(|near| format!(": did you mean `{near}`?")).unwrap_or_default();
-        return Err(CliError::usage(format!("there is no stage `{stage}`{help}")));
+        return Ok(Target::Stage(stage_of(catalog, stage)?.name.to_string()));
     }
     if let Some(topic) = &arguments.to_topic {
         let topic = physical(catalog, topic);

@@ -6,6 +6,7 @@
 //! 2018), which hold a million offsets in a row in a few hundred bytes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -153,7 +154,7 @@ pub struct SettledWriter {
     /// How often it has been flushed: what comes later to the same block is an entry of its own.
     part: u32,
     blocks: BTreeMap<Block, RoaringBitmap>,
-    writer: Option<Writer>,
+    writer: Option<Arc<Writer>>,
 }
 
 impl SettledWriter {
@@ -169,6 +170,12 @@ impl SettledWriter {
             blocks: BTreeMap::new(),
             writer: None,
         }
+    }
+
+    /// With a writer that is open already.
+    pub fn through(mut self, writer: Arc<Writer>) -> Self {
+        self.writer = Some(writer);
+        self
     }
 
     /// One more, by its place in its DLQ's topic.
@@ -187,7 +194,7 @@ impl SettledWriter {
             return Ok(());
         }
         if self.writer.is_none() {
-            self.writer = Some(Writer::open(&self.client, &self.namespace)?);
+            self.writer = Some(Arc::new(Writer::open(&self.client, &self.namespace)?));
         }
         let Some(writer) = &self.writer else { return Ok(()) };
         let action = format!("{}-{}", self.action, self.part);

@@ -5,6 +5,7 @@
 //! holder by each command that works on it, its end by whoever ends it. The newest holder counts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -57,8 +58,12 @@ pub(super) fn all(client: &ClientSettings, namespace: &str) -> Result<BTreeMap<S
 
 /// Writes down how a replay ended.
 pub(super) fn end(client: &ClientSettings, namespace: &str, id: &str, end: &End) -> Result<(), ReplayError> {
-    let writer = Writer::open(client, namespace)?;
-    put(&writer, id, END, end)?;
+    end_through(&Writer::open(client, namespace)?, id, end)
+}
+
+/// As [`end`], with a writer that is open already.
+pub(super) fn end_through(writer: &Writer, id: &str, end: &End) -> Result<(), ReplayError> {
+    put(writer, id, END, end)?;
     Ok(writer.flush()?)
 }
 
@@ -91,6 +96,7 @@ pub(super) struct Board {
     /// Whether the run's own entry was read: what comes behind it was written later.
     held: bool,
     follower: Consumer,
+    writer: Arc<Writer>,
     settled: SettledWriter,
 }
 
@@ -102,7 +108,7 @@ impl Board {
         spec: &Spec,
         new: bool,
     ) -> Result<Self, ReplayError> {
-        let writer = Writer::open(client, namespace)?;
+        let writer = Arc::new(Writer::open(client, namespace)?);
         let control = TopicPartition::new(control::topic(namespace), 0);
         let follower = scan::looker(client, &control.topic)?;
         let (_, end) = follower.watermarks(&control, scan::ANSWER)?;
@@ -116,8 +122,14 @@ impl Board {
         put(&writer, &spec.id, HOLDER, &holder)?;
         writer.flush()?;
         let settled = SettledWriter::new(client, namespace, SettledState::Replayed, &spec.by);
+        let settled = settled.through(Arc::clone(&writer));
         let (id, topic) = (spec.id.clone(), spec.topic.clone());
-        Ok(Self { id, topic, token, held: false, follower, settled })
+        Ok(Self { id, topic, token, held: false, follower, writer, settled })
+    }
+
+    /// What writes to the control topic during the run.
+    pub(super) fn writer(&self) -> Arc<Writer> {
+        Arc::clone(&self.writer)
     }
 
     /// A dead letter was sent and acknowledged.

@@ -290,6 +290,7 @@ impl Replays<'_> {
         route(&producer, catalog, &spec.target)?;
         let answers = Answers::here();
         let sink = producer.register(Arc::clone(&answers) as _);
+        let writer = board.writer();
         let mut run = Run {
             spec,
             judge,
@@ -316,7 +317,7 @@ impl Replays<'_> {
                 at: now_millis(),
                 counts: Some(ended.counts),
             };
-            board::end(self.client, self.namespace, &spec.id, &end)?;
+            board::end_through(&writer, &spec.id, &end)?;
         }
         Ok(ended)
     }
