@@ -1,8 +1,8 @@
-//! The helpers that other tests trust: a record comes back byte for byte, a private broker survives a kill.
+//! The helpers that other tests trust: a record comes back byte for byte, private servers survive a kill.
 
 use std::time::Duration;
 
-use crate::support::{Cluster, Message, PrivateKafka, unique};
+use crate::support::{Cluster, Message, PrivateKafka, PrivatePostgres, TestDatabase, unique};
 
 #[test]
 fn a_record_comes_back_byte_for_byte_with_its_headers() {
@@ -36,4 +36,21 @@ fn a_private_broker_keeps_its_records_over_a_kill() {
     broker.cluster().produce(&topic, &[Message::new("k", "after")]);
     let values: Vec<_> = broker.cluster().read_all(&topic).into_iter().map(|read| read.value).collect();
     assert_eq!(values, [Some(b"before".to_vec()), Some(b"after".to_vec())]);
+}
+
+#[test]
+fn a_private_postgres_keeps_what_was_committed_over_a_kill() {
+    let mut server = PrivatePostgres::start(&["max_connections=20"]);
+    let database = TestDatabase::on(&server.url());
+    database.execute("create table kept (n integer); insert into kept values (1)");
+    server.kill();
+    server.restart();
+    assert_eq!(database.value("select n from kept"), "1");
+}
+
+#[test]
+fn databases_of_two_tests_never_meet() {
+    let (one, other) = (TestDatabase::new(), TestDatabase::new());
+    one.execute("create table here (n integer)");
+    assert_eq!(other.value("select count(*) from pg_class where relname = 'here'"), "0");
 }

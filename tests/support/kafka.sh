@@ -3,26 +3,11 @@
 # Sourced by tests/run and tests/real-input; changes nothing outside the cache and that folder.
 
 support_dir="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+# shellcheck source=tests/support/common.sh
+. "$support_dir/common.sh"
 biplane_cache="${BIPLANE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/biplane}"
 kafka_pid=""
 kafka_dir=""
-
-say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
-die() { say "$*"; exit 3; }
-
-# need COMMAND PACKAGE...: installs the distribution's packages where the command is missing.
-need() {
-    local command="$1"
-    shift
-    command -v "$command" >/dev/null 2>&1 && return 0
-    command -v apt-get >/dev/null 2>&1 || die "'$command' is missing and there is no apt-get: install $* by hand"
-    local as_root=()
-    [ "$(id -u)" = 0 ] || as_root=(sudo)
-    say "'$command' is missing: installing $* with ${as_root[*]:+${as_root[*]} }apt-get"
-    "${as_root[@]}" apt-get update -qq >&2
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
-    command -v "$command" >/dev/null 2>&1 || die "'$command' is still missing after installing $*"
-}
 
 # Sets BIPLANE_TEST_KAFKA_LIB to a folder of jars that matches kafka-pom.xml.
 kafka_fetch() {
@@ -41,15 +26,6 @@ kafka_fetch() {
         mv -T "$partial" "$target" 2>/dev/null || rm -rf "$partial"
     fi
     export BIPLANE_TEST_KAFKA_LIB="$target"
-}
-
-# A port on which nothing listens now, below the range that the kernel hands out to clients.
-free_port() {
-    local port
-    while :; do
-        port=$((20000 + RANDOM % 12000))
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
-    done
 }
 
 # True once the broker on this port answers a Metadata request (version 1, all topics) with itself in it.

@@ -1,4 +1,4 @@
-//! What integration tests stand on: real Kafka, the built binary, waiting with a deadline.
+//! What integration tests stand on: real Kafka and Postgres, the built binary, waiting with a deadline.
 //! Nothing here asserts behaviour of the engine; a helper that cannot do its work panics and says why.
 
 // Each module of tests uses its own share of these helpers, and none is seen outside the test binary.
@@ -9,6 +9,7 @@ mod dev;
 mod engine;
 pub mod gate;
 mod kafka;
+mod postgres;
 mod private_cluster;
 mod private_kafka;
 mod random;
@@ -20,6 +21,7 @@ mod wait;
 pub use dev::Dev;
 pub use engine::{ConfigRoot, Engine, Http, signal};
 pub use kafka::{Cluster, Message, brokers, unique};
+pub use postgres::{PrivatePostgres, TestDatabase, block_on, connect, database_url};
 pub use private_cluster::PrivateCluster;
 pub use private_kafka::PrivateKafka;
 pub use random::Random;
