@@ -8,6 +8,8 @@ COPY pipelines pipelines
 COPY schemas schemas
 COPY lookups lookups
 COPY samples samples
+# The database's tables, which the binary carries as well.
+COPY migrations migrations
 RUN cargo build --release --locked --bin biplane
 
 FROM debian:bookworm-slim

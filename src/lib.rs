@@ -14,4 +14,5 @@ pub mod http;
 pub mod record;
 pub mod spec;
 pub mod steps;
+pub mod store;
 pub mod telemetry;

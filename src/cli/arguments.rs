@@ -11,6 +11,7 @@ use super::replays::arguments::ReplaysCommand;
 use super::selecting::{RangeArguments, SelectArguments};
 use crate::base::ByteSize;
 use crate::engine::WINDOW;
+use crate::store::Schema;
 
 /// Declarative pipelines on Kafka: TOML in, records through topics, retried, dead-lettered, measured.
 #[derive(Debug, Parser)]
@@ -53,6 +54,19 @@ pub struct GlobalArguments {
     /// The Postgres database; only read from the environment where it holds a password
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
+    /// The same database past a pooler, for what needs a session of its own
+    #[arg(
+        long,
+        global = true,
+        env = "BIPLANE_DATABASE_DIRECT_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    database_direct_url: Option<String>,
+    /// The Postgres schema that holds the engine's tables
+    #[arg(long, global = true, env = "BIPLANE_DATABASE_SCHEMA", hide_env_values = true, value_name = "NAME")]
+    #[arg(default_value = "biplane", value_parser = Schema::new)]
+    pub database_schema: Schema,
 }
 
 impl GlobalArguments {
@@ -84,6 +98,21 @@ impl GlobalArguments {
     /// The Postgres database, if one is named.
     pub fn database_url(&self) -> Option<&str> {
         not_empty(&self.database_url)
+    }
+
+    /// The Postgres database, for commands that cannot do without.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] where none is named.
+    pub fn require_database_url(&self) -> CliResult<&str> {
+        self.database_url().ok_or_else(|| {
+            CliError::usage("no database: set DATABASE_URL to `postgres://ROLE:PASSWORD@HOST:PORT/DATABASE`")
+        })
+    }
+
+    /// The way to the database past a pooler, if one is named.
+    pub fn database_direct_url(&self) -> Option<&str> {
+        not_empty(&self.database_direct_url)
     }
 }
 
@@ -129,6 +158,9 @@ pub enum Command {
         #[arg(long, env = "BIPLANE_WINDOW_BYTES", hide_env_values = true, value_name = "SIZE")]
         #[arg(default_value_t = WINDOW.bytes, value_parser = size)]
         window_bytes: ByteSize,
+        /// Apply the migrations that are missing first, as `biplane migrate` does
+        #[arg(long)]
+        migrate: bool,
     },
     /// Run everything in one process, with Kafka in memory unless brokers are named
     ///
@@ -139,6 +171,18 @@ pub enum Command {
         #[arg(long)]
         sample: bool,
     },
+    /// Make the database's tables what this version needs; forward only
+    Migrate {
+        /// Say what would be applied, apply nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// The database: whether it is reached, as whom, and whether its tables fit
+    #[command(subcommand)]
+    Databases(DatabasesCommand),
     /// What the files want of topics against what the broker has
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -185,6 +229,17 @@ pub enum TopicsCommand {
         #[arg(long, short)]
         yes: bool,
         /// How to write the changes
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// `biplane databases …`
+#[derive(Debug, Subcommand)]
+pub enum DatabasesCommand {
+    /// Connect and tell role, version, route, rights and migrations; changes nothing
+    Check {
+        /// How to write it
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },

@@ -5,14 +5,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use super::arguments::{Arguments, Command, DlqsCommand, GlobalArguments, StagesCommand, TopicsCommand};
+use super::arguments::{
+    Arguments, Command, DatabasesCommand, DlqsCommand, GlobalArguments, StagesCommand, TopicsCommand,
+};
 use super::consent::Consent;
 use super::dlqs::{self, Which};
 use super::exit::{CliError, CliResult, Exit};
 use super::selecting::{RangeArguments, SelectArguments};
 use super::{
-    check, completions, dev, discard, explain, holding, man, offsets, output, replays, run, schema, stages,
-    topics,
+    check, completions, database, dev, discard, explain, holding, man, offsets, output, replays, run, schema,
+    stages, topics,
 };
 use crate::catalog::Bound;
 
@@ -50,9 +52,11 @@ fn dispatch(arguments: Arguments) -> CliResult {
         ),
         Command::Explain { subject, format } => explain::run(global, subject.as_deref(), format),
         Command::Schema => schema::run(),
-        Command::Run { window_records, window_bytes } => {
-            run::run(global, Bound { records: window_records, bytes: window_bytes })
+        Command::Run { window_records, window_bytes, migrate } => {
+            run::run(global, Bound { records: window_records, bytes: window_bytes }, migrate)
         }
+        Command::Migrate { dry_run, format } => database::migrate(global, dry_run, format),
+        Command::Databases(DatabasesCommand::Check { format }) => database::check(global, format),
         Command::Dev { sample } => dev::run(global, sample),
         Command::Topics(TopicsCommand::Plan { format }) => topics::plan(global, format),
         Command::Topics(TopicsCommand::Apply { dry_run, yes, format }) => {

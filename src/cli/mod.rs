@@ -9,6 +9,7 @@ mod check;
 mod completions;
 mod connect;
 mod consent;
+mod database;
 mod dev;
 mod dev_kafka;
 mod discard;

@@ -3,12 +3,12 @@
 use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
 use super::serving::Serving;
-use super::{connect, root};
+use super::{connect, database, root};
 use crate::catalog::Bound;
 use crate::engine::EngineSettings;
 use crate::telemetry::LogOptions;
 
-pub(super) fn run(global: &GlobalArguments, window: Bound) -> CliResult {
+pub(super) fn run(global: &GlobalArguments, window: Bound, migrate: bool) -> CliResult {
     LogOptions::from_variables(|name| std::env::var(name).ok())
         .and_then(|options| options.install(None))
         .map_err(|error| CliError::usage(error.to_string()))?;
@@ -16,6 +16,9 @@ pub(super) fn run(global: &GlobalArguments, window: Bound) -> CliResult {
         return Ok(Exit::Findings);
     };
     let client = connect::client(global)?;
+    if migrate {
+        database::bring_up(global)?;
+    }
     let settings = EngineSettings {
         client,
         namespace: global.namespace.clone(),

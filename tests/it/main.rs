@@ -10,6 +10,7 @@ mod checks;
 mod cli;
 mod config;
 mod control;
+mod databases;
 mod dev;
 mod dlqs;
 mod edits;

@@ -1,0 +1,187 @@
+//! `biplane migrate` and `biplane databases check`: the engine's own database.
+
+use serde_json::json;
+
+use super::arguments::{Format, GlobalArguments};
+use super::exit::{CliError, CliResult, Exit};
+use super::output;
+use crate::store::{
+    self, Compatibility, DatabaseSettings, Inspection, LATEST, MIGRATIONS, Migration, Route, StoreError,
+};
+
+/// Partitions for fewer days ahead than this are a finding.
+const DAYS_AHEAD: i32 = 2;
+
+/// Applies the migrations that are missing.
+pub(super) fn migrate(global: &GlobalArguments, dry_run: bool, format: Format) -> CliResult {
+    let settings = settings(global)?;
+    let text = format == Format::Text;
+    let verb = if dry_run { "would apply" } else { "applying" };
+    let mut lines = Vec::new();
+    let done = wait(store::migrate(&settings, dry_run, |migration: &Migration| {
+        let line = format!("{verb} {} {}", migration.version, migration.name);
+        // A long migration is not waited for in silence.
+        if text && !dry_run { output::note(&line) } else { lines.push(line) }
+    }))?
+    .map_err(failed)?;
+    match format {
+        Format::Json => output::json(&json!({
+            "before": done.before,
+            "latest": LATEST,
+            "applied": done.applied.iter().map(|version| described(*version)).collect::<Vec<_>>(),
+            "dry_run": dry_run,
+        }))?,
+        Format::Text => {
+            lines.iter().try_for_each(|line| output::line(line))?;
+            output::line(&ended(&settings, &done, dry_run))?;
+        }
+    }
+    Ok(Exit::Clean)
+}
+
+/// As [`migrate`], before an engine starts.
+pub(super) fn bring_up(global: &GlobalArguments) -> CliResult<()> {
+    let settings = settings(global)?;
+    let done = wait(store::migrate(&settings, false, |migration: &Migration| {
+        tracing::info!(version = migration.version, name = migration.name, "applying a migration");
+    }))?
+    .map_err(failed)?;
+    tracing::info!(
+        version = LATEST.max(done.before),
+        applied = done.applied.len(),
+        "the database's schema is current"
+    );
+    Ok(())
+}
+
+fn described(version: i32) -> serde_json::Value {
+    let name =
+        MIGRATIONS.iter().find(|migration| migration.version == version).map(|migration| migration.name);
+    json!({ "version": version, "name": name })
+}
+
+fn ended(settings: &DatabaseSettings, done: &store::Migrated, dry_run: bool) -> String {
+    let schema = settings.schema();
+    match done.applied.len() {
+        0 => format!("schema `{schema}` is current at version {}", done.before),
+        count if dry_run => {
+            format!("{count} to apply to schema `{schema}`, which is at version {}", done.before)
+        }
+        count => format!("{count} applied; schema `{schema}` is at version {LATEST}"),
+    }
+}
+
+/// Looks at the database; what an engine could not work with are findings.
+pub(super) fn check(global: &GlobalArguments, format: Format) -> CliResult {
+    let settings = settings(global)?;
+    let found = wait(store::inspect(&settings))?.map_err(failed)?;
+    let problems = problems(&found, &settings);
+    match format {
+        Format::Json => output::json(&json!({
+            "address": found.address,
+            "role": found.role,
+            "server": found.server,
+            "tls": found.tls,
+            "route": route(found.route),
+            "direct_route": found.direct.map(route),
+            "schema": settings.schema().name(),
+            "version": found.standing.version,
+            "latest": LATEST,
+            "days_ahead": found.days_ahead,
+            "problems": problems,
+        }))?,
+        Format::Text => {
+            let mut rows = vec![
+                ["address".to_owned(), found.address.clone()],
+                ["role".to_owned(), found.role.clone()],
+                ["server".to_owned(), format!("PostgreSQL {}", found.server)],
+                ["tls".to_owned(), if found.tls { "yes" } else { "no" }.to_owned()],
+                ["route".to_owned(), routes(&found)],
+                [
+                    "schema".to_owned(),
+                    format!("{}, version {} of {LATEST}", settings.schema(), found.standing.version),
+                ],
+            ];
+            if let Some(days) = found.days_ahead {
+                rows.push(["partitions".to_owned(), format!("{days} days ahead")]);
+            }
+            output::print_table(&["what", "found"], rows, "")?;
+            problems.iter().try_for_each(|problem| output::line(&format!("problem: {problem}")))?;
+        }
+    }
+    Ok(if problems.is_empty() { Exit::Clean } else { Exit::Findings })
+}
+
+fn problems(found: &Inspection, settings: &DatabaseSettings) -> Vec<String> {
+    let mut problems = Vec::new();
+    match found.standing.compatibility() {
+        Compatibility::Current | Compatibility::Newer => {}
+        Compatibility::Behind | Compatibility::TooNew => {
+            problems.extend(found.standing.check().err().map(|error| error.to_string()));
+        }
+    }
+    problems.extend(
+        found
+            .standing
+            .changed
+            .iter()
+            .map(|version| format!("migration {version} was applied from another text than this program's")),
+    );
+    if !found.missing_rights.is_empty() {
+        problems.push(format!(
+            "role `{}` lacks {}; docs/database.md has the grants",
+            found.role,
+            found.missing_rights.join(", ")
+        ));
+    }
+    if let Some(days) = found.days_ahead.filter(|days| *days < DAYS_AHEAD) {
+        problems.push(format!("partitions exist for {days} days ahead, {DAYS_AHEAD} at least are wanted: an engine makes them while it runs"));
+    }
+    if !found.same {
+        problems.push("BIPLANE_DATABASE_DIRECT_URL reaches another database than DATABASE_URL".to_owned());
+    }
+    if found.direct == Some(Route::Pooler) {
+        let address = settings.direct_address().unwrap_or_default();
+        problems.push(format!(
+            "BIPLANE_DATABASE_DIRECT_URL ({address}) goes through a pooler: name the server itself"
+        ));
+    }
+    problems
+}
+
+fn route(route: Route) -> &'static str {
+    match route {
+        Route::Direct => "direct",
+        Route::Pooler => "pooler",
+    }
+}
+
+fn routes(found: &Inspection) -> String {
+    match (found.route, found.direct) {
+        (Route::Direct, _) => "direct".to_owned(),
+        (Route::Pooler, Some(_)) => "pooler; BIPLANE_DATABASE_DIRECT_URL is used past it".to_owned(),
+        (Route::Pooler, None) => {
+            "pooler; new jobs are found by polling alone unless BIPLANE_DATABASE_DIRECT_URL is set".to_owned()
+        }
+    }
+}
+
+/// The database that the arguments and the environment name.
+fn settings(global: &GlobalArguments) -> CliResult<DatabaseSettings> {
+    let url = global.require_database_url()?;
+    DatabaseSettings::new(url, global.database_direct_url(), global.database_schema.clone())
+        .map_err(|error| CliError::usage(error.to_string()))
+}
+
+/// Waits for an answer of the database, on this thread.
+fn wait<T>(asking: impl Future<Output = T>) -> CliResult<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(asking))
+}
+
+fn failed(error: StoreError) -> CliError {
+    match error {
+        StoreError::Settings(message) => CliError::usage(message),
+        other => other.into(),
+    }
+}

@@ -1,0 +1,110 @@
+//! Opening connections: single ones, and the pool that statements share.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{Connection, PgConnection};
+
+use super::error::{StoreError, StoreResult};
+use super::schema::Schema;
+use super::settings::DatabaseSettings;
+
+/// How long a server may take to answer a new connection.
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
+
+/// The oldest server that is served, as Postgres numbers it.
+const OLDEST: u32 = 140_000;
+
+/// A pool of connections to the engine's database, and its schema. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pool: PgPool,
+    settings: Arc<DatabaseSettings>,
+}
+
+impl Database {
+    /// A pool of at most `connections`, none of which is opened yet.
+    pub fn new(settings: DatabaseSettings, connections: u32) -> Self {
+        let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(CONNECT);
+        let pool = options.connect_lazy_with(settings.main().clone());
+        Self { pool, settings: Arc::new(settings) }
+    }
+
+    /// Where it is.
+    pub fn settings(&self) -> &DatabaseSettings {
+        &self.settings
+    }
+
+    /// Closes every connection once it is given back.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub(super) fn schema(&self) -> &Schema {
+        self.settings.schema()
+    }
+}
+
+/// One connection, with words for people where there is none.
+pub(super) async fn open(
+    settings: &DatabaseSettings,
+    options: &PgConnectOptions,
+) -> StoreResult<PgConnection> {
+    let connecting = PgConnection::connect_with(options);
+    let connection = within(CONNECT, connecting).await.map_err(|error| explain(error, settings, options))?;
+    check_version(&connection)?;
+    Ok(connection)
+}
+
+/// What `work` comes to, unless the server takes longer than `limit`.
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, sqlx::Error>>) -> StoreResult<T> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(StoreError::Unreachable(format!("no answer within {} s", limit.as_secs()))),
+    }
+}
+
+fn check_version(connection: &PgConnection) -> StoreResult<()> {
+    match connection.server_version_num() {
+        Some(version) if version < OLDEST => Err(StoreError::Settings(format!(
+            "the server is PostgreSQL {}.{}; {} is the oldest that is served",
+            version / 10_000,
+            version % 10_000,
+            OLDEST / 10_000
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn explain(error: StoreError, settings: &DatabaseSettings, options: &PgConnectOptions) -> StoreError {
+    let at = if std::ptr::eq(options, settings.main()) {
+        format!("{} (DATABASE_URL)", settings.address())
+    } else {
+        let address = settings.direct_address().unwrap_or_else(|| settings.address());
+        format!("{address} (BIPLANE_DATABASE_DIRECT_URL)")
+    };
+    match error {
+        StoreError::Unreachable(why) => StoreError::Unreachable(format!("{at}: {why}")),
+        StoreError::Denied(why) => StoreError::Denied(format!("{at}: {why}")),
+        StoreError::Busy(why) => StoreError::Busy(format!("{at}: {why}")),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_does_not_answer_is_not_waited_for() {
+        let never = std::future::pending::<Result<(), sqlx::Error>>();
+        let error = within(Duration::from_millis(1), never).await.unwrap_err();
+        assert!(error.is_transient() && error.is_uncertain(), "{error}");
+    }
+}

@@ -1,0 +1,151 @@
+//! What `databases check` tells: whether and how the database is reached, and whether its tables fit.
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection, Row};
+
+use super::connect::open;
+use super::error::StoreResult;
+use super::migrate::{Standing, read_standing};
+use super::schema::Schema;
+use super::settings::DatabaseSettings;
+
+/// How connections reach the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// Without anything between.
+    Direct,
+    /// Through a pooler, on which no session can be relied.
+    Pooler,
+}
+
+/// One database as it was found.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// `host:port/database`.
+    pub address: String,
+    /// The role that the server sees.
+    pub role: String,
+    /// The server's version, such as `15.4`.
+    pub server: String,
+    /// Whether TLS protects the connection as far as the server sees.
+    pub tls: bool,
+    /// How `DATABASE_URL` reaches it.
+    pub route: Route,
+    /// How `BIPLANE_DATABASE_DIRECT_URL` reaches it, where that is set.
+    pub direct: Option<Route>,
+    /// Whether both reach the same database, where both are set.
+    pub same: bool,
+    /// Which migrations it has.
+    pub standing: Standing,
+    /// How many days ahead of today have partitions; `None` without tables or the right to ask.
+    pub days_ahead: Option<i32>,
+    /// The rights that the role lacks, in words for people; empty without tables.
+    pub missing_rights: Vec<String>,
+}
+
+/// What an engine does with each table.
+const RIGHTS: &[(&str, &str)] = &[
+    ("queue", "SELECT,INSERT,UPDATE"),
+    ("kind", "SELECT,INSERT,UPDATE"),
+    ("job", "SELECT,INSERT,UPDATE"),
+    ("ready", "SELECT,INSERT,UPDATE,DELETE"),
+    ("deferred", "SELECT,INSERT,UPDATE,DELETE"),
+    ("lease", "SELECT,INSERT,UPDATE,DELETE"),
+    ("worker", "SELECT,INSERT,UPDATE,DELETE"),
+    ("failed", "SELECT,INSERT,UPDATE,DELETE"),
+    ("done", "SELECT,INSERT"),
+    ("unique_claim", "SELECT,INSERT,UPDATE,DELETE"),
+    ("audit", "SELECT,INSERT"),
+];
+
+/// Looks at the database.
+///
+/// # Errors
+/// Those of connecting and reading.
+pub async fn inspect(settings: &DatabaseSettings) -> StoreResult<Inspection> {
+    let mut connection = open(settings, settings.main()).await?;
+    let about = about(&mut connection).await?;
+    let schema = settings.schema();
+    let standing = read_standing(&mut connection, schema).await?;
+    let (days_ahead, missing_rights) = match standing.version {
+        0 => (None, Vec::new()),
+        _ => (days_ahead(&mut connection, schema).await, missing_rights(&mut connection, schema).await?),
+    };
+    let identity = identity(&mut connection).await?;
+    let _ = connection.close().await;
+    let (direct, same) = match settings.direct_address() {
+        None => (None, true),
+        Some(_) => {
+            let mut connection = open(settings, settings.direct()).await?;
+            let same = self::identity(&mut connection).await? == identity;
+            let _ = connection.close().await;
+            (Some(route(settings, settings.direct()).await), same)
+        }
+    };
+    let route = route(settings, settings.main()).await;
+    let address = settings.address();
+    let About { role, server, tls } = about;
+    Ok(Inspection { address, role, server, tls, route, direct, same, standing, days_ahead, missing_rights })
+}
+
+struct About {
+    role: String,
+    server: String,
+    tls: bool,
+}
+
+async fn about(connection: &mut PgConnection) -> StoreResult<About> {
+    let row = sqlx::query(
+        "select current_user::text, split_part(current_setting('server_version'), ' ', 1),
+            coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false)",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(About { role: row.try_get(0)?, server: row.try_get(1)?, tls: row.try_get(2)? })
+}
+
+/// What tells this database from every other: when its server started and its number there.
+async fn identity(connection: &mut PgConnection) -> StoreResult<String> {
+    let asked = "select pg_postmaster_start_time()::text || ' ' || oid::text from pg_database where datname = current_database()";
+    Ok(sqlx::query_scalar(asked).fetch_one(connection).await?)
+}
+
+/// A pooler refuses or swallows a setting that comes with the start of a session; a server takes it.
+async fn route(settings: &DatabaseSettings, options: &PgConnectOptions) -> Route {
+    let probing = options.clone().options([("biplane.route", "direct")]);
+    let Ok(mut connection) = open(settings, &probing).await else { return Route::Pooler };
+    let told = sqlx::query_scalar::<_, Option<String>>("select current_setting('biplane.route', true)")
+        .fetch_one(&mut connection)
+        .await;
+    let _ = connection.close().await;
+    if told.ok().flatten().as_deref() == Some("direct") { Route::Direct } else { Route::Pooler }
+}
+
+async fn days_ahead(connection: &mut PgConnection, schema: &Schema) -> Option<i32> {
+    let ask = schema.sql("select biplane.upkeep_days_ahead()");
+    sqlx::query_scalar(ask).fetch_one(connection).await.ok()
+}
+
+async fn missing_rights(connection: &mut PgConnection, schema: &Schema) -> StoreResult<Vec<String>> {
+    let usable: bool = sqlx::query_scalar("select has_schema_privilege($1, 'USAGE')")
+        .bind(schema.name())
+        .fetch_one(&mut *connection)
+        .await?;
+    if !usable {
+        return Ok(vec![format!("USAGE on schema `{schema}`")]);
+    }
+    let mut missing = Vec::new();
+    for (table, rights) in RIGHTS {
+        for right in rights.split(',') {
+            let has: Option<bool> = sqlx::query_scalar("select has_table_privilege(to_regclass($1), $2)")
+                .bind(schema.render(&format!("biplane.{table}")))
+                .bind(right)
+                .fetch_one(&mut *connection)
+                .await?;
+            if has != Some(true) {
+                missing.push(format!("{right} on table `{schema}.{table}`"));
+            }
+        }
+    }
+    Ok(missing)
+}
