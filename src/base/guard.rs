@@ -67,6 +67,8 @@ pub enum Guard {
     GiveUp,
     /// A consumer that gives nothing of what is there is replaced.
     Watchdog,
+    /// A span that finds no room is dropped; without it, its record waits.
+    SpanQueue,
     /// An offset that is gone is an error; without it, reading goes on behind the newest record.
     LostOffset,
     /// What others may have by now is given up at once, and nothing of it is committed.
@@ -109,7 +111,7 @@ mod switch {
 
     use super::Guard;
 
-    const NAMES: [(&str, Guard); 32] = [
+    const NAMES: &[(&str, Guard)] = &[
         ("ride-out", Guard::RideOut),
         ("commit-again", Guard::CommitAgain),
         ("abandon", Guard::Abandon),
@@ -139,6 +141,7 @@ mod switch {
         ("read-anew", Guard::ReadAnew),
         ("give-up", Guard::GiveUp),
         ("watchdog", Guard::Watchdog),
+        ("span-queue", Guard::SpanQueue),
         ("lost-offset", Guard::LostOffset),
         ("loss", Guard::Loss),
         ("drain-limit", Guard::DrainLimit),

@@ -18,7 +18,7 @@ use super::exit::{CliError, CliResult, Exit};
 use super::live::Screen;
 use super::samples::{self, Sample};
 use super::serving::{Serving, Started};
-use super::{example, live, output, reloading, root};
+use super::{example, live, output, reloading, root, serving};
 use crate::broker::{ClientSettings, DeliverySink, OutHeaders, Outgoing, Producer, SendError};
 use crate::catalog::Catalog;
 use crate::engine::{EngineSettings, OnError, Reloader, TaskError, View, WINDOW, Warn, load_tree};
@@ -47,6 +47,7 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
         namespace: global.namespace.clone(),
         engine_id: global.engine_id().map(str::to_owned),
         window: WINDOW,
+        traces: serving::traces()?,
     };
     let serving = Serving {
         settings,

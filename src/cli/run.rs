@@ -3,7 +3,7 @@
 use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
 use super::serving::Serving;
-use super::{connect, database, root};
+use super::{connect, database, root, serving};
 use crate::catalog::Bound;
 use crate::engine::EngineSettings;
 use crate::telemetry::LogOptions;
@@ -24,6 +24,7 @@ pub(super) fn run(global: &GlobalArguments, window: Bound, migrate: bool) -> Cli
         namespace: global.namespace.clone(),
         engine_id: global.engine_id().map(str::to_owned),
         window,
+        traces: serving::traces()?,
     };
     Serving { settings, catalog, listen: global.listen.clone(), drain: None }.run(|_| Ok(()))
 }

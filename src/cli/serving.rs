@@ -17,6 +17,7 @@ use super::exit::{CliError, CliResult, Exit};
 use crate::catalog::Catalog;
 use crate::engine::{Engine, EngineSettings, OnError, Supervisor, TaskError, View};
 use crate::http;
+use crate::telemetry::traces::TraceSettings;
 
 /// How long tasks other than stages may take to end.
 const TASKS_END: Duration = Duration::from_millis(700);
@@ -36,6 +37,12 @@ pub(super) struct Started<'a> {
     pub(super) engine: &'a Arc<Engine>,
     pub(super) supervisor: &'a Supervisor,
     pub(super) address: SocketAddr,
+}
+
+/// How traces are exported, as OpenTelemetry's variables say.
+pub(super) fn traces() -> CliResult<Option<TraceSettings>> {
+    TraceSettings::from_variables(|name| std::env::var(name).ok())
+        .map_err(|error| CliError::usage(error.to_string()))
 }
 
 impl Serving {
@@ -96,6 +103,8 @@ fn spawn_tasks(supervisor: &Supervisor, engine: &Arc<Engine>, listener: Arc<std:
     let (followed, tidied) = (Arc::clone(engine), Arc::clone(engine));
     supervisor.spawn("control", again, move |cancel| Arc::clone(&followed).follow_control(cancel));
     supervisor.spawn("control-tidy", again, move |cancel| Arc::clone(&tidied).tidy_control(cancel));
+    let exported = Arc::clone(engine);
+    supervisor.spawn("traces", again, move |cancel| Arc::clone(&exported).export_spans(cancel));
     let watched = Arc::clone(engine);
     supervisor.spawn("broker-watch", OnError::Restart(Duration::from_secs(1)), move |cancel| {
         Arc::clone(&watched).watch_brokers(cancel)

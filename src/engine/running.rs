@@ -27,6 +27,7 @@ use crate::catalog::{Bound, Catalog};
 use crate::events::{self, Budget, Producers, StageHandle, StageRuntime, StageStatus, StartError};
 use crate::steps::Ports;
 use crate::telemetry::Telemetry;
+use crate::telemetry::traces::{SpanExport, TraceError, TraceSettings, Tracer};
 
 /// How often the brokers are asked whether they are there, and how long an answer may take.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -50,6 +51,8 @@ pub struct EngineSettings {
     pub engine_id: Option<String>,
     /// What all stages may hold in flight together.
     pub window: Bound,
+    /// How spans are exported, where they are.
+    pub traces: Option<TraceSettings>,
 }
 
 /// What all stages of an engine may hold in flight together where nothing else is said.
@@ -69,6 +72,9 @@ pub enum EngineError {
         /// Why.
         error: StartError,
     },
+    /// The exporter of traces refused its settings.
+    #[error("traces cannot be exported: {0}")]
+    Traces(#[from] TraceError),
     /// It is on its way out.
     #[error("the engine is draining")]
     Draining,
@@ -85,6 +91,8 @@ pub struct Engine {
     /// Held while the engine goes over to another config: one at a time.
     pub(super) reloading: Mutex<()>,
     broker: Mutex<BrokerState>,
+    /// Where spans go, where they are exported.
+    spans: Option<SpanExport>,
     /// The next offset of the control topic to read; `None`: nothing of it was read yet.
     pub(super) control_next: Mutex<Option<i64>>,
     pub(super) draining: AtomicBool,
@@ -119,6 +127,11 @@ impl Engine {
         runtime: Handle,
     ) -> Result<Self, EngineError> {
         let producers = Arc::new(Producers::open(settings.client.clone(), ProducerOptions::default())?);
+        let id = settings.engine_id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let telemetry = Arc::new(Telemetry::new());
+        let traces =
+            settings.traces.as_ref().map(|traces| Tracer::open(traces, &telemetry, &id)).transpose()?;
+        let (tracer, spans) = traces.unzip();
         let shared = StageRuntime {
             client: settings.client.clone(),
             producers,
@@ -127,14 +140,16 @@ impl Engine {
             namespace: settings.namespace.clone(),
             engine_id: settings.engine_id.clone(),
             runtime,
-            telemetry: Arc::new(Telemetry::new()),
+            telemetry,
+            tracer,
             ports: Ports::default(),
             generation: catalog.digest().to_owned(),
         };
         let stages = start_all(&catalog, &shared)?;
         info!(stages = stages.len(), catalog = catalog.digest(), "the stages start");
         Ok(Self {
-            id: settings.engine_id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
+            id,
+            spans,
             started_at: now_millis(),
             settings,
             shared,
@@ -154,6 +169,17 @@ impl Engine {
     /// The config in force.
     pub fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.running.read().catalog)
+    }
+
+    /// Exports spans until `cancel`, and then those that still wait; where none are made, nothing.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn export_spans(self: Arc<Self>, cancel: CancellationToken) -> Result<(), TaskError> {
+        if let Some(spans) = &self.spans {
+            spans.run(cancel).await;
+        }
+        Ok(())
     }
 
     /// Asks the brokers every few seconds whether they are there and how far they are ahead of the

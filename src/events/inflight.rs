@@ -13,6 +13,7 @@ use super::lanes::LaneId;
 use super::offsets::Sequence;
 use super::partitions::Sentence;
 use crate::record::OwnedRecord;
+use crate::telemetry::traces::RecordSpan;
 
 const INDEX_BITS: u32 = 24;
 const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
@@ -78,6 +79,8 @@ pub(super) struct Entry {
     pub(super) due: Option<Instant>,
     /// Why it is being dead-lettered.
     pub(super) sentence: Option<Box<Sentence>>,
+    /// Its span, once its first attempt began, where spans are made.
+    pub(super) span: Option<Box<RecordSpan>>,
     /// The task that works on it.
     pub(super) task: Option<AbortHandle>,
     /// Whether that task has given its place away for a while.
@@ -258,6 +261,7 @@ mod tests {
             record: None,
             due: None,
             sentence: None,
+            span: None,
             task: None,
             resting: false,
         }

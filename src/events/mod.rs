@@ -33,6 +33,7 @@ mod rests;
 mod runner;
 mod settle;
 mod sources;
+mod spans;
 mod stage;
 mod starts;
 mod status;

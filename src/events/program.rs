@@ -14,6 +14,7 @@ use crate::expr::{Root, RootSet};
 use crate::record::{Codec, HeaderChange, Item, JsonCodec, RawRecord};
 use crate::steps::{Chain, ItemScope, MAX_BYTES, OpenError, Pause, Ports, decode_for};
 use crate::telemetry::StageMetrics;
+use crate::telemetry::traces::StageTracer;
 
 /// The header in which a stage of a loop counts how often a record passed it.
 const HOPS: &str = "biplane-hops-";
@@ -26,6 +27,8 @@ pub(super) struct Program {
     pub(super) generation: Arc<str>,
     /// The consumer group that reads for it.
     pub(super) group: Arc<str>,
+    /// Makes the spans of its records, where spans are made.
+    pub(super) tracer: Option<StageTracer>,
     chain: Chain,
     hops: Option<(Arc<str>, u32)>,
 }
@@ -139,7 +142,7 @@ impl Program {
             .ending_in_json(stage.outputs.iter().all(only_encodes_json));
         let hops = stage.max_hops.map(|most| (Arc::from(format!("{HOPS}{}", stage.name)), most));
         let group = Arc::clone(&stage.name);
-        Ok(Self { stage, generation: Arc::from(generation), group, chain, hops })
+        Ok(Self { stage, generation: Arc::from(generation), group, tracer: None, chain, hops })
     }
 
     /// The program under its group's whole name.
@@ -154,6 +157,12 @@ impl Program {
     pub(super) fn timed_by(mut self, metrics: &StageMetrics) -> Self {
         self.chain = self.chain.timed(|step| metrics.step(step));
         self
+    }
+
+    /// The program whose records have spans.
+    #[must_use]
+    pub(super) fn traced_by(self, tracer: Option<StageTracer>) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Whether a record may have to wait inside the steps.

@@ -13,6 +13,7 @@ use super::inflight::EntryId;
 use super::runner::Runner;
 use crate::base::Failure;
 use crate::steps::{BoxedWait, Pause};
+use crate::telemetry::traces::Parent;
 
 /// A run as its steps wait by it.
 pub(super) struct Rest {
@@ -24,6 +25,8 @@ pub(super) struct Rest {
     pub(super) until: Instant,
     /// The steps that were answered by another system, each with how often.
     pub(super) answers: Mutex<Vec<(usize, usize)>>,
+    /// The record's span, where spans are made.
+    pub(super) parent: Option<Parent>,
 }
 
 impl Pause for Rest {
@@ -48,6 +51,10 @@ impl Pause for Rest {
             None => answers.push((step, 1)),
         }
     }
+
+    fn parent(&self) -> Option<&Parent> {
+        self.parent.as_ref()
+    }
 }
 
 impl Runner {
@@ -57,6 +64,9 @@ impl Runner {
         entry.resting = true;
         self.running -= 1;
         self.resting += 1;
+        if let Some(span) = &mut entry.span {
+            span.attempt_failed(failure);
+        }
         if let Some(record) = &entry.record {
             self.shared.failed(failure, record.as_raw());
         }

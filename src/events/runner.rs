@@ -343,6 +343,7 @@ impl Runner {
             record: None,
             due: None,
             sentence: None,
+            span: None,
             task: None,
             resting: false,
         });
@@ -407,6 +408,7 @@ impl Runner {
 
     /// Runs the steps here and now; only for programs that never wait.
     fn work_now(&mut self, id: EntryId, raw: RawRecord<'_>) {
+        self.begin_span(id, &raw);
         let Some(entry) = self.in_flight.get_mut(id) else { return };
         let attempt = entry.attempt;
         let mut batch = std::mem::take(&mut self.scratch);
@@ -477,6 +479,7 @@ impl Runner {
 
     /// Runs the steps on the runtime. A record's whole time is bounded by the stage's deadline.
     fn work_later(&mut self, id: EntryId, record: Arc<OwnedRecord>) {
+        self.begin_span(id, &record.as_raw());
         let Some(entry) = self.in_flight.get_mut(id) else { return };
         let attempt = entry.attempt;
         let started = *entry.first_started.get_or_insert(self.now);
@@ -484,8 +487,8 @@ impl Runner {
         let left = self.program.stage.deadline.saturating_sub(spent);
         let program = Arc::clone(&self.program);
         let until = tokio::time::Instant::now() + left;
-        let answers = Default::default();
-        let rest = Rest { id, inbox: Arc::clone(&self.inbox), until, answers };
+        let (answers, parent) = (Default::default(), entry.span.as_ref().map(|span| span.parent()));
+        let rest = Rest { id, inbox: Arc::clone(&self.inbox), until, answers, parent };
         let run = async move {
             let mut batch = Batch::default();
             let work = program.prepare(record.as_raw(), attempt, &mut batch, &rest);

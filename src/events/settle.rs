@@ -9,10 +9,12 @@ use super::inflight::EntryId;
 use super::partitions::{Cut, Sentence};
 use super::program::{Batch, Prepared, Target, Verdict};
 use super::runner::{Blocked, Runner};
+use super::spans::is_trace_header;
 use crate::base::guard::{self, Guard};
 use crate::base::{Exhausted, Failure, Remedy};
 use crate::broker::{OutHeaders, Outgoing, SendError};
 use crate::record::{HeaderChange, RawRecord};
+use crate::telemetry::traces::{TRACEPARENT, TRACESTATE};
 
 /// The header that lets consumers drop repeats: stage, topic, partition, offset and index.
 const ID_HEADER: &str = "biplane-id";
@@ -36,11 +38,13 @@ impl Runner {
             Ok(Verdict::Send) => self.send_all(id, raw, batch, 0),
             Ok(Verdict::Filtered) => {
                 self.counts.filtered();
+                self.comes_to(id, "filtered");
                 self.through(id);
                 self.finish(id);
                 self.scratch = batch;
             }
             Ok(Verdict::Unmatched) => {
+                self.comes_to(id, "unmatched");
                 self.through(id);
                 self.finish(id);
                 self.scratch = batch;
@@ -56,6 +60,9 @@ impl Runner {
         entry.first_failed.get_or_insert(self.now_millis);
         // What never waits began in this turn of the loop.
         entry.first_started.get_or_insert(self.now);
+        if let Some(span) = &mut entry.span {
+            span.attempt_failed(&failure);
+        }
         self.shared.failed(&failure, raw);
         if self.forgives(id, &failure) {
             return self.hold_back(id, &failure);
@@ -106,6 +113,7 @@ impl Runner {
     /// The record is finished without a trace but a count.
     pub(super) fn let_go(&mut self, id: EntryId, failure: &Failure) {
         self.shared.dropped(&failure.code);
+        self.failed_for_good(id, "dropped", failure);
         self.through(id);
         self.finish(id);
     }
@@ -133,6 +141,8 @@ impl Runner {
         let mut batch = std::mem::take(&mut self.scratch);
         batch.clear();
         let failed_at = self.now_millis;
+        self.begin_span(id, &raw);
+        self.failed_for_good(id, "dead-lettered", &sentence.failure);
         let Some(entry) = self.in_flight.get_mut(id) else { return };
         DeadLetter {
             raw,
@@ -183,7 +193,7 @@ impl Runner {
             return Err(SendError::Full);
         }
         let prepared = &batch.outputs[index];
-        let headers = self.out_headers(raw, prepared, index);
+        let headers = self.out_headers(id, raw, prepared, index);
         // What was prepared under another generation goes where that one says.
         let stage = &batch.program.as_ref().unwrap_or(&self.program).stage;
         let topic = match prepared.target {
@@ -219,17 +229,30 @@ impl Runner {
     }
 
     /// The input's headers travel on, but for those that are replaced and the id of the stage before.
-    fn out_headers(&mut self, raw: &RawRecord<'_>, prepared: &Prepared, index: usize) -> OutHeaders {
+    fn out_headers(
+        &mut self,
+        id: EntryId,
+        raw: &RawRecord<'_>,
+        prepared: &Prepared,
+        index: usize,
+    ) -> OutHeaders {
         let id_header = match prepared.target {
             Target::Output(_) => ID_HEADER,
             Target::DeadLetter => DEAD_LETTER_ID_HEADER,
         };
-        let mut headers = OutHeaders::new(raw.headers.len() + prepared.headers.len() + 1);
+        let trace = self.trace_headers(id, prepared);
+        let mut headers = OutHeaders::new(raw.headers.len() + prepared.headers.len() + 3);
         for position in 0..raw.headers.len() {
             let (name, value) = raw.headers.get(position);
-            if name != id_header && (prepared.headers.is_empty() || !prepared.changes_header(name)) {
+            let stands = trace.is_none() || !is_trace_header(name);
+            if stands && name != id_header && (prepared.headers.is_empty() || !prepared.changes_header(name))
+            {
                 headers.push(name, value);
             }
+        }
+        if let Some((traceparent, tracestate)) = trace {
+            headers.push(TRACEPARENT, Some(traceparent.as_bytes()));
+            tracestate.iter().for_each(|state| headers.push(TRACESTATE, Some(state.as_bytes())));
         }
         for (position, change) in prepared.headers.iter().enumerate() {
             let HeaderChange::Set(name, value) = change else { continue };
@@ -338,6 +361,10 @@ impl Runner {
     fn finish(&mut self, id: EntryId) {
         let Some(entry) = self.in_flight.remove(id) else { return };
         self.counts.sent(entry.sent);
+        if let Some(mut span) = entry.span {
+            span.took(entry.attempt);
+            span.comes_to("sent");
+        }
         if let Some(sentence) = &entry.sentence {
             self.shared.dead_lettered(&sentence.failure.code);
         }

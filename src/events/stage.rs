@@ -23,6 +23,7 @@ use crate::broker::{BrokerError, ClientSettings, Consumer, ConsumerOptions, Deli
 use crate::catalog::{Guarantee, Stage};
 use crate::steps::{OpenError, Ports};
 use crate::telemetry::Telemetry;
+use crate::telemetry::traces::Tracer;
 
 /// How long the last commit and leaving the group may take, each, where no broker answers.
 pub const LEAVE_LIMIT: Duration = Duration::from_secs(2);
@@ -46,6 +47,8 @@ pub struct StageRuntime {
     pub runtime: Handle,
     /// Where metrics go.
     pub telemetry: Arc<Telemetry>,
+    /// Makes spans, where the environment names a receiver of them.
+    pub tracer: Option<Tracer>,
     /// What steps may ask of the world.
     pub ports: Ports,
     /// The digest of the catalog in force.
@@ -135,7 +138,9 @@ impl StageRuntime {
 
     fn open(&self, stage: &Arc<Stage>) -> Result<Program, OpenError> {
         let program = Program::open(Arc::clone(stage), &self.generation, &self.ports)?;
-        Ok(program.read_by(&self.group(&stage.name)).timed_by(&self.telemetry.stage(&stage.name)))
+        let group = self.group(&stage.name);
+        let tracer = self.tracer.as_ref().map(|tracer| tracer.stage(&stage.name, &group));
+        Ok(program.read_by(&group).timed_by(&self.telemetry.stage(&stage.name)).traced_by(tracer))
     }
 }
 

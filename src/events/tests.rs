@@ -199,6 +199,7 @@ impl World {
             engine_id: None,
             runtime: self.runtime.handle().clone(),
             telemetry: Arc::new(Telemetry::new()),
+            tracer: None,
             ports: Ports::default(),
             generation: "g".to_owned(),
         }

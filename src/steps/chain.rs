@@ -13,6 +13,7 @@ use crate::base::{Class, Failure, RetryPolicy};
 use crate::expr::{Expression, RootSet};
 use crate::record::Item;
 use crate::telemetry::StepTimer;
+use crate::telemetry::traces::Parent;
 
 /// The most that one record may become, by the size of its text. Parts that are made and those that
 /// are through are added up.
@@ -136,7 +137,7 @@ impl Chain {
             return Ok(Flow::Next);
         }
         match &step.runnable {
-            Runnable::Ready(ready) => step.timed(item, |item| ready.run(item, &self.context(step))),
+            Runnable::Ready(ready) => step.timed(item, |item| ready.run(item, &self.context(step, None))),
             Runnable::Waiting(_) => {
                 Err(Failure::fatal("internal", "a step that waits was run without waiting"))
             }
@@ -202,7 +203,7 @@ impl Chain {
         }
         let mut attempt = 1;
         loop {
-            let result = self.run_once(step, item).await;
+            let result = self.run_once(step, item, pause.parent()).await;
             if step.asks() && !matches!(&result, Err(failure) if failure.class == Class::Transient) {
                 pause.answered(index);
             }
@@ -219,8 +220,13 @@ impl Chain {
         }
     }
 
-    async fn run_once<'r>(&self, step: &OpenStep, item: &mut Item<'r>) -> Result<Flow<'r>, Failure> {
-        let context = self.context(step);
+    async fn run_once<'r>(
+        &self,
+        step: &OpenStep,
+        item: &mut Item<'r>,
+        parent: Option<&Parent>,
+    ) -> Result<Flow<'r>, Failure> {
+        let context = self.context(step, parent);
         match &step.runnable {
             Runnable::Ready(ready) => step.timed(item, |item| ready.run(item, &context)),
             Runnable::Waiting(waiting) => {
@@ -238,9 +244,9 @@ impl Chain {
         }
     }
 
-    fn context<'a>(&'a self, step: &'a OpenStep) -> StepContext<'a> {
+    fn context<'a>(&'a self, step: &'a OpenStep, parent: Option<&'a Parent>) -> StepContext<'a> {
         let last = self.ends_in_json && self.steps.last().is_some_and(|last| std::ptr::eq(last, step));
-        StepContext { name: &step.name, env: &self.env, last }
+        StepContext { name: &step.name, env: &self.env, last, parent }
     }
 }
 

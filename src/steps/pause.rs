@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::base::Failure;
+use crate::telemetry::traces::Parent;
 
 /// One wait; false where there is to be no further attempt.
 pub type BoxedWait<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
@@ -19,6 +20,11 @@ pub trait Pause: Send + Sync {
     /// A step that asks another system, by its place in the chain, was answered, be it with a refusal of
     /// this item.
     fn answered(&self, _step: usize) {}
+
+    /// The span under which requests of its steps belong, where spans are made.
+    fn parent(&self) -> Option<&Parent> {
+        None
+    }
 }
 
 /// Waits and nothing else.

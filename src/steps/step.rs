@@ -16,6 +16,7 @@ use crate::base::{Failure, RetryPolicy};
 use crate::expr::{Expression, RootSet};
 use crate::record::Item;
 use crate::spec::Spanned;
+use crate::telemetry::traces::Parent;
 
 /// A checked step as the catalog holds it.
 #[derive(Debug, Clone)]
@@ -113,6 +114,8 @@ pub struct StepContext<'a> {
     /// Whether the value goes from here to the JSON encoder and nobody else: the step may leave its
     /// text instead of a value.
     pub last: bool,
+    /// The span under which its requests belong, where spans are made.
+    pub parent: Option<&'a Parent>,
 }
 
 /// Where an item goes after a step.

@@ -1,4 +1,4 @@
-//! What the engine says about itself: metrics and logs.
+//! What the engine says about itself: metrics, logs and traces.
 //!
 //! Every metric's name stands in [`names`]; label sets are bounded whatever the records hold. Knows
 //! nothing of stages beyond their names and serves nothing: `http` renders what [`Telemetry`] holds.
@@ -11,8 +11,9 @@ mod metrics;
 pub mod names;
 mod panics;
 mod process;
+pub mod traces;
 
 pub use codes::{MAX_CODES, OTHER};
 pub use limit::RateLimit;
 pub use logs::{LogError, LogFormat, LogOptions};
-pub use metrics::{SafeguardMetrics, StageCounts, StageMetrics, StepTimer, Telemetry};
+pub use metrics::{SafeguardMetrics, StageCounts, StageMetrics, StepTimer, Telemetry, TraceMetrics};

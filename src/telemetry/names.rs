@@ -78,6 +78,14 @@ pub const RATE_LIMITED: Named =
 pub const RATE_WAITED: Named =
     ("biplane_stage_rate_limited_seconds", "Waits that a rate limit gave, in seconds, by limit");
 
+/// Spans that the receiver took.
+pub const SPANS_EXPORTED: Named = ("biplane_spans_exported", "Spans that the receiver of traces took");
+/// Spans that are gone.
+pub const SPANS_DROPPED: Named = (
+    "biplane_spans_dropped",
+    "Spans that are gone, by reason: queue-full (no room) or not-taken (the receiver did not take them in time)",
+);
+
 /// The process's resident memory.
 pub const RESIDENT: Named = ("process_resident_memory_bytes", "Resident memory of the process");
 /// The process's processor time.

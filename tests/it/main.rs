@@ -35,3 +35,4 @@ mod sizes;
 mod stages;
 mod tls;
 mod topics;
+mod traces;

@@ -204,7 +204,7 @@ fn biplane(root: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_biplane"));
     for (name, _) in std::env::vars_os() {
         let named = name.to_string_lossy();
-        if named.starts_with("BIPLANE_") || named == "DATABASE_URL" {
+        if named.starts_with("BIPLANE_") || named.starts_with("OTEL_") || named == "DATABASE_URL" {
             command.env_remove(&name);
         }
     }

@@ -9,6 +9,7 @@ mod dev;
 mod engine;
 pub mod gate;
 mod kafka;
+pub mod otlp;
 mod postgres;
 mod private_cluster;
 mod private_kafka;

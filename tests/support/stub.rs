@@ -12,6 +12,8 @@ struct Asked<'a> {
     /// How often the path was asked for, this time included.
     times: usize,
     body: &'a str,
+    /// Its headers, names in lower case.
+    headers: &'a BTreeMap<String, String>,
 }
 
 type Answer = dyn Fn(Asked<'_>, &mut TcpStream) + Send + Sync;
@@ -32,6 +34,15 @@ impl Stub {
     pub fn start_with_bodies(answer: impl Fn(&str, &str, &mut TcpStream) + Send + Sync + 'static) -> Self {
         Self::listen(Arc::new(move |asked: Asked<'_>, stream: &mut TcpStream| {
             answer(asked.path, asked.body, stream);
+        }))
+    }
+
+    /// Starts it with an answer that looks at headers, whose names come in lower case.
+    pub fn start_with_headers(
+        answer: impl Fn(&str, &BTreeMap<String, String>, &mut TcpStream) + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(Arc::new(move |asked: Asked<'_>, stream: &mut TcpStream| {
+            answer(asked.path, asked.headers, stream);
         }))
     }
 
@@ -78,15 +89,14 @@ fn serve(mut stream: TcpStream, answer: &Answer, asked: &Mutex<BTreeMap<String, 
     if reader.read_line(&mut line).is_err() || line.is_empty() {
         return;
     }
-    let (mut header, mut length) = (String::new(), 0);
+    let (mut header, mut headers) = (String::new(), BTreeMap::new());
     while reader.read_line(&mut header).is_ok_and(|read| read > 2) {
-        if let Some((name, value)) = header.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().unwrap_or(0);
+        if let Some((name, value)) = header.split_once(':') {
+            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
         header.clear();
     }
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     if reader.read_exact(&mut body).is_err() {
         return;
@@ -98,7 +108,7 @@ fn serve(mut stream: TcpStream, answer: &Answer, asked: &Mutex<BTreeMap<String, 
         *times += 1;
         *times
     };
-    answer(Asked { path, times, body: &String::from_utf8_lossy(&body) }, &mut stream);
+    answer(Asked { path, times, body: &String::from_utf8_lossy(&body), headers: &headers }, &mut stream);
 }
 
 /// A whole answer with a body; the connection ends with it.

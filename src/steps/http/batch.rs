@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::answer::Answer;
 use crate::base::Failure;
+use crate::telemetry::traces::Parent;
 
 /// How much a batch takes, and how long it waits for more.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,14 @@ pub(super) struct Limits {
 
 /// What each record of a batch comes to, in the order of the body's list.
 pub(super) type Outcomes = Vec<Result<Answer, Failure>>;
+
+/// What a record adds to a request.
+pub(super) struct Element {
+    /// Its part of the body's list.
+    pub(super) text: String,
+    /// Its span, where spans are made.
+    pub(super) parent: Option<Parent>,
+}
 
 /// A request under way.
 pub(super) type Asking = Pin<Box<dyn Future<Output = Outcomes> + Send>>;
@@ -55,7 +64,7 @@ struct Batch {
 
 #[derive(Default)]
 struct Gathered {
-    elements: BTreeMap<usize, String>,
+    elements: BTreeMap<usize, Element>,
     /// Of all elements, each with a comma.
     bytes: usize,
     closed: bool,
@@ -84,7 +93,8 @@ impl Batches {
     }
 
     /// What `element` is answered as one of the list that goes out with `head`. One member of each
-    /// batch calls `send`, with the whole request and how many elements it carries. Dropping the future
+    /// batch calls `send`, with the whole request, how many elements it carries, and the spans that those
+    /// belong under, beginning with its own. Dropping the future
     /// leaves the others as they are.
     ///
     /// # Errors
@@ -92,16 +102,16 @@ impl Batches {
     pub(super) async fn ask(
         &self,
         mut head: Request,
-        element: String,
-        send: impl FnOnce(Request, usize) -> Asking,
+        element: Element,
+        send: impl FnOnce(Request, usize, Vec<Parent>) -> Asking,
     ) -> Result<Answer, Failure> {
         let seat = self.join(&head, element)?;
         let mut drive = seat.batch.drive.lock().await;
         if let Drive::Gathering = *drive {
             seat.batch.full_or_due().await;
-            let (seats, body) = seat.batch.close();
+            let (seats, body, parents) = seat.batch.close(seat.number);
             *head.body_mut() = Some(body.into());
-            let asking = send(head, seats.len());
+            let asking = send(head, seats.len(), parents);
             *drive = Drive::Asking(seats, asking);
         }
         if let Drive::Asking(seats, asking) = &mut *drive {
@@ -120,8 +130,8 @@ impl Batches {
         self.open.lock().len()
     }
 
-    fn join(&self, head: &Request, mut element: String) -> Result<Seat<'_>, Failure> {
-        let (alone, most) = (element.len() + 2, self.limits.bytes);
+    fn join(&self, head: &Request, mut element: Element) -> Result<Seat<'_>, Failure> {
+        let (alone, most) = (element.text.len() + 2, self.limits.bytes);
         if alone > most {
             let message =
                 format!("the record alone makes a body of {alone} bytes; `batch.bytes` is {most} bytes");
@@ -168,9 +178,9 @@ impl Batch {
 
     /// Takes an element in and gives its place, or gives it back. What does not fit closes the batch,
     /// as does what fills it.
-    fn add(&self, element: String, limits: &Limits) -> Result<usize, String> {
+    fn add(&self, element: Element, limits: &Limits) -> Result<usize, Element> {
         let mut gathered = self.gathered.lock();
-        let bytes = gathered.bytes + element.len() + 1;
+        let bytes = gathered.bytes + element.text.len() + 1;
         let fits = !gathered.closed && bytes < limits.bytes;
         let number = gathered.next;
         let result = if fits {
@@ -201,19 +211,23 @@ impl Batch {
         }
     }
 
-    /// Takes what has been gathered: the places in the order of the body, and the body.
-    fn close(&self) -> (Vec<usize>, String) {
+    /// Takes what has been gathered: the places in the order of the body, the body, and the spans of all,
+    /// that of the place `first` before the others.
+    fn close(&self, first: usize) -> (Vec<usize>, String, Vec<Parent>) {
         let mut gathered = self.gathered.lock();
         gathered.closed = true;
         let mut body = String::with_capacity(std::mem::take(&mut gathered.bytes) + 1);
         let mut seats = Vec::with_capacity(gathered.elements.len());
+        let mut parents = Vec::new();
         for (number, element) in std::mem::take(&mut gathered.elements) {
             body.push(if seats.is_empty() { '[' } else { ',' });
-            body.push_str(&element);
+            body.push_str(&element.text);
+            let at = if number == first { 0 } else { parents.len() };
+            element.parent.into_iter().for_each(|parent| parents.insert(at, parent));
             seats.push(number);
         }
         body.push(']');
-        (seats, body)
+        (seats, body, parents)
     }
 }
 
@@ -223,7 +237,7 @@ impl Drop for Seat<'_> {
         let mut open = self.batches.open.lock();
         let mut gathered = self.batch.gathered.lock();
         if let Some(element) = gathered.elements.remove(&self.number) {
-            gathered.bytes -= element.len() + 1;
+            gathered.bytes -= element.text.len() + 1;
         }
         gathered.members -= 1;
         let mine = open.get(&self.group).is_some_and(|batch| Arc::ptr_eq(batch, &self.batch));

@@ -15,8 +15,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::answer::Answer;
-use super::batch::{Asking, Batches, Limits};
+use super::batch::{Asking, Batches, Element, Limits};
 use crate::base::{Class, Failure};
+use crate::telemetry::traces::Parent;
 
 const LONG: Duration = Duration::from_secs(3_600);
 
@@ -31,10 +32,14 @@ fn head(path: &str) -> Request {
     Request::new(Method::POST, Url::parse("http://h").unwrap().join(path).unwrap())
 }
 
+fn alone(element: impl ToString) -> Element {
+    Element { text: element.to_string(), parent: None }
+}
+
 /// Notes each request and, after `wait`, answers every element with itself.
-fn echo(sent: &Sent, wait: Duration) -> impl FnOnce(Request, usize) -> Asking + use<> {
+fn echo(sent: &Sent, wait: Duration) -> impl FnOnce(Request, usize, Vec<Parent>) -> Asking + use<> {
     let sent = Arc::clone(sent);
-    move |request, count| {
+    move |request, count, _| {
         let body: Json = serde_json::from_slice(request.body().unwrap().as_bytes().unwrap()).unwrap();
         let list = body.as_array().unwrap().clone();
         assert_eq!(list.len(), count);
@@ -47,7 +52,7 @@ fn echo(sent: &Sent, wait: Duration) -> impl FnOnce(Request, usize) -> Asking + 
 }
 
 async fn ask(batches: &Batches, element: u32, sent: &Sent) -> Result<Json, Failure> {
-    let answer = batches.ask(head("/"), element.to_string(), echo(sent, Duration::from_secs(1))).await;
+    let answer = batches.ask(head("/"), alone(element), echo(sent, Duration::from_secs(1))).await;
     answer.map(|answer| answer.body)
 }
 
@@ -75,7 +80,7 @@ async fn a_batch_goes_when_it_has_its_records_or_no_room_or_when_its_time_has_co
 async fn what_does_not_fit_beside_others_sends_them_and_begins_the_next() {
     let (batches, sent) = (batches(100, 8, LONG), Sent::default());
     let elements = ["1", "22", "333", "4"];
-    let runs = elements.map(|text| batches.ask(head("/"), text.to_owned(), echo(&sent, Duration::ZERO)));
+    let runs = elements.map(|text| batches.ask(head("/"), alone(text), echo(&sent, Duration::ZERO)));
     for (answer, text) in join_all(runs).await.into_iter().zip(elements) {
         assert_eq!(answer.unwrap().body.to_string(), text);
     }
@@ -104,7 +109,7 @@ async fn requests_that_differ_before_their_bodies_are_not_shared() {
         [with("/", None), with("/b", None), with("/?q=1", None), with("/", Some("a")), with("/", Some("b"))]
     };
     let all = heads().into_iter().chain(heads()).enumerate();
-    let runs = all.map(|(index, head)| batches.ask(head, index.to_string(), echo(&sent, Duration::ZERO)));
+    let runs = all.map(|(index, head)| batches.ask(head, alone(index), echo(&sent, Duration::ZERO)));
     assert!(join_all(runs).await.into_iter().all(|answer| answer.is_ok()));
     let mut bodies = sent.lock().clone();
     bodies.sort_by_key(|body| body[0].as_u64());
@@ -157,7 +162,7 @@ async fn visit(batches: &Batches, number: usize, visit: Visit, sent: &Sent) -> R
     tokio::time::sleep(Duration::from_millis(comes)).await;
     let start = Instant::now();
     let (head, stays) = (head(&group.to_string()), Duration::from_millis(stays.unwrap_or(u64::MAX >> 20)));
-    let run = batches.ask(head, number.to_string(), echo(sent, Duration::from_millis(ANSWER)));
+    let run = batches.ask(head, alone(number), echo(sent, Duration::from_millis(ANSWER)));
     let Ok(answer) = timeout(stays, run).await else { return Ok(()) };
     prop_assert_eq!(answer.map(|answer| answer.body), Ok(json!(number)));
     prop_assert!(start.elapsed() <= Duration::from_millis(LINGER + ANSWER), "{:?}", start.elapsed());

@@ -17,6 +17,7 @@ mod split;
 mod step;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use client::{HttpAuth, HttpClient, Pools};
 pub(super) use read::read;

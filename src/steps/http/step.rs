@@ -8,10 +8,11 @@ use reqwest::{Method, Request, Url};
 use serde_json::json;
 
 use super::answer::{Answer, status_failure, transport};
-use super::batch::{Asking, Batches, Limits, Outcomes};
+use super::batch::{Asking, Batches, Element, Limits, Outcomes};
 use super::cache::Cache;
 use super::client::{HttpClient, Pool};
 use super::split::Parts;
+use super::trace;
 use crate::base::guard::{self, Guard};
 use crate::base::{Class, Failure};
 use crate::expr::{Expression, Root, RootSet, Scope, Template, TemplateTree};
@@ -20,6 +21,7 @@ use crate::steps::path::FieldPath;
 use crate::steps::{
     BoxedRun, Flow, Gathering, ItemScope, OpenError, Ports, Runnable, StepBody, StepContext, WaitingStep,
 };
+use crate::telemetry::traces::{Parent, RequestSpan};
 
 /// The step as planned.
 #[derive(Debug, Clone)]
@@ -176,13 +178,18 @@ impl WaitingStep for OpenHttp {
             if let Some(path) = &plan.into {
                 path.check(item.value()?)?;
             }
-            let (head, body, key) = {
+            let (mut head, body, key) = {
                 let scope = ItemScope::new(item, context.env);
                 (plan.head(&self.sender.pool, &scope)?, plan.body(&scope)?, plan.cache_key(&scope)?)
             };
+            // A request of several records is none of theirs alone.
+            if context.parent.is_none() && self.batches.is_none() {
+                trace::pass_on(&ItemScope::new(item, context.env), head.headers_mut());
+            }
+            let parent = context.parent.cloned();
             let answer = match (&self.cache, key) {
-                (Some(cache), Some(key)) => cache.get(&key, self.ask(head, body)).await?,
-                _ => Arc::new(self.ask(head, body).await?),
+                (Some(cache), Some(key)) => cache.get(&key, self.ask(head, body, parent)).await?,
+                _ => Arc::new(self.ask(head, body, parent).await?),
             };
             plan.put(item, context.name, &answer)
         })
@@ -190,20 +197,27 @@ impl WaitingStep for OpenHttp {
 }
 
 impl OpenHttp {
-    async fn ask(&self, mut head: Request, body: Option<String>) -> Result<Answer, Failure> {
+    async fn ask(
+        &self,
+        mut head: Request,
+        body: Option<String>,
+        parent: Option<Parent>,
+    ) -> Result<Answer, Failure> {
         if let Some(batches) = &self.batches {
             let sender = Arc::clone(&self.sender);
-            let send = |request, count| Box::pin(sender.send_batch(request, count)) as Asking;
-            return batches.ask(head, body.unwrap_or_default(), send).await;
+            let send =
+                |request, count, parents| Box::pin(sender.send_batch(request, count, parents)) as Asking;
+            let element = Element { text: body.unwrap_or_default(), parent };
+            return batches.ask(head, element, send).await;
         }
         *head.body_mut() = body.map(Into::into);
-        self.sender.send(head).await
+        self.sender.send(head, parent.as_slice()).await
     }
 }
 
 impl Sender {
-    async fn send_batch(self: Arc<Self>, request: Request, count: usize) -> Outcomes {
-        let whole = self.send(request).await;
+    async fn send_batch(self: Arc<Self>, request: Request, count: usize, parents: Vec<Parent>) -> Outcomes {
+        let whole = self.send(request, &parents).await;
         match &self.plan.batch {
             Some(batch) => self.plan.split(&batch.parts, whole, count),
             None => vec![whole; count],
@@ -211,18 +225,32 @@ impl Sender {
     }
 
     /// Sends and reads the whole answer within the client's deadline, the wait for a connection included.
-    async fn send(&self, request: Request) -> Result<Answer, Failure> {
+    /// The request has a span under the first of `parents`.
+    async fn send(&self, mut request: Request, parents: &[Parent]) -> Result<Answer, Failure> {
+        let mut span = trace::begin(&mut request, parents);
+        let result = self.send_in_time(request, span.as_mut()).await;
+        if let (Some(span), Err(failure)) = (&mut span, &result) {
+            span.failed(&failure.code);
+        }
+        result
+    }
+
+    async fn send_in_time(
+        &self,
+        request: Request,
+        span: Option<&mut RequestSpan>,
+    ) -> Result<Answer, Failure> {
         let limit = match guard::removed(Guard::HttpDeadline) {
             true => Duration::MAX,
             false => self.plan.client.timeout,
         };
-        tokio::time::timeout(limit, self.exchange(request)).await.unwrap_or_else(|_| {
+        tokio::time::timeout(limit, self.exchange(request, span)).await.unwrap_or_else(|_| {
             let limit = crate::base::format_duration(limit);
             Err(Failure::transient("timeout", format!("no whole answer within {limit}")))
         })
     }
 
-    async fn exchange(&self, request: Request) -> Result<Answer, Failure> {
+    async fn exchange(&self, request: Request, span: Option<&mut RequestSpan>) -> Result<Answer, Failure> {
         let _permit = self
             .pool
             .permits
@@ -231,6 +259,9 @@ impl Sender {
             .map_err(|_| Failure::transient("connection", "the HTTP client is closed"))?;
         let response = self.pool.client.execute(request).await.map_err(transport)?;
         let status = response.status().as_u16();
+        if let Some(span) = span {
+            span.answered(status);
+        }
         match self.plan.action(status) {
             OnStatus::Accept => Answer::read(response, self.plan.response, self.plan.max_bytes).await,
             // `put` tells what a record with such an answer comes to.

@@ -11,6 +11,7 @@ mod levels;
 mod records;
 mod safeguards;
 mod times;
+mod traces;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use prometheus_client::registry::{Metric, Registry};
 pub use self::records::StageCounts;
 pub use self::safeguards::SafeguardMetrics;
 pub use self::times::StepTimer;
+pub use self::traces::TraceMetrics;
 use super::names::{self, Named};
 use super::process::Process;
 
@@ -28,6 +30,7 @@ use super::process::Process;
 pub struct Telemetry {
     registry: Registry,
     stages: StageFamilies,
+    traces: TraceMetrics,
 }
 
 impl fmt::Debug for Telemetry {
@@ -50,13 +53,19 @@ impl Telemetry {
         let (name, help) = names::BUILD_INFO;
         registry.register(name.trim_end_matches("_info"), help, Info::new(info));
         let stages = StageFamilies::register(&mut registry);
+        let traces = TraceMetrics::register(&mut registry);
         registry.register_collector(Box::new(Process));
-        Self { registry, stages }
+        Self { registry, stages, traces }
     }
 
     /// The handles of `stage`. Asked twice, both count into the same series.
     pub fn stage(&self, stage: &str) -> StageMetrics {
         self.stages.resolve(stage)
+    }
+
+    /// The metrics of exported spans.
+    pub fn traces(&self) -> &TraceMetrics {
+        &self.traces
     }
 
     /// What `/metrics` answers: OpenMetrics text.

@@ -76,6 +76,7 @@ fn full() -> String {
     safeguards.opened("ask");
     safeguards.flooded();
     safeguards.rate_limited("stage", Duration::from_secs(1));
+    telemetry.traces().dropped("queue-full", 1);
     telemetry.render()
 }
 

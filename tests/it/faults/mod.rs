@@ -11,6 +11,7 @@ mod members;
 mod offsets;
 mod outage;
 mod sends;
+mod spans;
 mod stalls;
 mod topics;
 mod transactions;
