@@ -241,7 +241,8 @@ impl Runner {
             Target::DeadLetter => DEAD_LETTER_ID_HEADER,
         };
         let trace = self.trace_headers(id, prepared);
-        let mut headers = OutHeaders::new(raw.headers.len() + prepared.headers.len() + 3);
+        let added = if trace.is_some() { 3 } else { 1 };
+        let mut headers = OutHeaders::new(raw.headers.len() + prepared.headers.len() + added);
         for position in 0..raw.headers.len() {
             let (name, value) = raw.headers.get(position);
             let stands = trace.is_none() || !is_trace_header(name);

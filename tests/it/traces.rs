@@ -44,7 +44,7 @@ retry = "once"
 name        = "ask"
 http.client = "stub"
 http.path   = "/items/{{ value.number }}"
-http.query  = { secret = "hidden" }
+http.query  = { q = "hidden" }
 [[stages.ask.steps]]
 when = "value.bad"
 fail = { code = "bad", message = "it is bad", class = "transient" }
@@ -52,12 +52,14 @@ fail = { code = "bad", message = "it is bad", class = "transient" }
 [stages.pass]
 from = "middle"
 to   = "output"
+dlq  = "dead"
 [[stages.pass.steps]]
 filter = "not value.filtered"
 
 [stages.mark]
 from = "input"
 to   = "marked"
+dlq  = "dead"
 [[stages.mark.steps]]
 set.headers.traceparent = "mine"
 "#;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use opentelemetry::Context;
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter as _, SpanProcessor};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -54,6 +54,7 @@ pub(super) fn open(
         exporter,
         most: settings.batch,
         delay: settings.delay,
+        timeout: settings.timeout,
         metrics: metrics.clone(),
         limit: RateLimit::new(TELL_EVERY),
     };
@@ -97,6 +98,8 @@ pub struct SpanExport {
     most: usize,
     /// How long the first of them waits for the others.
     delay: Duration,
+    /// How long one request may take, all tries together.
+    timeout: Duration,
     metrics: TraceMetrics,
     limit: RateLimit,
 }
@@ -152,7 +155,9 @@ impl SpanExport {
 
     async fn send(&self, spans: Vec<SpanData>) {
         let count = spans.len();
-        match self.exporter.export(spans).await {
+        // The exporter looks at its time between two tries, not within one.
+        let sent = tokio::time::timeout(self.timeout, self.exporter.export(spans)).await;
+        match sent.unwrap_or(Err(OTelSdkError::Timeout(self.timeout))) {
             Ok(()) => self.metrics.exported(count),
             Err(error) => {
                 self.metrics.dropped(REFUSED, count);

@@ -41,15 +41,20 @@ fn a_receiver_of_traces_that_hangs_holds_up_no_record_and_what_is_dropped_is_cou
     let (bed, mut engine) = started(&cluster, &url, "600000", INTACT);
     feed(&cluster, &bed);
     cluster.wait_for_records(&bed.topic("output"), RECORDS, DEADLINE);
+    feed(&cluster, &bed);
+    cluster.wait_for_records(&bed.topic("output"), 2 * RECORDS, DEADLINE);
     wait_until("what has no room is counted", DEADLINE, || {
-        engine.metric("biplane_spans_dropped_total{", &["queue-full"]) >= (RECORDS - 2 * ROOM) as f64
+        engine.metric("biplane_spans_dropped_total{", &["queue-full"]) >= (2 * (RECORDS - ROOM)) as f64
     });
     assert_eq!(engine.metric("biplane_spans_exported_total", &[]), 0.0);
     assert!(engine.terminate(DEADLINE).success(), "{}", engine.log());
 
     let (bed, engine) = started(&cluster, &url, "600000", "span-queue");
     feed(&cluster, &bed);
-    let all = || cluster.count(&bed.topic("output")) >= RECORDS as i64;
+    // What was read at once is written before the first span ends.
+    holds_within(LIMIT, || engine.metric("biplane_stage_records_in_total", &[]) >= RECORDS as f64);
+    feed(&cluster, &bed);
+    let all = || cluster.count(&bed.topic("output")) >= 2 * RECORDS as i64;
     assert!(!holds_within(LIMIT, all), "the records would have waited");
     drop(engine);
 }
