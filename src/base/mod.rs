@@ -4,6 +4,7 @@
 //! the crate.
 
 mod backoff;
+mod client;
 mod clock;
 mod codes;
 mod failure;
@@ -13,6 +14,7 @@ mod share;
 mod units;
 
 pub use backoff::{Backoff, Jitter};
+pub use client::http_client;
 pub use clock::now_millis;
 pub use codes::{ENGINE_CODES, is_engine_code, names_a_code};
 pub use failure::{Class, CodePattern, Failure, Remedy};

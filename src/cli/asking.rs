@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::exit::CliResult;
+use crate::base::http_client;
 use crate::engine::EngineStatus;
 
 const LIMIT: Duration = Duration::from_secs(2);
@@ -14,7 +15,7 @@ pub(super) fn status(listen: &str) -> CliResult<Option<EngineStatus>> {
 }
 
 async fn ask(url: &str) -> Option<EngineStatus> {
-    let client = reqwest::Client::builder().no_proxy().timeout(LIMIT).build().ok()?;
+    let client = http_client().no_proxy().timeout(LIMIT).build().ok()?;
     let answer = client.get(url).send().await.ok()?.error_for_status().ok()?;
     serde_json::from_slice(&answer.bytes().await.ok()?).ok()
 }

@@ -118,7 +118,13 @@ mod tests {
         let cancel = CancellationToken::new();
         let server = serve(Arc::new(listener), Arc::new(Fake { ready }), cancel.clone());
         let ask = async {
-            let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();
+            let answer = crate::base::http_client()
+                .build()
+                .unwrap()
+                .get(format!("http://{address}{path}"))
+                .send()
+                .await
+                .unwrap();
             let code = answer.status().as_u16();
             let text = answer.text().await.unwrap();
             cancel.cancel();

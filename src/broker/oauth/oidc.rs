@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::Token;
 use super::endpoint::{Endpoint, source_of};
-use crate::base::now_millis;
+use crate::base::{http_client, now_millis};
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(8);
@@ -131,7 +131,7 @@ fn tools() -> Result<(tokio::runtime::Runtime, reqwest::Client), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no runtime can be started: {error}"))?;
     // A redirect would carry the secret elsewhere.
-    let client = reqwest::Client::builder()
+    let client = http_client()
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("biplane/", env!("CARGO_PKG_VERSION")))
         .timeout(ANSWER)

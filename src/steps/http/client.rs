@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Semaphore;
 
+use crate::base::http_client;
 use crate::steps::OpenError;
 
 /// A named HTTP client as `check` resolved it. Never shows its secrets.
@@ -104,7 +105,7 @@ impl Pools {
 }
 
 fn build(settings: &HttpClient) -> Result<reqwest::Client, OpenError> {
-    reqwest::Client::builder()
+    http_client()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .user_agent(concat!("biplane/", env!("CARGO_PKG_VERSION")))

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::settings::{TraceError, TraceSettings};
 use crate::base::guard::{self, Guard};
+use crate::base::http_client;
 use crate::telemetry::{RateLimit, TraceMetrics};
 
 /// How long the last spans may take once the engine ends.
@@ -38,7 +39,7 @@ pub(super) fn open(
     let refused = |error: &dyn fmt::Display| {
         TraceError::new("OTEL_EXPORTER_OTLP_ENDPOINT", "set", format!("no exporter can be made: {error}"))
     };
-    let client = reqwest::Client::builder()
+    let client = http_client()
         // Headers may be secrets, which are for the named receiver alone.
         .redirect(reqwest::redirect::Policy::none())
         .timeout(settings.timeout)
