@@ -75,6 +75,10 @@ pub enum Guard {
     Loss,
     /// A stop waits for what is in flight no longer than `drain`.
     DrainLimit,
+    /// A mark says nothing of its own record.
+    MarkOrigin,
+    /// A record that fails for good takes its mark back.
+    TakeBack,
 }
 
 #[cfg(not(debug_assertions))]
@@ -145,6 +149,8 @@ mod switch {
         ("lost-offset", Guard::LostOffset),
         ("loss", Guard::Loss),
         ("drain-limit", Guard::DrainLimit),
+        ("mark-origin", Guard::MarkOrigin),
+        ("take-back", Guard::TakeBack),
     ];
 
     thread_local! {

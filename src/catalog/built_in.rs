@@ -4,6 +4,7 @@
 use serde_json::{Value as Json, json};
 
 use super::breakers::{PERMANENT, TRANSIENT};
+use super::dedupe;
 use super::explain::Shown;
 use super::rates::{MAX_KEYS, default_burst};
 use super::{Catalog, Dlq, Stage, Topic};
@@ -114,6 +115,7 @@ fn stage(stage: &Stage, key: &str) -> Option<Shown> {
         "delivery" => value("at-least-once"),
         key if key.starts_with("breaker.") => breaker(stage, key),
         key if key.starts_with("rate_limit.") => rate_limit(stage, key),
+        key if key.starts_with("dedupe") => equal(stage, key),
         key => output(key),
     }
 }
@@ -156,6 +158,17 @@ fn rate_limit(stage: &Stage, key: &str) -> Option<Shown> {
             None => Some(Shown::Said("none; keys have no limit")),
         },
         "per_key.scope" => Some(NONE),
+        _ => None,
+    }
+}
+
+fn equal(stage: &Stage, key: &str) -> Option<Shown> {
+    const OFF: Shown = Shown::Said("none; equal records are not told");
+    match (key, &stage.dedupe) {
+        ("dedupe" | "dedupe.key" | "dedupe.window", _) => Some(OFF),
+        ("dedupe.max_keys" | "dedupe.memory", None) => Some(OFF),
+        ("dedupe.max_keys", Some(_)) => value(dedupe::MAX_KEYS),
+        ("dedupe.memory", Some(_)) => value(false),
         _ => None,
     }
 }

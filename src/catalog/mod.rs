@@ -6,6 +6,7 @@
 mod breakers;
 mod built_in;
 mod check;
+mod dedupe;
 mod dots;
 mod environment;
 mod environments;
@@ -34,6 +35,7 @@ mod words;
 
 pub use breakers::{Breakers, Threshold, TransientBreaker};
 pub use check::{CheckOptions, Checked, check};
+pub use dedupe::Dedupe;
 pub use environments::check_all;
 pub use explain::{Explained, Setting, Shown, explain};
 pub use fingerprint::Fingerprint;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use super::{Breakers, Fingerprint, RateLimits};
+use super::{Breakers, Dedupe, Fingerprint, RateLimits};
 use crate::base::{ByteSize, RetryPolicy};
 use crate::expr::{Expression, Template};
 use crate::record::Codec;
@@ -148,6 +148,8 @@ pub struct Stage {
     pub breakers: Breakers,
     /// How fast it takes records.
     pub rate_limit: RateLimits,
+    /// Which of its records are equal, where it tells them apart.
+    pub dedupe: Option<Dedupe>,
     /// How long a record may take from its first attempt on, waits included.
     pub deadline: Duration,
     /// How often offsets are committed.

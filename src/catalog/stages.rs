@@ -8,7 +8,7 @@ use super::fingerprint::Used;
 use super::scene::Scene;
 use super::steps::{self, WrittenStep};
 use super::{Bound, Guarantee, OnLost, Order, Output, Stage, Start, Tombstones, Topic, Unmatched, limits};
-use super::{breakers, rates};
+use super::{breakers, dedupe, rates};
 use crate::base::{ByteSize, Exhausted, RetryPolicy};
 use crate::diag::{Diagnostic, codes, nearest};
 use crate::record::{BytesCodec, Codec, JsonCodec, TextCodec};
@@ -45,6 +45,7 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
     steps::check_batches(scene, plans.as_deref().unwrap_or_default(), spec.concurrency.as_ref(), &what);
     breakers::check(scene, spec, &what, plans.as_deref());
     let rate_limit = rates::resolve(scene, spec, &what, inputs.as_deref().unwrap_or_default());
+    let dedupe = dedupe::resolve(scene, spec, &what);
     check_decoding(scene, written, &what);
     check_pointless(scene, written, &what);
     exactly_once::check(scene, written, &what, plans.as_deref().unwrap_or_default());
@@ -82,6 +83,7 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
         dlq,
         breakers: breakers::resolve(spec),
         rate_limit: rate_limit?,
+        dedupe: dedupe.ok()?,
         deadline,
         commit_interval: spec.commit_interval.as_ref().map_or(commit_interval(delivery), |wait| wait.value),
         drain: spec.drain.as_ref().map_or(Duration::from_secs(10), |wait| wait.value),

@@ -10,6 +10,9 @@ use crate::steps::{COMMON_KEYS, KINDS};
 /// Kinds whose keys below their name are the user's own fields.
 const FREE: [&str; 3] = ["map", "set", "rename"];
 
+/// The keys of `dedupe`.
+const DEDUPE: [&str; 4] = ["key", "window", "max_keys", "memory"];
+
 /// Reports keys of the stage that ended up in a step, and gives the table without them; the flag says
 /// whether there were any.
 pub(super) fn without(scene: &Scene<'_>, table: &Table, label: &str) -> (Table, bool) {
@@ -111,6 +114,10 @@ fn would_take(scene: &Scene<'_>, key: &str, node: &Node) -> bool {
         "window" | "span" => node.as_table().is_some_and(|table| {
             !table.entries.is_empty()
                 && table.entries.iter().all(|entry| matches!(entry.key.as_str(), "records" | "bytes"))
+        }),
+        "dedupe" => node.as_table().is_some_and(|table| {
+            ["key", "window"].iter().all(|key| table.get(key).is_some())
+                && table.entries.iter().all(|entry| DEDUPE.contains(&entry.key.as_str()))
         }),
         _ => false,
     }

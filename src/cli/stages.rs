@@ -22,7 +22,7 @@ use crate::catalog::{Catalog, Stage};
 use crate::engine::EngineStatus;
 use crate::engine::control::{self, Pause};
 use crate::engine::offsets::{self, Which};
-use crate::events::{BreakerStatus, PartitionStatus, StageStatus};
+use crate::events::{BreakerStatus, DedupeStatus, PartitionStatus, StageStatus};
 use crate::telemetry::StageCounts;
 
 /// One stage as it is listed.
@@ -39,6 +39,7 @@ struct Listed {
     lag_records: Option<i64>,
     lag_seconds: Option<f64>,
     breakers: Vec<BreakerStatus>,
+    dedupe: Option<DedupeStatus>,
     failures: BTreeMap<String, u64>,
     counts: Option<StageCounts>,
     partitions: Vec<PartitionStatus>,
@@ -216,6 +217,7 @@ fn merge(group: Option<(&Arc<Stage>, Vec<PartitionStatus>)>, running: Option<Sta
         lag_records: sum(partitions.iter().map(|partition| partition.lag_records).collect()),
         lag_seconds: partitions.iter().filter_map(|partition| partition.lag_seconds).reduce(f64::max),
         breakers: running.breakers,
+        dedupe: running.dedupe,
         failures: running.failures,
         counts: answered.then_some(running.counts),
         partitions,
@@ -268,6 +270,13 @@ fn details(stage: &Listed) -> String {
         text.push_str(&format!(
             "breaker      step {}: {state}, opened {} times\n",
             breaker.step, breaker.opened
+        ));
+    }
+    if let Some(dedupe) = &stage.dedupe {
+        let DedupeStatus { marks, duplicates, forgotten, waiting, loading } = dedupe;
+        text.push_str(&format!(
+            "dedupe       {marks} marks{}, {duplicates} duplicates, {waiting} waiting, {forgotten} marks forgotten early\n",
+            if *loading { " so far" } else { "" },
         ));
     }
     if !stage.failures.is_empty() {

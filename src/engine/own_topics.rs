@@ -13,11 +13,18 @@ use super::control;
 use super::topics::{TopicChange, Wanted, apply, compare_all};
 use crate::broker::{Admin, BrokerError, ClientSettings, TopicShape};
 use crate::catalog::{Catalog, Stage, Topic};
-use crate::events::replay_topic;
+use crate::events::{marks_topic, replay_topic};
 
 const LARGEST: &str = "max.message.bytes";
 /// What a record may gain on its way here: headers with its origin and its fate.
 const ROOM: u64 = 64 * 1024;
+
+/// For so long a stage may stand still, and its marks are there.
+const STANDSTILL: Duration = Duration::from_secs(24 * 3_600);
+const SHORTEST_SEGMENT: Duration = Duration::from_secs(600);
+const LONGEST_SEGMENT: Duration = Duration::from_secs(24 * 3_600);
+/// In bytes.
+const SEGMENT: u64 = 64 << 20;
 
 /// Who makes a topic, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +54,8 @@ pub struct OwnTopic {
 /// All that a catalog's stages may need.
 pub fn all(catalog: &Catalog, namespace: &str) -> Vec<OwnTopic> {
     let replays = catalog.stages().values().map(|stage| replay(stage, namespace));
-    std::iter::once(control(namespace)).chain(replays).collect()
+    let marks = catalog.stages().values().flat_map(|stage| marks(stage, namespace));
+    std::iter::once(control(namespace)).chain(replays).chain(marks).collect()
 }
 
 /// What operators say.
@@ -70,6 +78,38 @@ pub fn replay(stage: &Stage, namespace: &str) -> OwnTopic {
         carries: true,
         settings: vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", "-1".to_owned())],
     }
+}
+
+/// Which records of a stage were finished, a topic for each of its inputs; none where it does not tell equal
+/// records or keeps them in memory.
+///
+/// A mark is kept for the window and a day from when it was written, so that a stage which stood still for
+/// less than a day misses none.
+pub fn marks(stage: &Stage, namespace: &str) -> Vec<OwnTopic> {
+    match stage.dedupe.as_ref().filter(|dedupe| !dedupe.memory) {
+        Some(dedupe) => marks_beside(namespace, &stage.name, &stage.inputs, dedupe.window),
+        None => Vec::new(),
+    }
+}
+
+fn marks_beside(namespace: &str, stage: &str, inputs: &[Arc<Topic>], window: Duration) -> Vec<OwnTopic> {
+    // Whole segments are deleted, so that they are short where the window is.
+    let segment = (window / 4).clamp(SHORTEST_SEGMENT, LONGEST_SEGMENT);
+    let retention = i64::try_from(window.saturating_add(STANDSTILL).as_millis()).unwrap_or(i64::MAX);
+    let settings = [
+        ("cleanup.policy", "compact,delete".to_owned()),
+        ("retention.ms", retention.to_string()),
+        ("segment.ms", segment.as_millis().to_string()),
+        ("segment.bytes", SEGMENT.to_string()),
+    ];
+    let beside = |input: &Arc<Topic>| OwnTopic {
+        name: marks_topic(namespace, stage, &input.physical),
+        made: Made::ByEngine,
+        beside: vec![Arc::clone(input)],
+        carries: false,
+        settings: settings.to_vec(),
+    };
+    inputs.iter().map(beside).collect()
 }
 
 /// Compares them with what the broker has; those that only a replay makes are left out until there are.
@@ -262,6 +302,25 @@ mod tests {
         assert!(own.is_wanting(&shapes(&[("a", 3, 1)])));
         assert!(own.is_wanting(&shapes(&[("a", 3, 1), ("own", 2, 1)])));
         assert!(!own.is_wanting(&shapes(&[("a", 3, 1), ("own", 3, 1)])));
+    }
+
+    #[test]
+    fn marks_outlive_their_window_by_the_longest_standstill_beside_each_input() {
+        let topics = marks_of(Duration::from_secs(2 * 3_600), &["a", "b.c"]);
+        let names: Vec<_> = topics.iter().map(|topic| &*topic.name).collect();
+        assert_eq!(names, ["ns.s.marks.a", "ns.s.marks.b.c"]);
+        let settings = topics[0].settings(&BTreeMap::new(), &shapes(&[]));
+        assert_eq!(settings["retention.ms"], (26 * 3_600_000).to_string());
+        assert_eq!(settings["segment.ms"], 1_800_000.to_string());
+        assert_eq!((topics[0].made, &*settings["cleanup.policy"]), (Made::ByEngine, "compact,delete"));
+        let long = marks_of(Duration::MAX, &["a"]);
+        let settings = long[0].settings(&BTreeMap::new(), &shapes(&[]));
+        assert_eq!(settings["retention.ms"], i64::MAX.to_string(), "the broker takes no more");
+    }
+
+    fn marks_of(window: Duration, inputs: &[&str]) -> Vec<OwnTopic> {
+        let inputs: Vec<_> = inputs.iter().map(|name| input(name, Some(3), false)).collect();
+        marks_beside("ns", "s", &inputs, window)
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tracing::info;
 
 use super::drain::drain_unless;
 use super::running::{Engine, EngineError, Running};
-use crate::catalog::{Catalog, Stage, Topic};
+use crate::catalog::{Catalog, Dedupe, Stage, Topic};
 use crate::events::{self, StageHandle, StageRuntime};
 
 /// What becomes of one stage.
@@ -176,7 +176,7 @@ fn stands_well(handle: &StageHandle) -> bool {
 }
 
 /// Whether records in flight may end under the new stage: they are queued by its order and sent to its
-/// outputs by their number.
+/// outputs by their number, and marks were made by its key.
 fn goes_on(old: &Stage, new: &Stage) -> bool {
     let same = |old: &Topic, new: &Topic| old.physical == new.physical;
     let same_inputs = old.inputs.len() == new.inputs.len()
@@ -184,8 +184,13 @@ fn goes_on(old: &Stage, new: &Stage) -> bool {
     let same_outputs = old.outputs.len() == new.outputs.len()
         && old.outputs.iter().zip(&new.outputs).all(|(old, new)| same(&old.topic, &new.topic));
     let dlq = |stage: &Stage| stage.dlq.as_ref().map(|dlq| Arc::clone(&dlq.topic.physical));
+    let equal = |stage: &Stage| {
+        let of = |dedupe: &Dedupe| (dedupe.key.clone(), dedupe.window, dedupe.max_keys, dedupe.memory);
+        stage.dedupe.as_ref().map(of)
+    };
     same_inputs
         && same_outputs
         && dlq(old) == dlq(new)
+        && equal(old) == equal(new)
         && (old.order, old.start, old.delivery) == (new.order, new.start, new.delivery)
 }

@@ -57,6 +57,7 @@ impl Runner {
             Ok(starts) => {
                 self.retry_assignment = None;
                 self.assign_all(&starts);
+                self.load_marks();
                 self.shared.assigned(assigned.len());
                 self.next_report = self.now;
             }
@@ -113,7 +114,8 @@ impl Runner {
             partition.dirty = true;
             self.commit_soon();
         }
-        self.partitions.insert(partition);
+        let slot = self.partitions.insert(partition);
+        self.begin_marks(slot);
         (name, begin.at)
     }
 
@@ -122,6 +124,7 @@ impl Runner {
         self.spoil();
         let begun = self.clear(slot);
         self.shared.repeated(begun);
+        self.forget_marks(slot);
         if let Some(partition) = self.partitions.remove(slot) {
             self.shared.forget(&partition.name);
         }
@@ -149,6 +152,7 @@ impl Runner {
         self.commits.retain(|id| in_flight.slot(id).is_some());
         self.timers.retain(|Reverse((_, id))| in_flight.slot(*id).is_some());
         let next = self.lanes.release(|id| in_flight.slot(id).is_some());
+        self.forget_claims();
         self.running -= abandoned.running;
         self.resting -= abandoned.resting;
         self.unacknowledged -= abandoned.unacknowledged;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::dedupe::Loaded;
 use super::hold::Hold;
 use super::inflight::EntryId;
 use super::program::{Batch, Program, Verdict};
@@ -30,7 +31,7 @@ pub(super) struct Ended {
     pub(super) answers: Vec<(usize, usize)>,
 }
 
-/// What runs on the runtime tell, in their order.
+/// What runs and other work on the runtime tell, in their order.
 pub(super) enum Letter {
     /// A run ended.
     Ended(Ended),
@@ -38,6 +39,8 @@ pub(super) enum Letter {
     Resting { id: EntryId, failure: Failure },
     /// A run has waited and goes on once it is given a place.
     Rested { id: EntryId, place: oneshot::Sender<()> },
+    /// The marks of a partition were read.
+    Marks(Loaded),
 }
 
 /// What the engine asks of a stage.

@@ -8,6 +8,7 @@ mod budget;
 mod carried;
 mod commits;
 mod dead_letters;
+mod dedupe;
 mod delivery;
 mod handover;
 mod hold;
@@ -43,11 +44,12 @@ mod transactional;
 mod watchdog;
 
 pub use budget::Budget;
+pub use dedupe::marks_topic;
 pub use delivery::{Producers, compression};
 pub use hold::Holds;
 pub use sources::replay_topic;
 pub use stage::{LEAVE_LIMIT, StageHandle, StageRuntime, StartError, prove, start};
-pub use status::{BreakerStatus, PartitionStatus, StageStatus};
+pub use status::{BreakerStatus, DedupeStatus, PartitionStatus, StageStatus};
 
 #[cfg(test)]
 mod fate_tests;

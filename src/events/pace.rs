@@ -106,7 +106,8 @@ impl Runner {
                 partition.held_until = None;
             }
             let far = partition.is_far(self.reach);
-            let wanted = all || far || partition.span_full || partition.held_until.is_some();
+            let early = self.dedupe.as_ref().is_some_and(|dedupe| dedupe.holds(slot, partition.role));
+            let wanted = all || far || early || partition.span_full || partition.held_until.is_some();
             if wanted != partition.paused && partition.tenure == Tenure::Owned {
                 partition.paused = wanted;
                 if wanted { &mut pause } else { &mut resume }.push(partition.name.clone());
@@ -142,6 +143,7 @@ impl Runner {
         let waiting = self.timers.len() + self.commits.waiting() + self.resting;
         let waits = self.retry_assignment.is_some() || self.reopen_at.is_some();
         let unassigned = waits
+            || self.dedupe.as_ref().is_some_and(|dedupe| dedupe.is_loading())
             || self.hold == Some(Hold::Unknown)
             || self.partitions.is_empty() && !self.shared.was_assigned();
         self.shared.forget_old_trouble(self.now);
@@ -149,6 +151,7 @@ impl Runner {
             self.shared.paused(reason);
         }
         self.report_breakers();
+        self.report_marks();
         let state = match &self.phase {
             Phase::Running if unassigned => "starting",
             Phase::Running if self.paused_all || self.breakers.is_open() => "paused",

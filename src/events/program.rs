@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::base::Failure;
 use crate::catalog::{Output, Stage, Unmatched};
-use crate::expr::{Root, RootSet};
+use crate::expr::{Expression, Root, RootSet};
 use crate::record::{Codec, HeaderChange, Item, JsonCodec, RawRecord};
 use crate::steps::{Chain, ItemScope, MAX_BYTES, OpenError, Pause, Ports, decode_for};
 use crate::telemetry::StageMetrics;
@@ -46,6 +46,8 @@ pub(super) enum Target {
     Output(usize),
     /// To the stage's DLQ.
     DeadLetter,
+    /// To where the marks of the record's partition lie.
+    Mark,
 }
 
 /// A key or value of what is sent.
@@ -181,14 +183,39 @@ impl Program {
         raw: RawRecord<'_>,
         limit: impl FnOnce(&str) -> T,
     ) -> Result<Option<T>, Failure> {
-        let Some(per_key) = &self.stage.rate_limit.per_key else { return Ok(None) };
-        if raw.value.is_none() && per_key.key.reads().contains(Root::Value) {
+        match &self.stage.rate_limit.per_key {
+            Some(per_key) => self.text_of(&per_key.key, raw, limit),
+            None => Ok(None),
+        }
+    }
+
+    /// Hands the key to `mark` by which equal records are told; `None`: it is equal to no other.
+    pub(super) fn dedupe_key<T>(
+        &self,
+        raw: RawRecord<'_>,
+        mark: impl FnOnce(&str) -> T,
+    ) -> Result<Option<T>, Failure> {
+        match &self.stage.dedupe {
+            Some(dedupe) => self.text_of(&dedupe.key, raw, mark),
+            None => Ok(None),
+        }
+    }
+
+    /// Hands the text of an expression over a record as it was read to `take`; `None`: it is null, or asks
+    /// for a value that is.
+    fn text_of<T>(
+        &self,
+        key: &Expression,
+        raw: RawRecord<'_>,
+        take: impl FnOnce(&str) -> T,
+    ) -> Result<Option<T>, Failure> {
+        if raw.value.is_none() && key.reads().contains(Root::Value) {
             return Ok(None);
         }
         let mut item = Item::new(raw, &*self.stage.codec, 1);
-        decode_for(&mut item, per_key.key.reads())?;
+        decode_for(&mut item, key.reads())?;
         let scope = ItemScope::new(&item, self.chain.env());
-        Ok(per_key.key.text(&scope)?.map(|key| limit(&key)))
+        Ok(key.text(&scope)?.map(|key| take(&key)))
     }
 
     /// Runs a record through a program that does not wait.

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::again;
 use super::budget::Share;
 use super::commits::Commits;
+use super::dedupe::Dedupe;
 use super::delivery::Delivery;
 use super::hold::Hold;
 use super::inbox::{Acknowledgement, Command, Ended, Inbox, Letter};
@@ -119,6 +120,8 @@ pub(super) struct Runner {
     pub(super) paused_all: bool,
     pub(super) breakers: Breakers,
     pub(super) rates: Rates,
+    /// What is known of equal records, where the stage tells them.
+    pub(super) dedupe: Option<Box<Dedupe>>,
     pub(super) commits: Commits,
     pub(super) next_report: Instant,
     /// Whether nothing new starts, so that the epoch can close as a whole.
@@ -167,6 +170,7 @@ impl Runner {
             window: program.stage.window,
             breakers: Breakers::of(&program, &shared),
             rates: Rates::of(&program, now),
+            dedupe: Dedupe::of(&program, runtime).map(Box::new),
             program,
             consumer,
             reopen,
@@ -252,6 +256,7 @@ impl Runner {
                 Letter::Ended(ended) => self.ended(ended),
                 Letter::Resting { id, failure } => self.resting(id, &failure),
                 Letter::Rested { id, place } => self.rested.push_back((id, place)),
+                Letter::Marks(loaded) => self.marks_loaded(loaded),
             }
         }
     }
@@ -299,7 +304,8 @@ impl Runner {
             return;
         }
         let Some(partition) = self.partitions.get_mut(slot) else { return };
-        if self.reach < i64::MAX && partition.is_beyond(self.reach, raw.offset) {
+        let early = self.dedupe.as_ref().is_some_and(|dedupe| dedupe.holds(slot, partition.role));
+        if early || self.reach < i64::MAX && partition.is_beyond(self.reach, raw.offset) {
             return self.leave_for_later(slot, raw.offset);
         }
         let tracker = partition.tracker.get_or_insert_with(|| OffsetTracker::new(raw.offset));
@@ -349,6 +355,7 @@ impl Runner {
         });
         let timed = self.rates.by_key();
         let go = |raw| match carried {
+            _ if !self.passes(id, slot, &raw) => {}
             None if timed => self.begin_in_time(id, slot, raw),
             None => self.begin(id, slot, raw),
             Some(carried) => self.resume(id, slot, raw, *carried),
@@ -445,6 +452,9 @@ impl Runner {
 
     /// Works on a record that waited; false where there is none any more.
     pub(super) fn start(&mut self, id: EntryId) -> bool {
+        if self.waits_for_equal(id) {
+            return false;
+        }
         let Some(entry) = self.in_flight.get_mut(id) else { return false };
         entry.due = None;
         let Some(record) = entry.record.clone() else { return false };

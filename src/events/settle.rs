@@ -21,6 +21,18 @@ const ID_HEADER: &str = "biplane-id";
 /// The same for a dead letter, which keeps the id that its record came with.
 const DEAD_LETTER_ID_HEADER: &str = "biplane-dlq-id";
 
+/// In place of a record whose bytes nothing is made of.
+const NOTHING: RawRecord<'_> = RawRecord {
+    topic: "",
+    partition: 0,
+    offset: 0,
+    timestamp: None,
+    log_append: false,
+    key: None,
+    value: None,
+    headers: &(),
+};
+
 impl Runner {
     /// The steps of a record have ended. `batch` comes back to be used again.
     pub(super) fn settle(
@@ -28,26 +40,24 @@ impl Runner {
         id: EntryId,
         raw: RawRecord<'_>,
         result: Result<Verdict, Failure>,
-        batch: Batch,
+        mut batch: Batch,
     ) {
         if batch.untaken > 0 && result.is_ok() {
             self.shared.unmatched(batch.untaken);
         }
         self.breakers.settled(result.is_ok());
         match result {
-            Ok(Verdict::Send) => self.send_all(id, raw, batch, 0),
-            Ok(Verdict::Filtered) => {
-                self.counts.filtered();
-                self.comes_to(id, "filtered");
-                self.through(id);
-                self.finish(id);
-                self.scratch = batch;
-            }
-            Ok(Verdict::Unmatched) => {
-                self.comes_to(id, "unmatched");
-                self.through(id);
-                self.finish(id);
-                self.scratch = batch;
+            Ok(verdict) => {
+                match verdict {
+                    Verdict::Send => {}
+                    Verdict::Filtered => {
+                        self.counts.filtered();
+                        self.comes_to(id, "filtered");
+                    }
+                    Verdict::Unmatched => self.comes_to(id, "unmatched"),
+                }
+                self.mark(id, &mut batch);
+                self.send_all(id, raw, batch, 0);
             }
             Err(failure) => self.fail(id, raw, failure, batch),
         }
@@ -114,8 +124,11 @@ impl Runner {
     pub(super) fn let_go(&mut self, id: EntryId, failure: &Failure) {
         self.shared.dropped(&failure.code);
         self.failed_for_good(id, "dropped", failure);
-        self.through(id);
-        self.finish(id);
+        let mut batch = std::mem::take(&mut self.scratch);
+        batch.clear();
+        self.unmark(id, &mut batch);
+        // Nothing is sent that its bytes were needed for.
+        self.send_all(id, NOTHING, batch, 0);
     }
 
     /// The record waits for its next attempt and holds its lane meanwhile, but no place to run.
@@ -154,6 +167,7 @@ impl Runner {
         }
         .prepare(&self.program, &mut batch);
         entry.sentence = Some(Box::new(sentence));
+        self.unmark(id, &mut batch);
         self.send_all(id, raw, batch, 0);
     }
 
@@ -193,22 +207,30 @@ impl Runner {
             return Err(SendError::Full);
         }
         let prepared = &batch.outputs[index];
-        let headers = self.out_headers(id, raw, prepared, index);
+        let headers = match prepared.target {
+            Target::Mark => OutHeaders::new(0),
+            Target::Output(_) | Target::DeadLetter => self.out_headers(id, raw, prepared, index),
+        };
         // What was prepared under another generation goes where that one says.
         let stage = &batch.program.as_ref().unwrap_or(&self.program).stage;
         let topic = match prepared.target {
             Target::Output(output) => stage.outputs.get(output).map(|output| &output.topic),
             Target::DeadLetter => stage.dlq.as_ref().map(|dlq| &dlq.topic),
+            Target::Mark => None,
         };
-        let Some(topic) = topic else { return Err(SendError::UnknownTopic) };
+        let (topic, partition) = match (topic, self.dedupe.as_ref().and_then(|dedupe| dedupe.place(id))) {
+            (Some(topic), _) => (&*topic.physical, None),
+            (None, Some(marks)) => (&*marks.topic, Some(marks.partition)),
+            (None, None) => return Err(SendError::UnknownTopic),
+        };
         let outgoing = Outgoing {
-            topic: &topic.physical,
-            partition: None,
+            topic,
+            partition,
             key: batch.part(&prepared.key, raw.key),
             value: batch.part(&prepared.value, raw.value),
-            // A dead letter is as old as its failure: by its record's age the DLQ's retention might
-            // delete it at once.
-            timestamp: raw.timestamp.filter(|_| prepared.target != Target::DeadLetter),
+            // A dead letter is as old as its failure, and a mark as the end of its record: by the record's
+            // age retention might delete them at once.
+            timestamp: raw.timestamp.filter(|_| matches!(prepared.target, Target::Output(_))),
             headers,
         };
         let bytes = outgoing.value.map_or(0, <[u8]>::len) + outgoing.key.map_or(0, <[u8]>::len);
@@ -238,7 +260,7 @@ impl Runner {
     ) -> OutHeaders {
         let id_header = match prepared.target {
             Target::Output(_) => ID_HEADER,
-            Target::DeadLetter => DEAD_LETTER_ID_HEADER,
+            Target::DeadLetter | Target::Mark => DEAD_LETTER_ID_HEADER,
         };
         let trace = self.trace_headers(id, prepared);
         let added = if trace.is_some() { 3 } else { 1 };
@@ -284,7 +306,7 @@ impl Runner {
         text.push(b'/');
         match target {
             Target::Output(_) => text.extend_from_slice(number.format(index).as_bytes()),
-            Target::DeadLetter => text.extend_from_slice(b"dlq"),
+            Target::DeadLetter | Target::Mark => text.extend_from_slice(b"dlq"),
         }
     }
 
@@ -315,7 +337,7 @@ impl Runner {
     }
 
     /// The record holds up nobody any more: the next of its lane may start.
-    fn through(&mut self, id: EntryId) {
+    pub(super) fn through(&mut self, id: EntryId) {
         let Some(lane) = self.in_flight.get_mut(id).and_then(|entry| entry.lane.take()) else { return };
         while let Some(next) = self.lanes.advance(lane) {
             if self.in_flight.get(next).is_some() {
@@ -359,7 +381,7 @@ impl Runner {
     }
 
     /// The record is done: its offset may be committed.
-    fn finish(&mut self, id: EntryId) {
+    pub(super) fn finish(&mut self, id: EntryId) {
         let Some(entry) = self.in_flight.remove(id) else { return };
         self.counts.sent(entry.sent);
         if let Some(mut span) = entry.span {
@@ -378,5 +400,6 @@ impl Runner {
                 tracker.finish(entry.sequence);
             }
         }
+        self.equal_ended(id);
     }
 }

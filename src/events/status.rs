@@ -36,6 +36,9 @@ pub struct StageStatus {
     /// The breakers of its steps that ask another system.
     #[serde(default)]
     pub breakers: Vec<BreakerStatus>,
+    /// What it knows of equal records, where it tells them.
+    #[serde(default)]
+    pub dedupe: Option<DedupeStatus>,
     /// The partitions this engine owns.
     pub partitions: Vec<PartitionStatus>,
     /// Failed attempts by code.
@@ -56,6 +59,21 @@ pub struct BreakerStatus {
     pub open: bool,
     /// How often it opened since the stage started or was edited.
     pub opened: u64,
+}
+
+/// What a stage knows of equal records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DedupeStatus {
+    /// Marks of finished records.
+    pub marks: usize,
+    /// Duplicates dropped since the stage started.
+    pub duplicates: u64,
+    /// Marks forgotten before their window was over, as there were too many, since the stage started.
+    pub forgotten: u64,
+    /// Records that wait for an equal one that is in flight.
+    pub waiting: usize,
+    /// Whether marks are still being read.
+    pub loading: bool,
 }
 
 /// One owned partition.
@@ -277,6 +295,11 @@ impl Shared {
     pub(super) fn recovered(&self, how: &str) {
         self.forget_trouble();
         tracing::info!(stage = self.stage, "{how}");
+    }
+
+    /// Says what is known of equal records; gives what was said before.
+    pub(super) fn set_dedupe(&self, dedupe: DedupeStatus) -> Option<DedupeStatus> {
+        self.status.lock().dedupe.replace(dedupe)
     }
 
     pub(super) fn set_breakers(&self, breakers: Vec<BreakerStatus>) {

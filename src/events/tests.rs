@@ -25,6 +25,7 @@ use crate::steps::{Flow, OpenError, Ports, ReadyStep, Runnable, StepBody, StepCo
 use crate::telemetry::Telemetry;
 
 mod bench;
+mod dedupe;
 mod epochs;
 #[cfg(debug_assertions)]
 mod faults;
@@ -140,6 +141,7 @@ pub(super) fn stage(step: &Scripted) -> Stage {
         })),
         breakers: Default::default(),
         rate_limit: Default::default(),
+        dedupe: None,
         deadline: Duration::from_secs(60),
         commit_interval: Duration::from_millis(100),
         drain: Duration::from_secs(5),

@@ -4,6 +4,7 @@
 
 mod about;
 mod breakers;
+mod dedupe;
 mod dlqs;
 mod duplicate;
 mod env;
@@ -23,6 +24,7 @@ mod words;
 
 pub use about::About;
 pub use breakers::{BreakerSpec, KeyLimitSpec, RateLimitSpec};
+pub use dedupe::DedupeSpec;
 pub use dlqs::DlqSpec;
 pub use env::EnvSpec;
 pub use explore::{KeyShape, ReadSample, Shape, Takes, explore};

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::breakers::{BreakerSpec, RateLimitSpec, read_breakers, read_rate_limit};
+use super::dedupe::{DedupeSpec, read_dedupe};
 use super::setting::is_template;
 use super::{
     About, Decoding, Entry, Guarantee, NodeValue, OnLost, Order, Spanned, Start, Table, TableReader,
@@ -63,6 +64,8 @@ pub struct StageSpec<'a> {
     pub permanent_breaker: BreakerSpec,
     /// How fast it takes records.
     pub rate_limit: RateLimitSpec,
+    /// Which of its records are equal.
+    pub dedupe: Option<DedupeSpec>,
     /// How long a record may take in all.
     pub deadline: Option<Spanned<Duration>>,
     /// How often offsets are committed.
@@ -93,7 +96,7 @@ pub struct OutputSpec<'a> {
 }
 
 /// The keys of a stage, for findings about keys that ended up in a step.
-pub const STAGE_KEYS: [&str; 29] = [
+pub const STAGE_KEYS: [&str; 30] = [
     "from",
     "to",
     "outputs",
@@ -112,6 +115,7 @@ pub const STAGE_KEYS: [&str; 29] = [
     "dlq",
     "breaker",
     "rate_limit",
+    "dedupe",
     "deadline",
     "commit_interval",
     "drain",
@@ -140,6 +144,7 @@ impl<'a> StageSpec<'a> {
         let outputs = read_outputs(&mut table);
         let (transient_breaker, permanent_breaker) = read_breakers(&mut table);
         let rate_limit = read_rate_limit(&mut table);
+        let dedupe = read_dedupe(&mut table);
         let spec = Self {
             span: table.span(),
             about,
@@ -180,6 +185,7 @@ impl<'a> StageSpec<'a> {
             transient_breaker,
             permanent_breaker,
             rate_limit,
+            dedupe,
             deadline: table.duration("deadline"),
             commit_interval: table.duration("commit_interval"),
             drain: table.duration("drain"),

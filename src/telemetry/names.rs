@@ -78,6 +78,17 @@ pub const RATE_LIMITED: Named =
 pub const RATE_WAITED: Named =
     ("biplane_stage_rate_limited_seconds", "Waits that a rate limit gave, in seconds, by limit");
 
+/// Records dropped as duplicates.
+pub const DUPLICATES: Named =
+    ("biplane_stage_duplicates", "Records dropped since an equal one was finished before");
+/// Marks of finished records.
+pub const MARKS: Named = ("biplane_stage_marks", "Marks of finished records by which duplicates are told");
+/// Marks that were forgotten too soon.
+pub const MARKS_FORGOTTEN: Named = (
+    "biplane_stage_marks_forgotten",
+    "Marks forgotten before their window was over, since there were too many",
+);
+
 /// Spans that the receiver took.
 pub const SPANS_EXPORTED: Named = ("biplane_spans_exported", "Spans that the receiver of traces took");
 /// Spans that are gone.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message as _, OwnedHeaders};
@@ -172,6 +172,12 @@ impl Cluster {
         created.into_iter().for_each(|result| {
             result.unwrap_or_else(|(topic, code)| panic!("topic `{topic}` is not created: {code}"));
         });
+    }
+
+    /// Whether there is such a topic.
+    pub fn has(&self, name: &str) -> bool {
+        let metadata = self.reader().fetch_metadata(None, TIMEOUT).expect("the topics");
+        metadata.topics().iter().any(|topic| topic.name() == name)
     }
 
     /// Creates the topics of the shipped example under `prefix`.

@@ -85,6 +85,9 @@ codes! {
     RATE_LIMIT_PER_ENGINE: Warning "rate-limit::per-engine", "A limit a key holds for each engine by itself",
         "All records of one key are in one partition, and a partition is read by one engine: a limit over the record's own key holds for the whole group. Records that share anything else are read by several engines, and each of them lets the whole rate through. `scope = \"engine\"` says that this is meant.",
         "[stages.a]\nfrom = \"orders\"\nrate_limit.per_key = { key = \"value.tenant\", rate = \"10/s\" }" => "[stages.a]\nfrom = \"orders\"   # keyed by tenant\nrate_limit.per_key = { key = \"key\", rate = \"10/s\" }";
+    DEDUPE_KEY: Error "dedupe::key", "A key of `dedupe` tells no duplicates",
+        "Records with the same key are taken for one: the first that is finished counts, the others are dropped. A key that all records of a partition share drops all but one of them; one that reads `offset` is shared by no two.",
+        "[topics.orders]\n\n[topics.paid]\n\n[stages.pay]\nfrom = \"orders\"\nto = \"paid\"\ndedupe = { key = \"offset\", window = \"1d\" }" => "[topics.orders]\n\n[topics.paid]\n\n[stages.pay]\nfrom = \"orders\"\nto = \"paid\"\ndedupe = { key = \"value.id\", window = \"1d\" }";
     DELIVERY_UNKEPT: Error "delivery::unkept", "A stage cannot keep its `delivery`",
         "`exactly-once` holds between Kafka topics: what a transaction that is aborted has done elsewhere is done again. An `http` step therefore asks with GET or HEAD, or says with `repeatable = true` that asking twice changes nothing. And a transaction may not stay open for long, so `commit_interval` is at most 10s.",
         "[topics.orders]\n\n[topics.paid]\n\n[stages.pay]\nfrom = \"orders\"\nto = \"paid\"\ndelivery = \"exactly-once\"\ncommit_interval = \"1m\"" => "[topics.orders]\n\n[topics.paid]\n\n[stages.pay]\nfrom = \"orders\"\nto = \"paid\"\ndelivery = \"exactly-once\"\ncommit_interval = \"1s\"";

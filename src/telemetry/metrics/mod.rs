@@ -5,6 +5,7 @@
 //! One file a group of metrics: its families, the series of one stage, and the methods that count.
 
 mod consumer;
+mod dedupe;
 mod labels;
 mod lag;
 mod levels;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+pub use self::dedupe::DedupeMetrics;
 pub use self::records::StageCounts;
 pub use self::safeguards::SafeguardMetrics;
 pub use self::times::StepTimer;
@@ -90,6 +92,7 @@ struct Handles {
     levels: levels::Levels,
     lag: lag::Lag,
     safeguards: safeguards::SafeguardMetrics,
+    dedupe: dedupe::DedupeMetrics,
 }
 
 /// In the order that `/metrics` shows them.
@@ -100,6 +103,7 @@ struct StageFamilies {
     levels: levels::Families,
     lag: lag::Lag,
     safeguards: safeguards::SafeguardFamilies,
+    dedupe: dedupe::DedupeFamilies,
 }
 
 impl StageFamilies {
@@ -111,6 +115,7 @@ impl StageFamilies {
             levels: levels::Families::register(registry),
             lag: lag::Lag::register(registry),
             safeguards: safeguards::SafeguardFamilies::register(registry),
+            dedupe: dedupe::DedupeFamilies::register(registry),
         }
     }
 
@@ -123,6 +128,7 @@ impl StageFamilies {
             levels: self.levels.resolve(stage),
             lag: self.lag.clone(),
             safeguards: self.safeguards.of(stage),
+            dedupe: self.dedupe.of(stage),
         }))
     }
 }

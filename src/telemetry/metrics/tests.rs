@@ -77,6 +77,9 @@ fn full() -> String {
     safeguards.flooded();
     safeguards.rate_limited("stage", Duration::from_secs(1));
     telemetry.traces().dropped("queue-full", 1);
+    stage.dedupe().duplicate();
+    stage.dedupe().set_marks(1);
+    stage.dedupe().forgotten(1);
     telemetry.render()
 }
 

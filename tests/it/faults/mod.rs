@@ -5,6 +5,7 @@
 mod attempts;
 mod breakers;
 mod coordinator;
+mod dedupe;
 mod frozen;
 mod hostile;
 mod members;
