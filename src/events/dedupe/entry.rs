@@ -4,7 +4,8 @@
 //! of its own, and each mark bears the number of who wrote it. The log decides: behind a claim, marks of
 //! other owners are none. So what an engine wrote that has lost the partition meanwhile, and that came
 //! late, counts for nobody, whoever reads it and however often. Where compaction has kept such a late one
-//! in place of a mark that counts, a duplicate may pass; nothing is ever lost by it.
+//! in place of a mark that counts, a duplicate may pass; nothing is ever lost by it. The same holds where a claim
+//! itself comes late, since the marks behind it are those of another.
 //!
 //! Keys and values are texts. A claim: `owner/NUMBER` → `NUMBER`. A mark: the digest of the record's key
 //! → `NUMBER topic/partition/offset/time`. One that is taken back: → `NUMBER -`, since a null would bear
@@ -91,13 +92,22 @@ pub(super) struct Reading {
     /// Who owned the partition where reading stands; `None`: that is not there any more.
     current: Option<Owner>,
     window: Window,
-    most: usize,
 }
 
 impl Reading {
-    /// Marks of `home` within `length` milliseconds, at most `most` of them.
-    pub(super) fn new(home: TopicPartition, owner: Owner, length: i64, most: usize) -> Self {
-        Self { home, owner, current: None, window: Window::new(length), most }
+    /// Marks of `home` within `length` milliseconds.
+    pub(super) fn new(home: TopicPartition, owner: Owner, length: i64) -> Self {
+        Self { home, owner, current: None, window: Window::new(length) }
+    }
+
+    /// How many marks were read so far.
+    pub(super) fn len(&self) -> usize {
+        self.window.len()
+    }
+
+    /// Forgets the mark that was read first; false where there is none.
+    pub(super) fn forget_first(&mut self) -> bool {
+        self.window.forget_first()
     }
 
     /// The next entry, written at `time`. True where it is the reader's own claim: all is known.
@@ -114,9 +124,6 @@ impl Reading {
                         let marked = self.window.of(digest);
                         marked.into_iter().for_each(|seen| self.window.take_back(digest, seen.offset));
                     }
-                }
-                if self.window.len() > self.most {
-                    self.window.forget_first();
                 }
                 false
             }
@@ -155,7 +162,7 @@ mod tests {
     }
 
     fn read_all(owner: Owner, lines: &[Line]) -> (Window, bool) {
-        let mut reading = Reading::new(home(), owner, LENGTH, 100);
+        let mut reading = Reading::new(home(), owner, LENGTH);
         let mut whole = false;
         for line in lines {
             let (key, value) = match line {
@@ -200,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_somebody_else_wrote_is_no_entry() {
-        let mut reading = Reading::new(home(), Owner(1), LENGTH, 100);
+        let mut reading = Reading::new(home(), Owner(1), LENGTH);
         let digest = key(1).hex();
         let elsewhere = b"0000000000000001 other/3/7/5";
         for (key, value) in [
@@ -216,26 +223,13 @@ mod tests {
         assert_eq!(reading.into_window().len(), 0);
     }
 
-    #[test]
-    fn no_more_is_kept_than_there_may_be() {
-        let mut reading = Reading::new(home(), Owner(1), LENGTH, 3);
-        for number in 0..10 {
-            let mut value = Vec::new();
-            let seen = Seen { offset: i64::from(number), timestamp: Some(5) };
-            write(&mut value, Owner(1), &home(), Some(seen));
-            reading.take(Some(key(number).hex().as_bytes()), Some(&value), 5);
-        }
-        let window = reading.into_window();
-        assert_eq!((window.len(), offset(&window, 9), offset(&window, 6)), (3, Some(9), None));
-    }
-
     proptest! {
         #[test]
         fn no_bytes_panic(
             key in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40)),
             value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..60)),
         ) {
-            Reading::new(home(), Owner(1), LENGTH, 3).take(key.as_deref(), value.as_deref(), 5);
+            Reading::new(home(), Owner(1), LENGTH).take(key.as_deref(), value.as_deref(), 5);
         }
 
         /// Owners come one after the other; what each writes after the next has claimed counts for nobody.

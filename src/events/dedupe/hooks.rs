@@ -86,7 +86,7 @@ impl Runner {
     }
 
     /// The marks of a partition were read.
-    pub(in crate::events) fn marks_loaded(&mut self, Loaded { slot, owner, mut window }: Loaded) {
+    pub(in crate::events) fn marks_loaded(&mut self, Loaded { slot, owner, mut window, forgotten }: Loaded) {
         let (Some(dedupe), Some(partition)) = (&mut self.dedupe, self.partitions.get(slot)) else { return };
         if let Some(position) = partition.position() {
             window.retain(|seen| seen.offset < position || partition.beyond.is_finished(seen.offset));
@@ -94,6 +94,7 @@ impl Runner {
         let name = partition.name.clone();
         let marks = window.len();
         if dedupe.install(slot, owner, window) {
+            dedupe.forgotten += forgotten;
             tracing::debug!(stage = &*self.program.stage.name, partition = %name, marks, "marks were read");
             self.next_report = self.now;
         }

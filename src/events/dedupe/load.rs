@@ -36,6 +36,8 @@ const ANSWER: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(10);
 /// For so long without a record the reading is begun anew, with another claim.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// After so many entries it is looked whether there are too many marks.
+const BOUND_EVERY: usize = 256;
 /// How much is fetched ahead, in KiB.
 const QUEUED: u32 = 4 * 1024;
 
@@ -44,6 +46,8 @@ pub(in crate::events) struct Loaded {
     pub(super) slot: u32,
     pub(super) owner: Owner,
     pub(super) window: Window,
+    /// How many marks were left out, as there were too many.
+    pub(super) forgotten: u64,
 }
 
 /// Where marks are read and claimed.
@@ -61,6 +65,7 @@ struct Wanted {
     place: Place,
     alive: Weak<()>,
     reading: Option<Reading>,
+    forgotten: u64,
 }
 
 impl Loading {
@@ -122,7 +127,7 @@ impl Loading {
         let wanted = places.into_iter().map(|(slot, mut place)| {
             // Only the stage's own hold on it keeps it alive.
             let alive = Arc::downgrade(&std::mem::take(&mut place.alive));
-            Wanted { slot, place, alive, reading: None }
+            Wanted { slot, place, alive, reading: None, forgotten: 0 }
         });
         let wanted = wanted.collect();
         let (client, producers, shared) =
@@ -228,15 +233,21 @@ impl Job {
         let starts: Vec<_> =
             self.wanted.iter().map(|wanted| (wanted.place.marks.clone(), StartAt::Earliest)).collect();
         self.reader.assign(&starts).map_err(|error| failed(&error))?;
-        for Wanted { place, reading, .. } in &mut self.wanted {
-            *reading = Some(Reading::new(place.home.clone(), place.owner, length, most));
+        for Wanted { place, reading, forgotten, .. } in &mut self.wanted {
+            *reading = Some(Reading::new(place.home.clone(), place.owner, length));
+            *forgotten = 0;
         }
+        let mut read = 0_usize;
         let (mut last, mut told) = (Instant::now(), Instant::now());
         while self.is_wanted() {
             match self.reader.poll(LOOK) {
                 Polled::Record(fetched) => {
                     last = Instant::now();
                     take(&mut self.wanted, &fetched.raw(), inbox);
+                    read += 1;
+                    if read.is_multiple_of(BOUND_EVERY) {
+                        bound(&mut self.wanted, most);
+                    }
                 }
                 Polled::Error(
                     error @ (ConsumeError::OffsetOutOfRange(_)
@@ -269,9 +280,24 @@ fn take(all: &mut Vec<Wanted>, raw: &RawRecord<'_>, inbox: &Inbox) {
     if !reading.take(raw.key, raw.value, time) {
         return;
     }
-    let Wanted { slot, place, reading, .. } = all.swap_remove(index);
+    let Wanted { slot, place, reading, forgotten, .. } = all.swap_remove(index);
     if let Some(reading) = reading {
-        inbox.tell(Letter::Marks(Loaded { slot, owner: place.owner, window: reading.into_window() }));
+        let window = reading.into_window();
+        inbox.tell(Letter::Marks(Loaded { slot, owner: place.owner, window, forgotten }));
+    }
+}
+
+/// Where more marks are there than there may be, the partition with most forgets its first ones.
+fn bound(all: &mut [Wanted], most: usize) {
+    let mut count: usize = all.iter().filter_map(|wanted| wanted.reading.as_ref()).map(Reading::len).sum();
+    while count > most {
+        let len = |wanted: &&mut Wanted| wanted.reading.as_ref().map_or(0, Reading::len);
+        let Some(Wanted { reading: Some(reading), forgotten, .. }) = all.iter_mut().max_by_key(len) else { return };
+        if !reading.forget_first() {
+            return;
+        }
+        *forgotten += 1;
+        count -= 1;
     }
 }
 
@@ -281,5 +307,74 @@ impl DeliverySink for Told {
     fn delivered(&self, _: u64, result: Result<(), SendError>) {
         // Nobody listens any more where nothing is wanted.
         let _ = self.0.send(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::digest::Keys;
+    use super::super::entry;
+    use super::super::window::Seen;
+    use super::*;
+    use crate::broker::TopicPartition;
+    use crate::record::RawRecord;
+
+    const LENGTH: i64 = 1_000;
+
+    fn wanted(slot: u32) -> Wanted {
+        let home = TopicPartition::new("in", slot as i32);
+        let place = Place {
+            marks: TopicPartition::new("marks", slot as i32),
+            home: home.clone(),
+            owner: Owner::new(),
+            alive: Arc::default(),
+        };
+        let reading = Some(Reading::new(home, place.owner, LENGTH));
+        Wanted { slot, place, alive: Weak::new(), reading, forgotten: 0 }
+    }
+
+    fn read(all: &mut Vec<Wanted>, inbox: &Inbox, slot: u32, entry: Option<i64>) {
+        let Some(wanted) = all.iter().find(|wanted| wanted.slot == slot) else { return };
+        let (mut key, mut value) = (wanted.place.owner.claim(), wanted.place.owner.to_string().into_bytes());
+        if let Some(offset) = entry {
+            key = Keys::of("k").digest(&offset.to_string()).hex();
+            value.clear();
+            let seen = Seen { offset, timestamp: Some(5) };
+            entry::write(&mut value, wanted.place.owner, &wanted.place.home, Some(seen));
+        }
+        let raw = RawRecord {
+            topic: "marks",
+            partition: slot as i32,
+            offset: 0,
+            timestamp: Some(5),
+            log_append: false,
+            key: Some(key.as_bytes()),
+            value: Some(&value),
+            headers: &(),
+        };
+        take(all, &raw, inbox);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_there_may_be_and_each_partition_goes_out_once_its_claim_is_read() {
+        let inbox = Inbox::default();
+        let mut all = vec![wanted(0), wanted(1)];
+        (0..9).for_each(|offset| read(&mut all, &inbox, 0, Some(offset)));
+        (0..2).for_each(|offset| read(&mut all, &inbox, 1, Some(offset)));
+        bound(&mut all, 5);
+        read(&mut all, &inbox, 0, None);
+        assert_eq!(all.len(), 1);
+        read(&mut all, &inbox, 1, None);
+        let loaded: Vec<_> = inbox
+            .take_letters()
+            .into_iter()
+            .map(|letter| match letter {
+                Letter::Marks(Loaded { slot, window, forgotten, .. }) => {
+                    (slot, window.len(), forgotten, window.of(Keys::of("k").digest("0")).is_some())
+                }
+                _ => unreachable!("no run ended"),
+            })
+            .collect();
+        assert_eq!(loaded, [(0, 3, 6, false), (1, 2, 0, true)]);
     }
 }
