@@ -1,7 +1,7 @@
 //! The engine with order by key, commits, retries and a DLQ on.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::kafka::Cluster;
@@ -34,6 +34,16 @@ amount   = "{{ value.amount }}"
 quantity = "{{ value.quantity }}"
 "#;
 
+const HTTP: &str = r#"
+[[stages.bench.steps]]
+http.client = "service"
+http.path   = "/{{ 'slow' if key == 'slow' else 'order' }}"
+
+[http_clients.service]
+base_url        = "BASE"
+max_connections = 256
+"#;
+
 /// A running engine and where it answers.
 pub(crate) struct Engine {
     pub(crate) process: Measured,
@@ -41,18 +51,30 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Starts `biplane run` with one stage from `input` to `output`; `case` picks its steps.
+    /// Starts `biplane run` with one stage from `input` to `output`; `case` picks its steps. `http BASE`
+    /// asks the service there, 256 records at one time.
     pub(crate) fn start(cluster: &Cluster, case: &str, input: &str, output: &str) -> Self {
-        let root = config_root(case, input, output);
+        Self::start_in(cluster, &config_root(case, input, output), output)
+    }
+
+    /// Starts `biplane run` with one file as its whole config root.
+    pub(crate) fn start_root(cluster: &Cluster, pipeline: &str, namespace: &str) -> Self {
+        let root = std::env::temp_dir().join(namespace);
+        std::fs::create_dir_all(root.join("pipelines")).expect("a config root");
+        std::fs::write(root.join("pipelines/bench.toml"), pipeline).expect("a pipeline");
+        Self::start_in(cluster, &root, namespace)
+    }
+
+    fn start_in(cluster: &Cluster, root: &Path, namespace: &str) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = free.expect("a free port").to_string();
         let mut command = Command::new(env!("CARGO_BIN_EXE_biplane"));
         command
             .arg("run")
-            .env("BIPLANE_CONFIG", &root)
+            .env("BIPLANE_CONFIG", root)
             .env("BIPLANE_KAFKA_BROKERS", cluster.brokers())
             .env("BIPLANE_LISTEN", &address)
-            .env("BIPLANE_NAMESPACE", output)
+            .env("BIPLANE_NAMESPACE", namespace)
             .env("BIPLANE_LOG", "warn");
         Self { process: Measured::start(&mut command), address }
     }
@@ -63,7 +85,12 @@ pub(crate) fn config_root(case: &str, input: &str, output: &str) -> PathBuf {
     std::fs::create_dir_all(root.join("pipelines")).expect("a config root");
     std::fs::create_dir_all(root.join("schemas")).expect("a config root");
     std::fs::write(root.join("schemas/order.json"), SCHEMA).expect("a schema");
-    let steps = if case == "json" { STEPS } else { "" };
+    let steps = match case.strip_prefix("http ") {
+        Some(base) => HTTP.replace("BASE", base),
+        None if case == "json" => STEPS.to_owned(),
+        None => String::new(),
+    };
+    let places = if case.starts_with("http ") { "concurrency = 256" } else { "" };
     let window = if case == "stall" { "window = { records = 100_000, bytes = \"4MiB\" }" } else { "" };
     let delivery = if case == "exactly-once" { "delivery = \"exactly-once\"" } else { "" };
     let pipeline = format!(
@@ -89,6 +116,7 @@ order = "key"
 retry = "bench"
 dlq   = "bench"
 {window}
+{places}
 {delivery}
 {steps}"#
     );

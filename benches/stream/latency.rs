@@ -13,21 +13,37 @@ use crate::kafka::{Cluster, order, producer, send};
 use crate::process::{Measured, median};
 use crate::throughput::start_loop;
 
-const RATE: u64 = 5_000;
-const RECORDS: u64 = 50_000;
+/// What is sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    /// Records a second.
+    pub(crate) rate: u64,
+    pub(crate) records: u64,
+    /// One record in so many bears the key `slow`, and is not measured.
+    pub(crate) slow_every: Option<u64>,
+}
+
+impl Load {
+    fn is_slow(self, number: u64) -> bool {
+        self.slow_every.is_some_and(|every| number.is_multiple_of(every))
+    }
+}
+
+const LOAD: Load = Load { rate: 5_000, records: 50_000, slow_every: None };
 /// Records that only warm up.
 const WARM: u64 = 5_000;
 
 pub(crate) fn run(cluster: &Cluster, rounds: usize) {
-    println!("latency: {RATE} records/s, {RECORDS} records, {rounds} rounds, milliseconds");
+    let Load { rate, records, .. } = LOAD;
+    println!("latency: {rate} records/s, {records} records, {rounds} rounds, milliseconds");
     println!("{:<8} {:>8} {:>8} {:>8}", "", "p50", "p99", "p99.9");
     let run = format!("bench-{}-latency", std::process::id());
     let (mut floor, mut engine) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let (input, output) = (format!("{run}-loop-in-{round}"), format!("{run}-loop-{round}"));
-        floor.push(measure(cluster, &input, &output, || start_loop("pass", &input, &output)));
+        floor.push(measure(cluster, LOAD, &input, &output, || start_loop("pass", &input, &output)));
         let (input, output) = (format!("{run}-engine-in-{round}"), format!("{run}-engine-{round}"));
-        engine.push(measure(cluster, &input, &output, || {
+        engine.push(measure(cluster, LOAD, &input, &output, || {
             Engine::start(cluster, "pass", &input, &output).process
         }));
     }
@@ -44,12 +60,19 @@ pub(crate) fn run(cluster: &Cluster, rounds: usize) {
     );
 }
 
-fn middle(all: &[[f64; 3]]) -> [f64; 3] {
+pub(crate) fn middle(all: &[[f64; 3]]) -> [f64; 3] {
     [0, 1, 2].map(|index| median(all.iter().map(|figures| figures[index]).collect()))
 }
 
 /// Produces at the rate and watches the output, on one clock.
-fn measure(cluster: &Cluster, input: &str, output: &str, start: impl FnOnce() -> Measured) -> [f64; 3] {
+pub(crate) fn measure(
+    cluster: &Cluster,
+    load: Load,
+    input: &str,
+    output: &str,
+    start: impl FnOnce() -> Measured,
+) -> [f64; 3] {
+    let records = load.records;
     cluster.create(input, &[]);
     cluster.create(output, &[]);
     let _process = start();
@@ -64,19 +87,20 @@ fn measure(cluster: &Cluster, input: &str, output: &str, start: impl FnOnce() ->
     warm_up(cluster, input, &consumer);
     let sender = {
         let (brokers, input) = (cluster.brokers().to_owned(), input.to_owned());
-        std::thread::spawn(move || produce(&brokers, &input))
+        std::thread::spawn(move || produce(&brokers, &input, load))
     };
     let mut seen: HashMap<u64, Instant> = HashMap::new();
     let limit = Instant::now() + Duration::from_secs(60);
-    while (seen.len() as u64) < RECORDS {
-        assert!(Instant::now() < limit, "only {} of {RECORDS} records came out", seen.len());
+    while (seen.len() as u64) < records {
+        assert!(Instant::now() < limit, "only {} of {records} records came out", seen.len());
         let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
         if let Some(number) = number(message.payload().unwrap_or_default()) {
             seen.insert(number, Instant::now());
         }
     }
     let sent = sender.join().expect("the sender");
-    let mut waits: Vec<f64> = (WARM..RECORDS)
+    let mut waits: Vec<f64> = (WARM..records)
+        .filter(|number| !load.is_slow(*number))
         .map(|number| seen[&number].duration_since(sent[number as usize]).as_secs_f64() * 1_000.0)
         .collect();
     waits.sort_by(f64::total_cmp);
@@ -99,7 +123,7 @@ fn warm_up(cluster: &Cluster, input: &str, consumer: &BaseConsumer) {
 }
 
 /// Sends each record when it is due; when that was.
-fn produce(brokers: &str, input: &str) -> Vec<Instant> {
+fn produce(brokers: &str, input: &str, load: Load) -> Vec<Instant> {
     let producer = rdkafka::config::ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("acks", "all")
@@ -108,14 +132,14 @@ fn produce(brokers: &str, input: &str) -> Vec<Instant> {
         .expect("a producer");
     let padding = "x".repeat(80);
     let began = Instant::now();
-    let mut sent = Vec::with_capacity(RECORDS as usize);
-    for number in 0..RECORDS {
-        let due = began + Duration::from_micros(number * 1_000_000 / RATE);
+    let mut sent = Vec::with_capacity(load.records as usize);
+    for number in 0..load.records {
+        let due = began + Duration::from_micros(number * 1_000_000 / load.rate);
         while let Some(wait) = due.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
             producer.poll(Duration::ZERO);
             std::thread::park_timeout(wait);
         }
-        let key = format!("customer-{}", number % 997);
+        let key = if load.is_slow(number) { "slow".to_owned() } else { format!("customer-{}", number % 997) };
         let value = order(number, &key, &padding);
         sent.push(Instant::now());
         send(&producer, BaseRecord::to(input).key(key.as_bytes()).payload(value.as_bytes()));

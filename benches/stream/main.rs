@@ -8,6 +8,10 @@
 //! * `exactly-once`: the same of the pass-through in transactions of 100 ms, beside it at least once;
 //! * `latency`: from produce to output at 5,000 records a second;
 //! * `memory`: resident memory by million over ten million records;
+//! * `http`: requests a second of a step of 10 ms with 256 records in flight beside the bare client, and
+//!   from produce to output with one key whose requests take a second;
+//! * `idle`: CPU, memory and threads of 200 stages without records, beside 200 bare consumers;
+//! * `chain`: from the start of the engine to the first record behind the last of 20 stages;
 //! * `replay`: dead letters a second, CPU and peak memory of a replay with a filter, beside a pass-through;
 //! * `stall`: resident memory and bytes in flight while the output takes nothing.
 //!
@@ -19,16 +23,22 @@
 
 mod bare;
 mod engine;
+mod http;
+mod idle;
 mod kafka;
 mod latency;
 mod memory;
 mod process;
 mod replay;
+mod service;
 mod throughput;
 
 /// The loop must not lose to the engine by its allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const CASES: [&str; 10] =
+    ["pass", "json", "exactly-once", "replay", "http", "idle", "chain", "latency", "memory", "stall"];
 
 /// What the user asked for.
 pub(crate) struct Wanted {
@@ -45,10 +55,15 @@ impl Wanted {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if let [role, case, input, output] = arguments.as_slice()
-        && role == "loop"
-    {
-        return bare::run(case == "json", input, output);
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["loop", case, input, output] => return bare::run(*case == "json", input, output),
+        ["consumers", input] => return idle::consumers(input),
+        ["serve", address] => return service::serve(address),
+        ["ask", base, requests, places] => {
+            let number = |text: &str| text.parse().expect("a number");
+            return service::ask(base, number(requests), number(places));
+        }
+        _ => {}
     }
     let wanted = read(arguments);
     let cluster = kafka::Cluster::from_environment();
@@ -60,6 +75,15 @@ fn main() {
     }
     if wanted.has("exactly-once") {
         throughput::exactly_once(&cluster, wanted.records.unwrap_or(1_000_000), wanted.rounds);
+    }
+    if wanted.has("http") {
+        http::run(&cluster, wanted.records.unwrap_or(200_000), wanted.rounds);
+    }
+    if wanted.has("idle") {
+        idle::run(&cluster);
+    }
+    if wanted.has("chain") {
+        idle::chain(&cluster, wanted.rounds);
     }
     if wanted.has("latency") {
         latency::run(&cluster, wanted.rounds);
@@ -80,9 +104,7 @@ fn read(arguments: Vec<String>) -> Wanted {
         match argument.as_str() {
             "--records" => wanted.records = Some(number()),
             "--rounds" => wanted.rounds = number() as usize,
-            "pass" | "json" | "exactly-once" | "replay" | "latency" | "memory" | "stall" => {
-                wanted.cases.push(argument)
-            }
+            case if CASES.contains(&case) => wanted.cases.push(argument),
             other => panic!("no such case: {other}"),
         }
     }

@@ -31,6 +31,11 @@ impl Measured {
         self.status("VmHWM:")
     }
 
+    pub(crate) fn threads(&self) -> f64 {
+        self.status("Threads:") * 1_024.0
+    }
+
+    /// In MB, where the system says KB.
     fn status(&self, name: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
