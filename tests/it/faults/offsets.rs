@@ -38,7 +38,8 @@ fn a_stage_does_not_wait_for_offsets_that_transactions_left_empty() {
 #[test]
 fn a_stage_does_not_wait_for_offsets_that_compaction_left_empty() {
     const ROUNDS: i64 = 40;
-    fn check(without: &'static str) -> (bool, i64) {
+    /// How far the commit is behind at the end.
+    fn check(without: &'static str) -> i64 {
         let cluster = Cluster::shared();
         let stage =
             "[STAGE]\nfrom = \"input\"\nto = \"output\"\ndlq = \"dead\"\ncommit_interval = \"50ms\"\n";
@@ -66,22 +67,19 @@ fn a_stage_does_not_wait_for_offsets_that_compaction_left_empty() {
             end += 1;
             cluster.read_all(&input).len() < ROUNDS as usize / 2
         });
-        let left = numbers(&cluster.read_all(&input));
         let mut engine = bed.start(&cluster);
-        let out = numbers(&cluster.wait_for_records(&bed.topic("output"), left.len(), DEADLINE));
-        let newest = left.iter().max() == out.iter().max();
+        wait_until("the newest is out", DEADLINE, || {
+            numbers(&cluster.read_all(&bed.topic("output"))).contains(&(end - 1))
+        });
         if without == INTACT {
             wait_until("all is committed", DEADLINE, || bed.committed(&cluster) == end);
         }
         assert!(engine.terminate(DEADLINE).success(), "{}", engine.log());
-        (newest, end - bed.committed(&cluster))
+        end - bed.committed(&cluster)
     }
-    assert_eq!(check(INTACT), (true, 0));
+    assert_eq!(check(INTACT), 0);
     #[cfg(debug_assertions)]
-    {
-        let (newest, behind) = check("gaps");
-        assert!(newest && behind > ROUNDS / 2, "{newest}, {behind} behind");
-    }
+    assert!(check("gaps") > ROUNDS / 2);
 }
 
 /// Six transactions of one record; every second is aborted.
