@@ -16,4 +16,6 @@ pub mod traces;
 pub use codes::{MAX_CODES, OTHER};
 pub use limit::RateLimit;
 pub use logs::{LogError, LogFormat, LogOptions};
-pub use metrics::{DedupeMetrics, SafeguardMetrics, StageCounts, StageMetrics, StepTimer, Telemetry, TraceMetrics};
+pub use metrics::{
+    DedupeMetrics, SafeguardMetrics, StageCounts, StageMetrics, StepTimer, Telemetry, TraceMetrics,
+};

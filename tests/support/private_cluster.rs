@@ -4,8 +4,9 @@ use std::thread;
 
 use super::{Cluster, PrivateKafka};
 
-/// What each of them says beside the usual.
-const SHARED: &str = "offsets.topic.replication.factor=3\ntransaction.state.log.replication.factor=3\n";
+/// What each of them says beside the usual. A broker that was slow for a moment gets its partitions back soon.
+const SHARED: &str = "offsets.topic.replication.factor=3\ntransaction.state.log.replication.factor=3\n\
+                      leader.imbalance.check.interval.seconds=1\nleader.imbalance.per.broker.percentage=0\n";
 /// As `server.properties` has it.
 const GROUP_PARTITIONS: i32 = 4;
 

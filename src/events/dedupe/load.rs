@@ -292,7 +292,9 @@ fn bound(all: &mut [Wanted], most: usize) {
     let mut count: usize = all.iter().filter_map(|wanted| wanted.reading.as_ref()).map(Reading::len).sum();
     while count > most {
         let len = |wanted: &&mut Wanted| wanted.reading.as_ref().map_or(0, Reading::len);
-        let Some(Wanted { reading: Some(reading), forgotten, .. }) = all.iter_mut().max_by_key(len) else { return };
+        let Some(Wanted { reading: Some(reading), forgotten, .. }) = all.iter_mut().max_by_key(len) else {
+            return;
+        };
         if !reading.forget_first() {
             return;
         }

@@ -17,7 +17,7 @@ fn records(numbers: std::ops::Range<i64>) -> Vec<Message> {
 
 /// A stage whose topics are on the first broker and whose group is coordinated by another.
 fn bed(brokers: &PrivateCluster, cluster: &Cluster, without: &'static str) -> (Bed, i32) {
-    loop {
+    wait_for("a group that another broker coordinates", DEADLINE, || {
         let bed = Bed::without_topics(STAGE, without);
         for name in ["input", "output", "dlq"] {
             cluster.create_topic_at(&bed.topic(name), 2, 1);
@@ -26,10 +26,8 @@ fn bed(brokers: &PrivateCluster, cluster: &Cluster, without: &'static str) -> (B
         assert_eq!(bed.committed(cluster), 0);
         let group = format!("{}.bed", bed.prefix);
         let coordinator = wait_for("a coordinator", DEADLINE, || brokers.coordinator(&group));
-        if coordinator != 1 {
-            return (bed, coordinator);
-        }
-    }
+        (coordinator != 1).then_some((bed, coordinator))
+    })
 }
 
 /// While the coordinator is killed and another takes its place, records go on, no commit goes back, and
