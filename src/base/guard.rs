@@ -79,6 +79,10 @@ pub enum Guard {
     MarkOrigin,
     /// A record that fails for good takes its mark back.
     TakeBack,
+    /// A record of a parked key is parked behind it.
+    Follow,
+    /// What is parked is known before the inputs are read.
+    ScanFirst,
 }
 
 #[cfg(not(debug_assertions))]
@@ -151,6 +155,8 @@ mod switch {
         ("drain-limit", Guard::DrainLimit),
         ("mark-origin", Guard::MarkOrigin),
         ("take-back", Guard::TakeBack),
+        ("follow", Guard::Follow),
+        ("scan-first", Guard::ScanFirst),
     ];
 
     thread_local! {

@@ -43,6 +43,11 @@ impl RetryPolicy {
             && !self.not_on.iter().any(|pattern| pattern.matches(failure))
     }
 
+    /// Whether any of its own waits is longer than it keeps in place.
+    pub fn parks(&self) -> bool {
+        self.in_place_up_to.is_some_and(|limit| self.backoff.longest(self.max_attempts) > limit)
+    }
+
     /// The wait before the next attempt after `attempt` (from 1) failed; `None`: no further one.
     /// A wait that the other side asked for is kept when it is the longer one. `random` is uniform
     /// in `0.0..1.0`.

@@ -103,6 +103,8 @@ fn stage(stage: &Stage, key: &str) -> Option<Shown> {
         "window.bytes" => value(stage.window.bytes.to_string()),
         "span.records" => value(stage.span.records),
         "span.bytes" => value(stage.span.bytes.to_string()),
+        "max_parked.records" => value(stage.max_parked.records),
+        "max_parked.bytes" => value(stage.max_parked.bytes.to_string()),
         "start" => value("earliest"),
         "on_lost" => value("halt"),
         "decode" => value("json"),

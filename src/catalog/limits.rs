@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Topic;
+use super::{Guarantee, Order, Topic};
 use super::scene::Scene;
 use super::stages::WrittenStage;
 use super::{retries, steps::WrittenStep};
@@ -43,6 +43,37 @@ pub(super) fn check_retry(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str, r
             given_up(Diagnostic::new(&codes::RETRY_BEYOND_DEADLINE, message), "its last attempts never come");
         scene.report(finding.help("allow fewer attempts or shorter waits, or lengthen `deadline`"));
     }
+}
+
+/// Whether a policy says how long waits are kept in place, and the stage keeps them all.
+pub(super) fn check_parking(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str, retry: &RetryPolicy) {
+    if !retry.parks() || !settled(scene, &retry.name) {
+        return;
+    }
+    let bound = scene.retry_specs.get(&*retry.name).and_then(|policy| policy.in_place_up_to.as_ref());
+    let order = spec.order.as_ref().filter(|order| order.known && order.value == Order::Partition);
+    let exact = spec.delivery.as_ref();
+    let exact = exact.filter(|delivery| delivery.known && delivery.value == Guarantee::ExactlyOnce);
+    let (place, why) = match (order, exact, &spec.dedupe) {
+        (Some(order), ..) => (order.span, "all records of a partition would follow the parked one"),
+        (None, Some(delivery), _) => (delivery.span, "keeps records in place while they wait"),
+        (None, None, Some(dedupe)) => (dedupe.span, "equal records wait in place for each other"),
+        (None, None, None) => return,
+    };
+    let Some(bound) = bound else { return };
+    let longest = format_duration(retry.backoff.longest(retry.max_attempts));
+    scene.report(
+        Diagnostic::new(
+            &codes::RETRY_PARKED,
+            format!(
+                "retry policy `{}` waits up to {longest}, which {what} keeps in place all the same",
+                retry.name
+            ),
+        )
+        .at(bound.span, "has no effect there")
+        .also(place, why)
+        .help("shorten the waits, or write \"unlimited\" to say that they may be kept in place"),
+    );
 }
 
 /// The deadline, where it is known.

@@ -124,6 +124,8 @@ pub struct Stage {
     pub window: Bound,
     /// How much a partition may be ahead of its contiguous offset, finished or not.
     pub span: Bound,
+    /// How much one engine may have parked of it.
+    pub max_parked: Bound,
     /// Where a group without offsets starts.
     pub start: Start,
     /// What happens where a committed offset is gone.
@@ -165,6 +167,18 @@ pub struct Stage {
     pub delivery: Guarantee,
     /// What expressions see as `env`.
     pub env: Arc<serde_json::Value>,
+}
+
+impl Stage {
+    /// Whether its records may go to a parking topic. Where a partition is one lane they would all follow
+    /// the first, so they wait in place; where an epoch closes as a whole, and where equal records wait for
+    /// each other, they do, too.
+    pub fn parks(&self) -> bool {
+        self.delivery == Guarantee::AtLeastOnce
+            && self.order != Order::Partition
+            && self.dedupe.is_none()
+            && self.retry.parks()
+    }
 }
 
 impl fmt::Debug for Stage {

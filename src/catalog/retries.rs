@@ -10,6 +10,9 @@ use crate::spec::{BackoffSpec, RetrySpec, Spanned};
 /// The name of the policy that is always there.
 pub(super) const BUILT_IN: &str = "built-in";
 
+/// The longest wait that is kept in place where nothing is said.
+const IN_PLACE_UP_TO: Duration = Duration::from_secs(5);
+
 /// Three attempts for what may pass by itself.
 pub(super) fn built_in() -> RetryPolicy {
     RetryPolicy {
@@ -18,7 +21,7 @@ pub(super) fn built_in() -> RetryPolicy {
         backoff: exponential(None, None, None, None),
         on: vec![CodePattern::parse("transient")],
         not_on: Vec::new(),
-        in_place_up_to: None,
+        in_place_up_to: Some(IN_PLACE_UP_TO),
         on_exhausted: Exhausted::DeadLetter,
     }
 }
@@ -64,10 +67,9 @@ pub(super) fn resolve(name: &str, spec: &RetrySpec, diagnostics: &Diagnostics) -
         backoff,
         on,
         not_on,
-        in_place_up_to: spec.in_place_up_to.as_ref().and_then(|bound| bound.value),
+        in_place_up_to: spec.in_place_up_to.as_ref().map_or(Some(IN_PLACE_UP_TO), |bound| bound.value),
         on_exhausted: spec.on_exhausted.as_ref().map_or(Exhausted::DeadLetter, |word| word.value),
     };
-    warn_of_parking(name, spec, &policy, diagnostics);
     (diagnostics.errors() == errors).then_some(policy)
 }
 
@@ -156,23 +158,4 @@ pub(super) fn is_known(spec: &RetrySpec) -> bool {
     spec.max_attempts.as_ref().is_none_or(|attempts| attempts.known)
         && spec.backoff.as_ref().is_none_or(BackoffSpec::is_known)
         && spec.in_place_up_to.as_ref().is_none_or(|bound| bound.known)
-}
-
-fn warn_of_parking(name: &str, spec: &RetrySpec, policy: &RetryPolicy, diagnostics: &Diagnostics) {
-    let Some(bound) = spec.in_place_up_to.as_ref().filter(|_| is_known(spec)) else { return };
-    let Some(limit) = bound.value else { return };
-    let longest = policy.backoff.longest(policy.max_attempts);
-    if longest > limit {
-        diagnostics.push(
-            Diagnostic::new(
-                &codes::RETRY_PARKED,
-                format!(
-                    "retry policy `{name}` waits up to {}, longer than `in_place_up_to`",
-                    crate::base::format_duration(longest)
-                ),
-            )
-            .at(bound.span, "longer waits are kept in place for now, too")
-            .help("shorten the waits, or write \"unlimited\" to say that they may be kept in place"),
-        );
-    }
 }

@@ -38,6 +38,7 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
     let deadline = spec.deadline.as_ref().map_or(limits::DEADLINE, |deadline| deadline.value);
     if let Some(retry) = &retry {
         limits::check_retry(scene, spec, &what, retry);
+        limits::check_parking(scene, spec, &what, retry);
         check_dlq_present(scene, spec, &what, retry);
     }
     let dlq = dlq(scene, spec, &what, inputs.as_deref().unwrap_or_default());
@@ -70,6 +71,10 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
         span: Bound {
             records: count(&spec.span_records, 100_000),
             bytes: spec.span_bytes.as_ref().map_or(ByteSize(1 << 30), |size| size.value),
+        },
+        max_parked: Bound {
+            records: count(&spec.parked_records, 100_000),
+            bytes: spec.parked_bytes.as_ref().map_or(ByteSize(64 << 20), |size| size.value),
         },
         start: spec.start.as_ref().map_or(Start::Earliest, |word| word.value),
         on_lost: spec.on_lost.as_ref().map_or(OnLost::Halt, |word| word.value),

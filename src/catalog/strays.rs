@@ -111,7 +111,7 @@ fn would_take(scene: &Scene<'_>, key: &str, node: &Node) -> bool {
         "decode" => word(&["json", "text", "bytes"]),
         "tombstones" => word(&["dead-letter", "drop", "forward", "steps"]),
         "delivery" => word(&["at-least-once", "exactly-once"]),
-        "window" | "span" => node.as_table().is_some_and(|table| {
+        "window" | "span" | "max_parked" => node.as_table().is_some_and(|table| {
             !table.entries.is_empty()
                 && table.entries.iter().all(|entry| matches!(entry.key.as_str(), "records" | "bytes"))
         }),

@@ -13,11 +13,13 @@ use super::control;
 use super::topics::{TopicChange, Wanted, apply, compare_all};
 use crate::broker::{Admin, BrokerError, ClientSettings, TopicShape};
 use crate::catalog::{Catalog, Stage, Topic};
-use crate::events::{marks_topic, replay_topic};
+use crate::events::{marks_topic, parking_topic, replay_topic};
 
 const LARGEST: &str = "max.message.bytes";
 /// What a record may gain on its way here: headers with its origin and its fate.
 const ROOM: u64 = 64 * 1024;
+/// The broker's own bound on a record.
+const LEAST: u64 = 1 << 20;
 
 /// For so long a stage may stand still, and its marks are there.
 const STANDSTILL: Duration = Duration::from_secs(24 * 3_600);
@@ -55,7 +57,9 @@ pub struct OwnTopic {
 pub fn all(catalog: &Catalog, namespace: &str) -> Vec<OwnTopic> {
     let replays = catalog.stages().values().map(|stage| replay(stage, namespace));
     let marks = catalog.stages().values().flat_map(|stage| marks(stage, namespace));
-    std::iter::once(control(namespace)).chain(replays).chain(marks).collect()
+    let parking = catalog.stages().values().filter(|stage| stage.parks());
+    let parking = parking.flat_map(|stage| parking(stage, namespace));
+    std::iter::once(control(namespace)).chain(replays).chain(marks).chain(parking).collect()
 }
 
 /// What operators say.
@@ -110,6 +114,15 @@ fn marks_beside(namespace: &str, stage: &str, inputs: &[Arc<Topic>], window: Dur
         settings: settings.to_vec(),
     };
     inputs.iter().map(beside).collect()
+/// What a stage parks, a topic an input. The engine itself deletes nothing there.
+fn parking(stage: &Stage, namespace: &str) -> impl Iterator<Item = OwnTopic> {
+    stage.inputs.iter().map(move |input| OwnTopic {
+        name: parking_topic(namespace, &stage.name, &input.physical),
+        made: Made::ByEngine,
+        beside: vec![Arc::clone(input)],
+        carries: true,
+        settings: vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", "-1".to_owned())],
+    })
 }
 
 /// Compares them with what the broker has; those that only a replay makes are left out until there are.
@@ -148,7 +161,8 @@ pub fn keep(
 ) -> Result<(), BrokerError> {
     let mut own = all(catalog, namespace);
     own.retain(|own| own.made == Made::ByEngine);
-    if own.is_empty() {
+    // The cluster in this process makes no topics for an admin.
+    if own.is_empty() || client.mock {
         return Ok(());
     }
     let admin = Admin::open(client)?;
@@ -210,7 +224,9 @@ impl OwnTopic {
                 largest.get(&*input.physical).copied().or(input.max_message_bytes.map(|bytes| bytes.0))
             };
             let bytes = self.beside.iter().filter_map(|input| said(input)).max();
-            all.extend(bytes.map(|bytes| (LARGEST.to_owned(), (bytes + ROOM).to_string())));
+            // Smaller ones would not take the batches that the engine writes.
+            let bytes = bytes.map(|bytes| bytes.max(LEAST) + ROOM);
+            all.extend(bytes.map(|bytes| (LARGEST.to_owned(), bytes.to_string())));
         }
         all
     }
@@ -326,8 +342,10 @@ mod tests {
     #[test]
     fn whole_records_have_room_for_what_is_written_beside_them() {
         let own = own(vec![input("a", None, false), input("b", None, false)]);
-        let largest = [("a".to_owned(), 1_000), ("b".to_owned(), 2_000)].into();
-        assert_eq!(own.settings(&largest, &shapes(&[]))[LARGEST], (2_000 + ROOM).to_string());
+        let largest = [("a".to_owned(), 1_000), ("b".to_owned(), 2_000_000)].into();
+        assert_eq!(own.settings(&largest, &shapes(&[]))[LARGEST], (2_000_000 + ROOM).to_string());
+        let small = [("a".to_owned(), 1_000)].into();
+        assert_eq!(own.settings(&small, &shapes(&[]))[LARGEST], (LEAST + ROOM).to_string());
         assert!(own.settings(&largest, &shapes(&[("own", 1, 1)])).is_empty(), "it stays as it was made");
     }
 }

@@ -237,10 +237,7 @@ impl Engine {
                 warn!(%error, "a topic of the engine's own cannot be made; it is tried again");
             }
             let there = consumer.topics(PROBE_LIMIT)?;
-            for stage in &stages {
-                let replay = events::replay_topic(&self.settings.namespace, stage.name());
-                stage.replay_is_there(there.contains(&replay));
-            }
+            stages.iter().for_each(|stage| stage.topics_are_there(&self.settings.namespace, &there));
         }
         Ok(())
     }

@@ -42,6 +42,11 @@ impl Runner {
     fn assigned(&mut self, assigned: &[TopicPartition]) {
         self.hand_over_by = None;
         self.look_for_lost_at = None;
+        match self.finds_parking() {
+            Ok(false) => {}
+            Ok(true) => return self.abandon_all(),
+            Err(error) => return self.ask_again(&error, assigned),
+        }
         let mut wanted = assigned.to_vec();
         for slot in self.partitions.slots() {
             let Some(partition) = self.partitions.get(slot) else { continue };
@@ -61,13 +66,15 @@ impl Runner {
                 self.shared.assigned(assigned.len());
                 self.next_report = self.now;
             }
-            Err(error) => {
-                // Without knowing where to start, nothing is read: the group is asked again.
-                self.shared.trouble(&error.to_string());
-                self.consumer.unassign();
-                self.retry_assignment = Some((Instant::now() + ASK_AGAIN, assigned.to_vec()));
-            }
+            Err(error) => self.ask_again(&error, assigned),
         }
+    }
+
+    /// Without knowing where to start, nothing is read: the brokers are asked again.
+    fn ask_again(&mut self, error: &BrokerError, assigned: &[TopicPartition]) {
+        self.shared.trouble(&error.to_string());
+        self.consumer.unassign();
+        self.retry_assignment = Some((Instant::now() + ASK_AGAIN, assigned.to_vec()));
     }
 
     /// An assignment whose starts could not be looked up is tried again.
@@ -88,21 +95,33 @@ impl Runner {
         }
         let deadline = Instant::now() + self.look_up_limit();
         let begins = self.delivery.starts(assigned, deadline)?;
-        Ok(begins.into_iter().map(|begin| self.begin_partition(begin)).collect())
+        let bounds = self.bounds_of_parked(assigned, deadline)?;
+        let begin = |begin: Begin| {
+            let bounds = bounds.get(&begin.partition).copied();
+            self.begin_partition(begin, bounds)
+        };
+        Ok(begins.into_iter().map(begin).collect())
     }
 
     /// One that came back goes on where it stood, unless its commit says that another engine had it
     /// meanwhile; any other begins as the delivery says.
-    fn begin_partition(&mut self, mut begin: Begin) -> (TopicPartition, StartAt) {
+    fn begin_partition(
+        &mut self,
+        mut begin: Begin,
+        bounds: Option<(i64, i64)>,
+    ) -> (TopicPartition, StartAt) {
         let name = begin.partition.clone();
         let role = self.sources.role(&name.topic);
         if role != Role::Input && begin.committed.is_none() {
             // Whatever is in a topic of the engine's own is meant for the stage.
-            (begin.at, begin.beyond) = (StartAt::Earliest, Beyond::default());
+            (begin.at, begin.beyond) = (Self::oldest_parked(bounds), Beyond::default());
         }
         if let Some(slot) = self.partitions.find(&name.topic, name.partition) {
             match self.partitions.get_mut(slot).and_then(|partition| partition.take_up(begin.committed)) {
-                Some(next) if !guard::removed(Guard::Keep) => return (name, StartAt::Offset(next)),
+                Some(next) if !guard::removed(Guard::Keep) => {
+                    self.begin_scan(slot, next, bounds);
+                    return (name, StartAt::Offset(next));
+                }
                 _ => self.abandon(slot),
             }
         }
@@ -116,12 +135,16 @@ impl Runner {
         }
         let slot = self.partitions.insert(partition);
         self.begin_marks(slot);
+        if let StartAt::Offset(offset) = begin.at {
+            self.begin_scan(slot, offset, bounds);
+        }
         (name, begin.at)
     }
 
     /// Gives a partition up: its work is aborted, nothing of it is committed any more.
     pub(super) fn abandon(&mut self, slot: u32) {
         self.spoil();
+        self.forget_parked(slot);
         let begun = self.clear(slot);
         self.shared.repeated(begun);
         self.forget_marks(slot);
@@ -147,11 +170,12 @@ impl Runner {
     pub(super) fn clear(&mut self, slot: u32) -> usize {
         self.blocked.retain(|blocked| self.in_flight.slot(blocked.id) != Some(slot));
         self.rates.forget(slot);
+        self.parked.expect_none_of(self.in_flight.parking(slot));
         let abandoned = self.in_flight.abandon(slot);
         let in_flight = &self.in_flight;
         self.commits.retain(|id| in_flight.slot(id).is_some());
         self.timers.retain(|Reverse((_, id))| in_flight.slot(*id).is_some());
-        let next = self.lanes.release(|id| in_flight.slot(id).is_some());
+        let next = self.release_lanes();
         self.forget_claims();
         self.running -= abandoned.running;
         self.resting -= abandoned.resting;
@@ -164,6 +188,10 @@ impl Runner {
     /// waits or was decided goes on where it stood. `hold` says until when it rests first.
     pub(super) fn rewind(&mut self, slot: u32, hold: Option<Instant>) {
         let Some(partition) = self.partitions.get(slot) else { return };
+        if partition.role == Role::Parked {
+            self.spoil();
+            return self.put_back(slot, hold);
+        }
         let beyond = partition.beyond(self.in_flight.attempts(slot));
         let Some(position) = partition.position() else { return };
         self.spoil();
@@ -178,6 +206,10 @@ impl Runner {
         partition.dirty = true;
         if partition.tracker.is_none() {
             return true;
+        }
+        if partition.role == Role::Parked {
+            // What was finished since is to be read again, before its input goes on.
+            return false;
         }
         let Some((position, mut beyond)) = partition.closed.clone() else { return false };
         // Attempts were spent, whatever becomes of the epoch.

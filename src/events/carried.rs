@@ -13,7 +13,7 @@ use crate::record::RawRecord;
 #[derive(Debug)]
 pub(super) struct Carried {
     /// When its next attempt is due, if it waits for one.
-    due: Option<Instant>,
+    pub(super) due: Option<Instant>,
     /// When its first attempt began. Kept only while it waits: what was under way is begun anew through
     /// no fault of its own.
     pub(super) first_started: Option<Instant>,
@@ -22,7 +22,7 @@ pub(super) struct Carried {
     /// The first commit that knows of the attempts it has spent.
     pub(super) secured_by: u64,
     /// Why no further attempt follows, where that is so.
-    sentence: Option<Box<Sentence>>,
+    pub(super) sentence: Option<Box<Sentence>>,
 }
 
 impl Carried {

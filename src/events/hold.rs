@@ -92,6 +92,7 @@ impl Runner {
         self.renew_breakers();
         for slot in self.partitions.slots() {
             self.rewind(slot, None);
+            self.parked.forgive(slot);
             if let Some(partition) = self.partitions.get_mut(slot) {
                 partition.carried.clear();
                 partition.beyond.attempts.clear();

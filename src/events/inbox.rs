@@ -47,8 +47,8 @@ pub(super) enum Letter {
 pub(super) enum Command {
     /// Go on with another program from the next record on.
     Replace(Arc<Program>),
-    /// The stage's replay topic is on the broker, or not any more.
-    Replayed(bool),
+    /// Which topics there are.
+    TopicsAreThere(Vec<Arc<str>>),
     /// Stand still, or do not any more.
     Hold(Option<Hold>),
     /// Go on after a halt.

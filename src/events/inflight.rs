@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use super::carried::Carried;
 use super::lanes::LaneId;
 use super::offsets::Sequence;
+use super::parked::{Key, Parking};
 use super::partitions::Sentence;
 use crate::record::OwnedRecord;
 use crate::telemetry::traces::RecordSpan;
@@ -85,6 +86,10 @@ pub(super) struct Entry {
     pub(super) task: Option<AbortHandle>,
     /// Whether that task has given its place away for a while.
     pub(super) resting: bool,
+    /// What it is among the parked records, where it is one of them.
+    pub(super) parked: Option<Box<Key>>,
+    /// Where it is being parked.
+    pub(super) parking: Option<Box<Parking>>,
 }
 
 /// What was given up with a partition.
@@ -182,6 +187,15 @@ impl InFlight {
             .filter(move |entry| entry.slot == slot && entry.unacknowledged > 0)
     }
 
+    /// Where records of a partition are being parked whose copies are sent and not acknowledged.
+    pub(super) fn parking(&self, slot: u32) -> impl Iterator<Item = &Parking> {
+        self.places
+            .iter()
+            .filter_map(|place| place.entry.as_ref())
+            .filter(move |entry| entry.slot == slot)
+            .filter_map(|entry| entry.parking.as_deref().filter(|parking| parking.sent))
+    }
+
     /// Takes all records of a partition out; their tasks are aborted.
     pub(super) fn abandon(&mut self, slot: u32) -> Abandoned {
         let mine = |place: &Place| place.entry.as_ref().is_some_and(|entry| entry.slot == slot);
@@ -264,6 +278,8 @@ mod tests {
             span: None,
             task: None,
             resting: false,
+            parked: None,
+            parking: None,
         }
     }
 

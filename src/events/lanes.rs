@@ -2,8 +2,8 @@
 //! when empty.
 //!
 //! A lane is *held* by the record that is being worked on or waits for its next attempt; whatever
-//! comes meanwhile lines up behind it. Lanes are named by a hash: two keys that share one only wait
-//! for each other more than they must.
+//! comes meanwhile lines up behind it. Where its first records are parked, no record in flight holds it.
+//! Lanes are named by a hash: two keys that share one only wait for each other more than they must.
 
 use std::collections::VecDeque;
 
@@ -17,8 +17,15 @@ pub(super) type LaneId = u64;
 
 #[derive(Debug)]
 struct Lane {
-    holder: EntryId,
+    holder: Holder,
     waiting: VecDeque<EntryId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Record(EntryId),
+    /// Records that are parked.
+    Parked,
 }
 
 /// All lanes that are held.
@@ -35,18 +42,60 @@ impl Lanes {
 
     /// Whether a record of that lane must wait.
     pub(super) fn is_held(&self, lane: LaneId) -> bool {
-        !self.held.is_empty() && self.held.contains_key(&lane) && !guard::removed(Guard::Lanes)
+        !self.held.is_empty()
+            && self.held.get(&lane).is_some_and(|lane| {
+                lane.holder != Holder::Parked || !guard::removed(Guard::Follow)
+            })
+            && !guard::removed(Guard::Lanes)
     }
 
     /// Takes a lane that nobody holds.
     pub(super) fn hold(&mut self, lane: LaneId, holder: EntryId) {
-        self.held.insert(lane, Lane { holder, waiting: VecDeque::new() });
+        self.held.insert(lane, Lane { holder: Holder::Record(holder), waiting: VecDeque::new() });
     }
 
-    /// Lines a record up behind the one that holds the lane.
+    /// Lines a record up behind whatever holds the lane.
     pub(super) fn queue(&mut self, lane: LaneId, entry: EntryId) {
         if let Some(lane) = self.held.get_mut(&lane) {
             lane.waiting.push_back(entry);
+        }
+    }
+
+    /// Parked records hold the lane from now on; what waits in it stays.
+    pub(super) fn park(&mut self, lane: LaneId) {
+        self.held.entry(lane).or_insert_with(Lane::parked).holder = Holder::Parked;
+    }
+
+    /// As [`Lanes::park`], unless somebody holds it.
+    pub(super) fn park_free(&mut self, lane: LaneId) {
+        self.held.entry(lane).or_insert_with(Lane::parked);
+    }
+
+    /// Whether parked records hold the lane.
+    pub(super) fn is_parked(&self, lane: LaneId) -> bool {
+        self.held.get(&lane).is_some_and(|lane| lane.holder == Holder::Parked)
+    }
+
+    /// Whether a record in flight holds the lane.
+    pub(super) fn is_occupied(&self, lane: LaneId) -> bool {
+        self.held.get(&lane).is_some_and(|lane| lane.holder != Holder::Parked)
+    }
+
+    /// A record that was parked holds the lane again.
+    pub(super) fn unpark(&mut self, lane: LaneId, holder: EntryId) {
+        self.held.entry(lane).or_insert_with(Lane::parked).holder = Holder::Record(holder);
+    }
+
+    /// The first record that waits behind parked ones.
+    pub(super) fn first_follower(&self, lane: LaneId) -> Option<EntryId> {
+        let lane = self.held.get(&lane).filter(|lane| lane.holder == Holder::Parked)?;
+        lane.waiting.front().copied()
+    }
+
+    /// That one does not wait any more.
+    pub(super) fn take_follower(&mut self, lane: LaneId) {
+        if let Some(lane) = self.held.get_mut(&lane) {
+            lane.waiting.pop_front();
         }
     }
 
@@ -56,26 +105,47 @@ impl Lanes {
         let held = self.held.get_mut(&lane)?;
         let next = held.waiting.pop_front();
         match next {
-            Some(next) => held.holder = next,
+            Some(next) => held.holder = Holder::Record(next),
             None => drop(self.held.remove(&lane)),
         }
         next
     }
 
-    /// Records are gone: lanes that they held go to the next that is there, which is given back, or
-    /// are dropped.
-    pub(super) fn release(&mut self, is_there: impl Fn(EntryId) -> bool) -> Vec<EntryId> {
-        let mut next = Vec::new();
-        self.held.retain(|_, lane| {
+    /// Records are gone: lanes that they held go to what is parked in them, or to the next that is there,
+    /// or are dropped. Gives back those next ones, and the lanes in which records wait behind parked ones.
+    pub(super) fn release(
+        &mut self,
+        is_there: impl Fn(EntryId) -> bool,
+        is_parked: impl Fn(LaneId) -> bool,
+    ) -> (Vec<EntryId>, Vec<LaneId>) {
+        let (mut next, mut parked) = (Vec::new(), Vec::new());
+        self.held.retain(|name, lane| {
             lane.waiting.retain(|id| is_there(*id));
-            if !is_there(lane.holder) {
-                let Some(holder) = lane.waiting.pop_front() else { return false };
-                lane.holder = holder;
-                next.push(holder);
+            if matches!(lane.holder, Holder::Record(holder) if is_there(holder)) {
+                return true;
             }
+            lane.holder = match is_parked(*name) {
+                true => {
+                    if !lane.waiting.is_empty() {
+                        parked.push(*name);
+                    }
+                    Holder::Parked
+                }
+                false => {
+                    let Some(holder) = lane.waiting.pop_front() else { return false };
+                    next.push(holder);
+                    Holder::Record(holder)
+                }
+            };
             true
         });
-        next
+        (next, parked)
+    }
+}
+
+impl Lane {
+    fn parked() -> Self {
+        Self { holder: Holder::Parked, waiting: VecDeque::new() }
     }
 }
 
@@ -104,9 +174,30 @@ mod tests {
         lanes.queue(2, id(11));
         lanes.queue(2, id(21));
         lanes.queue(3, id(12));
-        let next = lanes.release(|id| ![10, 11, 12, 20].contains(&id.token()));
+        let (next, _) = lanes.release(|id| ![10, 11, 12, 20].contains(&id.token()), |_| false);
         assert_eq!(next, [id(21)]);
         assert_eq!((lanes.is_held(1), lanes.is_held(2), lanes.len()), (false, true, 2));
         assert_eq!((lanes.advance(2), lanes.advance(3)), (None, None));
+    }
+
+    #[test]
+    fn a_lane_of_parked_records_is_held_by_none_in_flight_until_one_of_them_starts() {
+        let mut lanes = Lanes::default();
+        let id = EntryId::from_token;
+        lanes.hold(1, id(10));
+        lanes.queue(1, id(11));
+        lanes.park(1);
+        lanes.park_free(2);
+        assert!(lanes.is_held(1) && lanes.is_parked(1) && lanes.is_parked(2));
+        assert_eq!(lanes.first_follower(1), Some(id(11)));
+        lanes.unpark(1, id(20));
+        lanes.park_free(1);
+        assert_eq!((lanes.is_occupied(1), lanes.first_follower(1)), (true, None));
+        let released = lanes.release(|id| id.token() != 20, |lane| lane == 1);
+        assert_eq!(released, (vec![], vec![1]));
+        assert_eq!((lanes.is_parked(1), lanes.is_held(2)), (true, false));
+        lanes.take_follower(1);
+        assert_eq!(lanes.advance(1), None);
+        assert!(!lanes.is_held(1));
     }
 }

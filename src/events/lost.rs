@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::offsets::OffsetTracker;
 use super::partitions::Partition;
 use super::runner::{Phase, Runner};
+use super::sources::Role;
 use crate::base::guard::{self, Guard};
 use crate::broker::{ConsumeError, StartAt, TopicPartition};
 use crate::catalog::OnLost;
@@ -82,6 +83,9 @@ impl Runner {
         self.shared.trouble(&format!(
             "{name}: offset {next} is gone; the broker has {low} to {high}; going on at {low}"
         ));
+        if self.sources.role(&name.topic) == Role::Parked {
+            self.lose_parked(slot, next > high);
+        }
         if next > high {
             self.clear(slot);
         }

@@ -23,6 +23,7 @@ mod metadata;
 mod offsets;
 mod outages;
 mod pace;
+mod parked;
 mod partitions;
 mod passed;
 mod program;
@@ -47,7 +48,7 @@ pub use budget::Budget;
 pub use dedupe::marks_topic;
 pub use delivery::{Producers, compression};
 pub use hold::Holds;
-pub use sources::replay_topic;
+pub use sources::{parking_topic, replay_topic};
 pub use stage::{LEAVE_LIMIT, StageHandle, StageRuntime, StartError, prove, start};
 pub use status::{BreakerStatus, DedupeStatus, PartitionStatus, StageStatus};
 

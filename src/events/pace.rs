@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::hold::Hold;
 use super::partitions::Tenure;
 use super::runner::{Phase, Runner};
+use super::sources::Role;
 use crate::base::guard::{self, Guard};
 use crate::broker::TopicPartition;
 use crate::catalog::Bound;
@@ -76,6 +77,7 @@ impl Runner {
         if self.now >= self.next_report {
             self.next_report = self.now + REPORT_INTERVAL;
             self.pass_gaps();
+            self.tidy_parked();
             self.report();
             self.watch();
         }
@@ -83,6 +85,9 @@ impl Runner {
     }
 
     fn pause_and_resume(&mut self) {
+        self.end_scans();
+        self.measure_parked();
+        self.write_done();
         let standing = self.hold.is_some() || !matches!(self.phase, Phase::Running);
         let impatient = self.full_since.is_some_and(|since| self.now.duration_since(since) >= PATIENCE);
         let slow = self.rates.pauses(self.now, self.paused_all);
@@ -94,6 +99,12 @@ impl Runner {
         let span = self.program.stage.span;
         let (mut pause, mut resume): (Vec<TopicPartition>, Vec<TopicPartition>) = (Vec::new(), Vec::new());
         for slot in self.partitions.slots() {
+            let Some(partition) = self.partitions.get(slot) else { continue };
+            // What the window or a lane waits for may come from there.
+            if partition.role == Role::Parked {
+                continue;
+            }
+            let parked = self.waits_for_parked(partition);
             let Some(partition) = self.partitions.get_mut(slot) else { continue };
             partition.span_full = partition.tracker.as_ref().is_some_and(|tracker| {
                 let (records, bytes) = (tracker.span(), tracker.span_bytes());
@@ -107,7 +118,8 @@ impl Runner {
             }
             let far = partition.is_far(self.reach);
             let early = self.dedupe.as_ref().is_some_and(|dedupe| dedupe.holds(slot, partition.role));
-            let wanted = all || far || early || partition.span_full || partition.held_until.is_some();
+            let wanted =
+                all || far || early || parked || partition.span_full || partition.held_until.is_some();
             if wanted != partition.paused && partition.tenure == Tenure::Owned {
                 partition.paused = wanted;
                 if wanted { &mut pause } else { &mut resume }.push(partition.name.clone());

@@ -68,6 +68,8 @@ pub(super) struct Partition {
     pub(super) name: TopicPartition,
     /// What its topic is to the stage.
     pub(super) role: Role,
+    /// What the lanes of its records are named by.
+    pub(super) seed: u64,
     /// Which offsets are finished. `None` until the first record says where the partition begins.
     pub(super) tracker: Option<OffsetTracker>,
     /// What the last commit knew beyond its offset.
@@ -77,6 +79,10 @@ pub(super) struct Partition {
     /// Records that were in a batch which the broker refused for its size: each is sent alone when it
     /// comes again, so that it shows which of them are too large.
     pub(super) suspects: HashSet<i64>,
+    /// Records that wait in place, since their parking topic does not take them.
+    pub(super) kept: HashSet<i64>,
+    /// Up to here its records are read before the inputs go on: what was parked before it was assigned.
+    pub(super) scan_to: Option<i64>,
     /// The offset last committed or asked to be committed.
     pub(super) committed: Option<i64>,
     /// The offset that the broker last confirmed.
@@ -110,6 +116,7 @@ pub(super) struct Partition {
 impl Partition {
     pub(super) fn new(name: TopicPartition, committed: Option<i64>, beyond: Beyond) -> Self {
         Self {
+            seed: seed(&name.topic, name.partition),
             name,
             role: Role::Input,
             closed: committed.map(|offset| (offset, beyond.clone())),
@@ -118,6 +125,8 @@ impl Partition {
             beyond,
             carried: HashMap::new(),
             suspects: HashSet::new(),
+            kept: HashSet::new(),
+            scan_to: None,
             committed,
             confirmed: committed,
             secured: 0,
@@ -170,6 +179,13 @@ impl Partition {
         beyond.attempts.extend(self.beyond.attempts.range(next..));
         beyond
     }
+}
+
+/// What the lanes of records that came from a partition are named by, whichever topic they are read from
+/// by now.
+pub(super) fn seed(topic: &str, partition: i32) -> u64 {
+    use std::hash::BuildHasher;
+    foldhash::fast::FixedState::default().hash_one((topic, partition))
 }
 
 /// The owned partitions, found by topic and number without hashing.

@@ -48,6 +48,8 @@ pub(super) enum Target {
     DeadLetter,
     /// To where the marks of the record's partition lie.
     Mark,
+    /// To the parking topic of the record's input.
+    Parked,
 }
 
 /// A key or value of what is sent.

@@ -40,6 +40,9 @@ impl Runner {
         let whole = self.delivery.closes_whole();
         let Some(entry) = self.in_flight.get_mut(id) else { return };
         let (offset, attempts) = (entry.offset, entry.attempt);
+        if entry.parking.is_some() {
+            return self.keep_in_place(slot, offset);
+        }
         // Answers to its other outputs must not finish it.
         let settled = entry.unacknowledged == 0 && !blocked;
         let sentence = match entry.sentence.take() {

@@ -26,7 +26,8 @@ use super::inflight::{Entry, EntryId, InFlight};
 use super::lanes::{LaneId, Lanes};
 use super::offsets::OffsetTracker;
 use super::outages::Breakers;
-use super::partitions::{Partitions, Tenure};
+use super::parked::Parked;
+use super::partitions::{Partitions, Tenure, seed};
 use super::program::{Batch, Prepared, Program};
 use super::reach::REACH;
 use super::rests::Rest;
@@ -99,6 +100,8 @@ pub(super) struct Runner {
     /// How much may be in flight in this turn.
     pub(super) window: Bound,
     pub(super) lanes: Lanes,
+    /// What waits in parking topics.
+    pub(super) parked: Parked,
     /// Records that may start as soon as there is a free place, or at once where steps never wait.
     pub(super) ready: VecDeque<EntryId>,
     /// How many runs the runtime has of this stage, but for those that rest.
@@ -187,6 +190,7 @@ impl Runner {
             partitions: Partitions::default(),
             in_flight: InFlight::default(),
             lanes: Lanes::default(),
+            parked: Parked::default(),
             ready: VecDeque::new(),
             running: 0,
             resting: 0,
@@ -225,10 +229,11 @@ impl Runner {
             self.take_letters();
             self.send_blocked();
             self.wake_due();
+            let woken = self.wake_parked();
             let taken = self.take_records();
-            let started = self.start_ready();
+            let started = self.start_ready() + self.follow_parked();
             self.keep_pace();
-            if taken + started == 0 {
+            if taken + started + woken == 0 {
                 self.sleep();
             }
         }
@@ -244,7 +249,7 @@ impl Runner {
         for command in self.inbox.take_commands() {
             match command {
                 Command::Replace(program) => self.replace(program),
-                Command::Replayed(there) => self.replay_is_there(there),
+                Command::TopicsAreThere(topics) => self.topics_are_there(&topics),
                 Command::Hold(hold) => self.hold(hold),
                 Command::GoOn => self.go_on(),
                 Command::Stop { by, leave } => self.begin_drain(by, leave),
@@ -304,6 +309,9 @@ impl Runner {
             return;
         }
         let Some(partition) = self.partitions.get_mut(slot) else { return };
+        if partition.role == Role::Parked {
+            return self.read_parked(slot, raw);
+        }
         let early = self.dedupe.as_ref().is_some_and(|dedupe| dedupe.holds(slot, partition.role));
         if early || self.reach < i64::MAX && partition.is_beyond(self.reach, raw.offset) {
             return self.leave_for_later(slot, raw.offset);
@@ -352,6 +360,8 @@ impl Runner {
             span: None,
             task: None,
             resting: false,
+            parked: None,
+            parking: None,
         });
         let timed = self.rates.by_key();
         let go = |raw| match carried {
@@ -368,13 +378,16 @@ impl Runner {
 
     pub(super) fn begin(&mut self, id: EntryId, slot: u32, raw: RawRecord<'_>) {
         let waits = self.program.waits();
-        if !waits && self.lanes.len() == 0 && self.blocked.is_empty() {
+        if !waits && self.lanes.len() == 0 && self.blocked.is_empty() && self.parked.is_empty() {
             return self.work_now(id, raw);
         }
         let lane = self.lane(slot, &raw);
         if let Some(lane) = lane.filter(|lane| self.lanes.is_held(*lane)) {
             self.own(id, raw, Some(lane));
-            return self.lanes.queue(lane, id);
+            return self.line_up(id, lane);
+        }
+        if lane.is_none() && self.is_parked(slot, &raw) {
+            return self.finish_parked_before(id);
         }
         if !waits && self.blocked.is_empty() {
             return self.work_now(id, raw);
@@ -388,11 +401,11 @@ impl Runner {
 
     /// The lane of a record, where its stage orders anything. A null key orders nothing.
     pub(super) fn lane(&self, slot: u32, raw: &RawRecord<'_>) -> Option<LaneId> {
-        let again = self.partitions.get(slot).is_some_and(|partition| partition.role == Role::Replay);
-        // What was sent again shares the lane of where it came from.
-        let found = again.then(|| self.partitions.find(raw.topic, raw.partition)).flatten();
-        let slot = found.unwrap_or(slot);
-        let mixed = u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = match self.partitions.get(slot) {
+            Some(partition) if partition.role == Role::Input => partition.seed,
+            // What was sent again or was parked shares the lane of where it came from.
+            _ => seed(raw.topic, raw.partition),
+        };
         match self.program.stage.order {
             Order::None => None,
             Order::Partition => Some(mixed),
@@ -554,7 +567,7 @@ impl Runner {
         if let Some(due) = self.abort_at {
             until = until.min(due);
         }
-        for due in [self.probe_due(), self.rates.due(self.now)].into_iter().flatten() {
+        for due in [self.probe_due(), self.rates.due(self.now), self.parked_due()].into_iter().flatten() {
             until = until.min(due);
         }
         if !self.blocked.is_empty() {

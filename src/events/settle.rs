@@ -79,6 +79,7 @@ impl Runner {
         }
         let spent = self.spent(id);
         match self.next_wait(attempt, &failure, spent) {
+            Some(wait) if self.parks(id, &raw, wait) => self.park(id, raw, wait, &failure),
             Some(wait) => self.wait(id, raw, wait, &failure),
             None => self.give_up(id, raw, Sentence { failure, attempts: attempt, cut: Cut::Nothing }),
         }
@@ -172,7 +173,7 @@ impl Runner {
     }
 
     /// Hands over what the record became, from the prepared record at `next` on.
-    fn send_all(&mut self, id: EntryId, raw: RawRecord<'_>, batch: Batch, next: usize) {
+    pub(super) fn send_all(&mut self, id: EntryId, raw: RawRecord<'_>, batch: Batch, next: usize) {
         if self.in_flight.get_mut(id).is_none() {
             self.scratch = batch;
             return;
@@ -187,7 +188,10 @@ impl Runner {
                 }
             }
         }
-        self.through(id);
+        match self.in_flight.get(id).is_some_and(|entry| entry.parking.is_some()) {
+            true => self.parked_away(id),
+            false => self.through(id),
+        }
         if guard::removed(Guard::Acknowledgement) {
             self.finish(id);
         }
@@ -209,20 +213,21 @@ impl Runner {
         let prepared = &batch.outputs[index];
         let headers = match prepared.target {
             Target::Mark => OutHeaders::new(0),
+            Target::Parked => Self::parked_headers(raw, prepared),
             Target::Output(_) | Target::DeadLetter => self.out_headers(id, raw, prepared, index),
         };
         // What was prepared under another generation goes where that one says.
         let stage = &batch.program.as_ref().unwrap_or(&self.program).stage;
         let topic = match prepared.target {
-            Target::Output(output) => stage.outputs.get(output).map(|output| &output.topic),
-            Target::DeadLetter => stage.dlq.as_ref().map(|dlq| &dlq.topic),
-            Target::Mark => None,
+            Target::Output(output) => stage.outputs.get(output).map(|output| (&*output.topic.physical, None)),
+            Target::DeadLetter => stage.dlq.as_ref().map(|dlq| (&*dlq.topic.physical, None)),
+            Target::Parked => self.sources.parking(raw.topic).map(|topic| (topic, Some(raw.partition))),
+            Target::Mark => {
+                let marks = self.dedupe.as_ref().and_then(|dedupe| dedupe.place(id));
+                marks.map(|marks| (&*marks.topic, Some(marks.partition)))
+            }
         };
-        let (topic, partition) = match (topic, self.dedupe.as_ref().and_then(|dedupe| dedupe.place(id))) {
-            (Some(topic), _) => (&*topic.physical, None),
-            (None, Some(marks)) => (&*marks.topic, Some(marks.partition)),
-            (None, None) => return Err(SendError::UnknownTopic),
-        };
+        let Some((topic, partition)) = topic else { return Err(SendError::UnknownTopic) };
         let outgoing = Outgoing {
             topic,
             partition,
@@ -260,7 +265,7 @@ impl Runner {
     ) -> OutHeaders {
         let id_header = match prepared.target {
             Target::Output(_) => ID_HEADER,
-            Target::DeadLetter | Target::Mark => DEAD_LETTER_ID_HEADER,
+            Target::DeadLetter | Target::Mark | Target::Parked => DEAD_LETTER_ID_HEADER,
         };
         let trace = self.trace_headers(id, prepared);
         let added = if trace.is_some() { 3 } else { 1 };
@@ -306,7 +311,7 @@ impl Runner {
         text.push(b'/');
         match target {
             Target::Output(_) => text.extend_from_slice(number.format(index).as_bytes()),
-            Target::DeadLetter | Target::Mark => text.extend_from_slice(b"dlq"),
+            Target::DeadLetter | Target::Mark | Target::Parked => text.extend_from_slice(b"dlq"),
         }
     }
 
@@ -338,12 +343,12 @@ impl Runner {
 
     /// The record holds up nobody any more: the next of its lane may start.
     pub(super) fn through(&mut self, id: EntryId) {
-        let Some(lane) = self.in_flight.get_mut(id).and_then(|entry| entry.lane.take()) else { return };
-        while let Some(next) = self.lanes.advance(lane) {
-            if self.in_flight.get(next).is_some() {
-                return self.take_turn(next);
-            }
+        let Some(entry) = self.in_flight.get_mut(id) else { return };
+        let lane = entry.lane.take();
+        if let Some(key) = entry.parked.as_deref().copied() {
+            self.parked.sent(key);
         }
+        lane.into_iter().for_each(|lane| self.pass_on(lane));
     }
 
     /// The record is the first of its lane by now: it starts once it is due and its attempts are committed.
@@ -383,6 +388,9 @@ impl Runner {
     /// The record is done: its offset may be committed.
     pub(super) fn finish(&mut self, id: EntryId) {
         let Some(entry) = self.in_flight.remove(id) else { return };
+        if let Some(key) = &entry.parked {
+            self.parked_finished(**key);
+        }
         self.counts.sent(entry.sent);
         if let Some(mut span) = entry.span {
             span.took(entry.attempt);
@@ -391,7 +399,7 @@ impl Runner {
         if let Some(sentence) = &entry.sentence {
             self.shared.dead_lettered(&sentence.failure.code);
         }
-        if let Some(timestamp) = entry.timestamp.filter(|_| entry.sampled) {
+        if let Some(timestamp) = entry.timestamp.filter(|_| entry.sampled && entry.parking.is_none()) {
             self.shared.latency(self.now_millis - timestamp);
         }
         if let Some(partition) = self.partitions.get_mut(entry.slot) {

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
+use std::time::Instant;
+
 use super::runner::Runner;
+use crate::broker::{BrokerError, Consumer};
 use crate::catalog::Stage;
 
 /// What a topic is to a stage.
@@ -15,11 +18,19 @@ pub(super) enum Role {
     Input,
     /// Records that were sent again, to this stage alone.
     Replay,
+    /// Records that wait for a later attempt.
+    Parked,
 }
 
 /// The topic through which records are sent again to one stage alone.
 pub fn replay_topic(namespace: &str, stage: &str) -> String {
     format!("{namespace}.{stage}.replay")
+}
+
+/// The topic in which a stage parks records of one of its inputs. One an input, so that it has the same
+/// partitions and each goes where the input's goes.
+pub fn parking_topic(namespace: &str, stage: &str, input: &str) -> String {
+    format!("{namespace}.{stage}.parked.{input}")
 }
 
 /// All that one stage may read.
@@ -29,6 +40,20 @@ pub(super) struct Sources {
     replay: Arc<str>,
     /// Whether the replay topic is on the broker, as far as it was told.
     replayed: bool,
+    parking: Vec<ParkingTopic>,
+    /// Whether the brokers were asked for parking topics.
+    looked: bool,
+}
+
+#[derive(Debug)]
+struct ParkingTopic {
+    name: Arc<str>,
+    input: Arc<str>,
+    /// Whether it is on the broker, as far as is known: then it is read.
+    there: bool,
+    /// Whether records are parked there; else only what lies there is read, as of a stage that had
+    /// another name before.
+    written: bool,
 }
 
 impl Sources {
@@ -37,31 +62,115 @@ impl Sources {
             inputs: stage.inputs.iter().map(|topic| Arc::clone(&topic.physical)).collect(),
             replay: replay_topic(namespace, &stage.name).into(),
             replayed: false,
+            parking: Vec::new(),
+            looked: false,
         }
+    }
+
+    /// Its records may be parked, or may have been.
+    #[must_use]
+    pub(super) fn with_parking(mut self, namespace: &str, stage: &Stage) -> Self {
+        let names = std::iter::once((&stage.name, true)).chain(stage.was.iter().map(|was| (was, false)));
+        self.parking = names
+            .flat_map(|(name, written)| {
+                self.inputs.iter().map(move |input| ParkingTopic {
+                    name: parking_topic(namespace, name, input).into(),
+                    input: Arc::clone(input),
+                    there: false,
+                    written,
+                })
+            })
+            .collect();
+        self
+    }
+
+    /// Where records of that input are parked, if anywhere.
+    pub(super) fn parking(&self, input: &str) -> Option<&Arc<str>> {
+        let of = |topic: &&ParkingTopic| topic.there && topic.written && *topic.input == *input;
+        self.parking.iter().find(of).map(|topic| &topic.name)
+    }
+
+    /// Asks once which parking topics are on the broker, before anything is read; whether any is.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer before `deadline`.
+    fn look(&mut self, consumer: &Consumer, deadline: Instant) -> Result<bool, BrokerError> {
+        if self.looked {
+            return Ok(false);
+        }
+        for topic in self.parking.iter_mut().filter(|topic| !topic.there) {
+            match consumer.partition_count(&topic.name, deadline.saturating_duration_since(Instant::now())) {
+                Ok(_) => topic.there = true,
+                Err(BrokerError::UnknownTopic(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.looked = true;
+        Ok(self.parking.iter().any(|topic| topic.there))
     }
 
     /// What to subscribe to. The replay topic of a stage that nothing was ever sent to again costs it
     /// nothing.
     pub(super) fn subscription(&self) -> Vec<Arc<str>> {
         let replay = self.replayed.then(|| Arc::clone(&self.replay));
-        self.inputs.iter().cloned().chain(replay).collect()
+        let parking = self.parking.iter().filter(|topic| topic.there).map(|topic| Arc::clone(&topic.name));
+        self.inputs.iter().cloned().chain(replay).chain(parking).collect()
     }
 
     /// What a topic is to the stage.
     pub(super) fn role(&self, topic: &str) -> Role {
-        if *self.replay == *topic { Role::Replay } else { Role::Input }
+        match topic {
+            _ if *self.replay == *topic => Role::Replay,
+            _ if self.parking.iter().any(|parking| *parking.name == *topic) => Role::Parked,
+            _ => Role::Input,
+        }
+    }
+
+    /// The name of that input, shared.
+    pub(super) fn input(&self, topic: &str) -> Option<Arc<str>> {
+        self.inputs.iter().find(|input| ***input == *topic).cloned()
+    }
+
+    /// Which of the topics beside its inputs are on the broker, as far as it was told. One that something
+    /// may be parked in is not given up; whether this is news.
+    fn hear(&mut self, there: &[Arc<str>]) -> bool {
+        let is_there = |name: &Arc<str>| there.contains(name);
+        let replayed = is_there(&self.replay);
+        let mut news = std::mem::replace(&mut self.replayed, replayed) != replayed;
+        for topic in self.parking.iter_mut().filter(|topic| !topic.there) {
+            topic.there = is_there(&topic.name);
+            news |= topic.there;
+        }
+        news
     }
 }
 
 impl Runner {
-    /// The replay topic is on the broker, or not any more: the group looks anew where that is news.
-    pub(super) fn replay_is_there(&mut self, there: bool) {
-        if self.sources.replayed == there {
-            return;
+    /// These topics beside the inputs are on the broker: the group looks anew where that is news.
+    pub(super) fn topics_are_there(&mut self, there: &[Arc<str>]) {
+        if self.sources.hear(there) {
+            self.subscribe();
         }
-        self.sources.replayed = there;
+    }
+
+    fn subscribe(&self) {
         if let Err(error) = self.consumer.subscribe(&self.sources.subscription()) {
             self.shared.trouble(&error.to_string());
         }
+    }
+
+    /// Whether there are parking topics that are not read yet. Then nothing of this assignment begins: the
+    /// group is asked for another one, which holds them, too.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer in time.
+    pub(super) fn finds_parking(&mut self) -> Result<bool, BrokerError> {
+        let deadline = Instant::now() + self.look_up_limit();
+        let found = self.sources.look(&self.consumer, deadline)?;
+        if found {
+            self.consumer.unassign();
+            self.subscribe();
+        }
+        Ok(found)
     }
 }

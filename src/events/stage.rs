@@ -1,6 +1,7 @@
 //! Starting a stage and holding on to it: its thread, its handle, and the look-up of how far the
 //! brokers are ahead of it.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -173,7 +174,11 @@ fn start_by(
     let shared = Arc::new(Shared::new(&stage.name, runtime.telemetry.stage(&stage.name)));
     let inbox = Arc::new(Inbox::default());
     let group = runtime.group(&stage.name);
-    let sources = Sources::new(&runtime.namespace, &stage);
+    let mut sources = Sources::new(&runtime.namespace, &stage);
+    // The cluster in this process makes every topic that it is asked for.
+    if !runtime.client.mock {
+        sources = sources.with_parking(&runtime.namespace, &stage);
+    }
     let mut options = ConsumerOptions::new(group, Vec::new());
     options.instance_id = runtime.engine_id.clone();
     let reopen = reopening(runtime.client.clone(), options, Arc::clone(&inbox));
@@ -243,9 +248,12 @@ impl StageHandle {
         Ok(())
     }
 
-    /// Says whether the stage's [`replay_topic`](super::replay_topic) is on the broker.
-    pub fn replay_is_there(&self, there: bool) {
-        self.inbox.command(Command::Replayed(there));
+    /// Says which topics are on the broker: those that the engine keeps beside its inputs are read from
+    /// when they are there.
+    pub fn topics_are_there(&self, namespace: &str, there: &BTreeSet<String>) {
+        let prefix = format!("{namespace}.");
+        let own = there.range(prefix.clone()..).take_while(|name| name.starts_with(&prefix));
+        self.inbox.command(Command::TopicsAreThere(own.map(|name| name.as_str().into()).collect()));
     }
 
     /// Stands still, or goes on, as the engine's [`Holds`] say by now.

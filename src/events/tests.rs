@@ -102,6 +102,7 @@ pub(super) fn stage(step: &Scripted) -> Stage {
         concurrency: 4,
         window: Bound { records: 1_000, bytes: ByteSize(1 << 20) },
         span: Bound { records: 10_000, bytes: ByteSize(1 << 24) },
+        max_parked: Bound { records: 1_000, bytes: ByteSize(1 << 20) },
         start: Start::Earliest,
         on_lost: OnLost::Halt,
         codec: Arc::new(JsonCodec),

@@ -99,7 +99,7 @@ impl Runner {
         self.own(id, raw, lane);
         match lane.filter(|lane| self.lanes.is_held(*lane)) {
             Some(lane) => {
-                self.lanes.queue(lane, id);
+                self.line_up(id, lane);
                 if let Some(entry) = self.in_flight.get_mut(id) {
                     entry.due = Some(now + wait);
                 }

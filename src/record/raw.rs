@@ -35,6 +35,17 @@ impl HeaderSource for () {
     }
 }
 
+/// Headers that were put together anew.
+impl HeaderSource for Vec<(&str, Option<&[u8]>)> {
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    fn get(&self, index: usize) -> (&str, Option<&[u8]>) {
+        self[index]
+    }
+}
+
 /// Headers as tests write them down.
 #[cfg(test)]
 impl<const N: usize> HeaderSource for [(&str, Option<&[u8]>); N] {

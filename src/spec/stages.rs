@@ -44,6 +44,10 @@ pub struct StageSpec<'a> {
     pub span_records: Option<Spanned<i64>>,
     /// How many bytes of records a partition may be ahead of its contiguous offset.
     pub span_bytes: Option<Spanned<ByteSize>>,
+    /// How many records one engine may have parked.
+    pub parked_records: Option<Spanned<i64>>,
+    /// How many bytes of them.
+    pub parked_bytes: Option<Spanned<ByteSize>>,
     /// Where a group without offsets starts.
     pub start: Option<Spanned<Start>>,
     /// What happens where a committed offset is gone.
@@ -106,6 +110,7 @@ pub const STAGE_KEYS: [&str; 30] = [
     "concurrency",
     "window",
     "span",
+    "max_parked",
     "start",
     "on_lost",
     "decode",
@@ -139,6 +144,7 @@ impl<'a> StageSpec<'a> {
         let about = About::read(&mut table);
         let (window_records, window_bytes) = read_bound(&mut table, "window");
         let (span_records, span_bytes) = read_bound(&mut table, "span");
+        let (parked_records, parked_bytes) = read_bound(&mut table, "max_parked");
         let from = table.required("from", TableReader::names);
         let to = table.entry("to").map(|entry| entry.key_span);
         let outputs = read_outputs(&mut table);
@@ -164,6 +170,8 @@ impl<'a> StageSpec<'a> {
             window_bytes,
             span_records,
             span_bytes,
+            parked_records,
+            parked_bytes,
             start: read_start(&mut table),
             on_lost: table.word("on_lost", &[("halt", OnLost::Halt), ("earliest", OnLost::Earliest)]),
             decode: table.word(

@@ -53,6 +53,19 @@ pub const IN_FLIGHT_BYTES: Named = ("biplane_stage_in_flight_bytes", "Bytes of t
 pub const LANES: Named = ("biplane_stage_lanes", "Lanes that hold records");
 /// Records that wait for their next try.
 pub const WAITING: Named = ("biplane_stage_waiting_records", "Records that wait in place for their next try");
+/// Records that were parked.
+pub const PARKED: Named =
+    ("biplane_stage_records_parked", "Records parked for a later try, by why: retry or follow");
+/// Records that are parked.
+pub const PARKED_RECORDS: Named = ("biplane_stage_parked_records", "Records that are parked now");
+/// Their bytes.
+pub const PARKED_BYTES: Named = ("biplane_stage_parked_bytes", "Bytes of the records that are parked now");
+/// Whether there is room for more.
+pub const PARKED_FULL: Named =
+    ("biplane_stage_parked_full", "1 while as much is parked as `max_parked` allows");
+/// How late parked records are tried again.
+pub const PARKED_LATE: Named =
+    ("biplane_stage_parked_late_seconds", "From when a parked record is due until it is tried again");
 /// Whether the stage takes no new records.
 pub const PAUSED: Named = ("biplane_stage_paused", "1 while the stage takes no new records");
 /// The state the stage is in.

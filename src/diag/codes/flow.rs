@@ -61,9 +61,9 @@ codes! {
     RETRY_POINTLESS: Warning "retry::pointless", "A key of a retry policy has no effect on steps",
         "A step that has used up its own attempts hands the failure to the stage, whose policy decides what becomes of the record; and a step waits in place always. `on_exhausted` and `in_place_up_to` of a policy that only steps name are never looked at.",
         "[retries.quick]\non_exhausted = \"drop\"\n\n[http_clients.crm]\nbase_url = \"http://crm\"\n\n[[stages.a.steps]]\nhttp.client = \"crm\"\nretry = \"quick\"" => "[retries.quick]\nmax_attempts = 2\n\n[http_clients.crm]\nbase_url = \"http://crm\"\n\n[[stages.a.steps]]\nhttp.client = \"crm\"\nretry = \"quick\"";
-    RETRY_PARKED: Warning "retry::parked", "A wait is longer than `in_place_up_to`",
-        "Longer waits are meant for a parking topic, which this version does not have yet: they are kept in the lane, where they hold the records of that key and the stage's window.",
-        "[retries.gentle]\nmax_attempts = 6\nbackoff = { initial = \"1s\", max = \"1m\" }\nin_place_up_to = \"5s\"" => "[retries.gentle]\nmax_attempts = 6\nbackoff = { initial = \"1s\", max = \"5s\" }\nin_place_up_to = \"5s\"";
+    RETRY_PARKED: Warning "retry::parked", "A stage keeps waits in place that are longer than `in_place_up_to`",
+        "Longer waits go to a parking topic, but not of a stage with `order = \"partition\"`, where all that comes after would have to follow, nor of an exactly-once stage. There they are kept in the lane, where they hold the records behind them and the stage's window.",
+        "[retries.gentle]\nmax_attempts = 6\nbackoff = { initial = \"1s\", max = \"1m\" }\nin_place_up_to = \"5s\"\n\n[topics.orders]\n\n[stages.a]\nfrom = \"orders\"\nretry = \"gentle\"\norder = \"partition\"" => "[retries.gentle]\nmax_attempts = 6\nbackoff = { initial = \"1s\", max = \"1m\" }\nin_place_up_to = \"5s\"\n\n[topics.orders]\n\n[stages.a]\nfrom = \"orders\"\nretry = \"gentle\"";
     STAGE_CYCLE: Error "stage::cycle", "Stages feed each other in a circle",
         "A record could go round for ever: by outputs, or by way of a DLQ whose topic a stage reads to send records back. A loop that is meant needs `max_hops` on a stage that writes one of its topics; dead letters are not counted, so where a loop leaves a stage by its DLQ, the bound stands on another stage.",
         "[stages.a]\nfrom = \"x\"\nto = \"y\"\n\n[stages.b]\nfrom = \"y\"\nto = \"x\"" => "[stages.a]\nfrom = \"x\"\nto = \"y\"\nmax_hops = 3\n\n[stages.b]\nfrom = \"y\"\nto = \"x\"";

@@ -9,6 +9,7 @@ mod dedupe;
 mod labels;
 mod lag;
 mod levels;
+mod parked;
 mod records;
 mod safeguards;
 mod times;
@@ -90,6 +91,7 @@ struct Handles {
     times: times::Times,
     consumer: consumer::Consumer,
     levels: levels::Levels,
+    parked: parked::Parked,
     lag: lag::Lag,
     safeguards: safeguards::SafeguardMetrics,
     dedupe: dedupe::DedupeMetrics,
@@ -101,6 +103,7 @@ struct StageFamilies {
     times: times::Families,
     consumer: consumer::Families,
     levels: levels::Families,
+    parked: parked::Families,
     lag: lag::Lag,
     safeguards: safeguards::SafeguardFamilies,
     dedupe: dedupe::DedupeFamilies,
@@ -113,6 +116,7 @@ impl StageFamilies {
             times: times::Families::register(registry),
             consumer: consumer::Families::register(registry),
             levels: levels::Families::register(registry),
+            parked: parked::Families::register(registry),
             lag: lag::Lag::register(registry),
             safeguards: safeguards::SafeguardFamilies::register(registry),
             dedupe: dedupe::DedupeFamilies::register(registry),
@@ -126,6 +130,7 @@ impl StageFamilies {
             times: self.times.resolve(stage),
             consumer: self.consumer.resolve(stage),
             levels: self.levels.resolve(stage),
+            parked: self.parked.resolve(stage),
             lag: self.lag.clone(),
             safeguards: self.safeguards.of(stage),
             dedupe: self.dedupe.of(stage),

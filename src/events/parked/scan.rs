@@ -1,0 +1,108 @@
+//! What was parked before a partition was assigned is read before its input goes on: only then it is known
+//! which of its keys wait.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use crate::base::guard::{self, Guard};
+use crate::broker::{BrokerError, StartAt, TopicPartition};
+use crate::events::partitions::Partition;
+use crate::events::runner::Runner;
+use crate::events::sources::Role;
+
+/// The oldest offset of each partition and the one behind its newest record.
+pub(in crate::events) type Bounds = HashMap<TopicPartition, (i64, i64)>;
+
+impl Runner {
+    /// How far each parking partition among these reaches.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer in time.
+    pub(in crate::events) fn bounds_of_parked(
+        &self,
+        assigned: &[TopicPartition],
+        deadline: Instant,
+    ) -> Result<Bounds, BrokerError> {
+        let parked = assigned.iter().filter(|name| self.sources.role(&name.topic) == Role::Parked);
+        let left = || deadline.saturating_duration_since(Instant::now());
+        parked.map(|name| Ok((name.clone(), self.consumer.watermarks(name, left())?))).collect()
+    }
+
+    /// A parking partition was assigned, and reading it goes on at `at`. Its input waits until all that it
+    /// holds by now is known.
+    pub(in crate::events) fn begin_scan(&mut self, slot: u32, at: i64, bounds: Option<(i64, i64)>) {
+        let Some((low, high)) = bounds else { return };
+        if at.max(low) >= high || guard::removed(Guard::ScanFirst) {
+            return;
+        }
+        if let Some(partition) = self.partitions.get_mut(slot) {
+            partition.scan_to = Some(high);
+        }
+        self.parked.store.hold(slot, true);
+        if !self.parked.scanning.contains(&slot) {
+            self.parked.scanning.push(slot);
+        }
+    }
+
+    /// Ends the scans that have read all.
+    pub(in crate::events) fn end_scans(&mut self) {
+        if self.parked.scanning.is_empty() {
+            return;
+        }
+        for slot in std::mem::take(&mut self.parked.scanning) {
+            let Some(partition) = self.partitions.get_mut(slot) else { continue };
+            let Some(end) = partition.scan_to else { continue };
+            if partition.next().is_none_or(|next| next < end) {
+                self.parked.scanning.push(slot);
+                continue;
+            }
+            partition.scan_to = None;
+            let name = partition.name.clone();
+            self.parked.store.hold(slot, false);
+            let parked = self.parked.store.of(slot);
+            tracing::info!(stage = &*self.program.stage.name, partition = %name, parked, "parked records are known");
+        }
+    }
+
+    /// Looks whether as much is parked as may be; it is until an eighth of the room is free again.
+    pub(in crate::events) fn measure_parked(&mut self) {
+        let (max, store) = (self.program.stage.max_parked, &self.parked.store);
+        let (records, bytes) = (store.len(), store.bytes());
+        let beyond = |most: usize, now: usize| match self.parked.full {
+            true => now > most - most / 8,
+            false => now >= most,
+        };
+        self.parked.full = beyond(max.records, records) || beyond(max.bytes.as_usize(), bytes);
+    }
+
+    /// Whether the records of a partition must wait for what is parked.
+    pub(in crate::events) fn waits_for_parked(&self, partition: &Partition) -> bool {
+        let beside = |slot: &u32| {
+            let scanned = self.partitions.get(*slot);
+            partition.role == Role::Replay
+                || scanned.is_some_and(|scanned| scanned.name.partition == partition.name.partition)
+        };
+        self.parked.full || self.parked.scanning.iter().any(beside)
+    }
+
+    /// A parking partition goes to another engine, or all that it held is gone.
+    pub(in crate::events) fn forget_parked(&mut self, slot: u32) {
+        self.parked.store.forget(slot);
+        self.parked.scanning.retain(|scanning| *scanning != slot);
+        self.parked.done.retain(|(_, item)| item.slot != slot);
+    }
+
+    /// What a parking topic held is gone in part, or `wholly`.
+    pub(in crate::events) fn lose_parked(&mut self, slot: u32, wholly: bool) {
+        match wholly {
+            true => self.forget_parked(slot),
+            false => self.parked.store.expect_nothing_at(slot),
+        }
+        self.release_lanes();
+    }
+
+    /// Where reading a parking partition of which nothing was committed starts.
+    pub(in crate::events) fn oldest_parked(bounds: Option<(i64, i64)>) -> StartAt {
+        bounds.map_or(StartAt::Earliest, |(low, _)| StartAt::Offset(low))
+    }
+}
