@@ -22,7 +22,7 @@ use crate::catalog::{Catalog, Stage};
 use crate::engine::EngineStatus;
 use crate::engine::control::{self, Pause};
 use crate::engine::offsets::{self, Which};
-use crate::events::{BreakerStatus, DedupeStatus, PartitionStatus, StageStatus};
+use crate::events::{BreakerStatus, DedupeStatus, ParkedStatus, PartitionStatus, StageStatus};
 use crate::telemetry::StageCounts;
 
 /// One stage as it is listed.
@@ -38,6 +38,8 @@ struct Listed {
     waiting: Option<usize>,
     lag_records: Option<i64>,
     lag_seconds: Option<f64>,
+    /// What the engine that answers has parked.
+    parked: Option<ParkedStatus>,
     breakers: Vec<BreakerStatus>,
     dedupe: Option<DedupeStatus>,
     failures: BTreeMap<String, u64>,
@@ -216,6 +218,7 @@ fn merge(group: Option<(&Arc<Stage>, Vec<PartitionStatus>)>, running: Option<Sta
         waiting: known(running.waiting),
         lag_records: sum(partitions.iter().map(|partition| partition.lag_records).collect()),
         lag_seconds: partitions.iter().filter_map(|partition| partition.lag_seconds).reduce(f64::max),
+        parked: answered.then_some(running.parked),
         breakers: running.breakers,
         dedupe: running.dedupe,
         failures: running.failures,
@@ -265,6 +268,9 @@ fn details(stage: &Listed) -> String {
             counts.dropped
         ));
     }
+    if let Some(parked) = stage.parked.as_ref().filter(|parked| **parked != ParkedStatus::default()) {
+        text.push_str(&format!("parked       {}\n", parked_text(parked, now_millis())));
+    }
     for breaker in &stage.breakers {
         let state = if breaker.open { "open" } else { "closed" };
         text.push_str(&format!(
@@ -300,6 +306,20 @@ fn details(stage: &Listed) -> String {
     text
 }
 
+fn parked_text(parked: &ParkedStatus, now: i64) -> String {
+    let mut text = format!("{} records, {} bytes", parked.records, parked.bytes);
+    if let Some(due) = parked.next_due {
+        text.push_str(&format!(", the next due in {:.1} s", (due - now).max(0) as f64 / 1_000.0));
+    }
+    if parked.full {
+        text.push_str("; as much as `max_parked` allows: the inputs wait");
+    }
+    if parked.scanning > 0 {
+        text.push_str(&format!("; {} partitions are still read, and their inputs wait", parked.scanning));
+    }
+    text
+}
+
 fn shown(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
@@ -311,6 +331,19 @@ fn seconds(value: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_parked_is_said_with_when_it_is_due_and_what_waits_for_it() {
+        let parked =
+            ParkedStatus { records: 20, bytes: 900, next_due: Some(13_500), ..ParkedStatus::default() };
+        assert_eq!(parked_text(&parked, 10_000), "20 records, 900 bytes, the next due in 3.5 s");
+        let parked = ParkedStatus { next_due: Some(1), full: true, scanning: 2, ..parked };
+        let text = parked_text(&parked, 10_000);
+        assert!(text.contains("due in 0.0 s; as much as") && text.contains("; 2 partitions"), "{text}");
+        let status = StageStatus { stage: "s".to_owned(), parked, ..StageStatus::default() };
+        assert!(details(&merge(None, Some(status))).contains("parked       20 records"));
+        assert!(!details(&merge(None, Some(StageStatus::default()))).contains("parked"));
+    }
 
     #[test]
     fn without_brokers_the_engine_alone_is_shown_and_unknown_lag_is_no_zero() {

@@ -57,9 +57,9 @@ pub struct OwnTopic {
 pub fn all(catalog: &Catalog, namespace: &str) -> Vec<OwnTopic> {
     let replays = catalog.stages().values().map(|stage| replay(stage, namespace));
     let marks = catalog.stages().values().flat_map(|stage| marks(stage, namespace));
-    let parking = catalog.stages().values().filter(|stage| stage.parks());
-    let parking = parking.flat_map(|stage| parking(stage, namespace));
-    std::iter::once(control(namespace)).chain(replays).chain(marks).chain(parking).collect()
+    let parks = catalog.stages().values().filter(|stage| stage.parks());
+    let parked = parks.flat_map(|stage| parking(stage, namespace));
+    std::iter::once(control(namespace)).chain(replays).chain(marks).chain(parked).collect()
 }
 
 /// What operators say.

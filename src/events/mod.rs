@@ -50,7 +50,7 @@ pub use delivery::{Producers, compression};
 pub use hold::Holds;
 pub use sources::{parking_topic, replay_topic};
 pub use stage::{LEAVE_LIMIT, StageHandle, StageRuntime, StartError, prove, start};
-pub use status::{BreakerStatus, DedupeStatus, PartitionStatus, StageStatus};
+pub use status::{BreakerStatus, DedupeStatus, ParkedStatus, PartitionStatus, StageStatus};
 
 #[cfg(test)]
 mod fate_tests;

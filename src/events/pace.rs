@@ -164,6 +164,7 @@ impl Runner {
         }
         self.report_breakers();
         self.report_marks();
+        self.report_parked();
         let state = match &self.phase {
             Phase::Running if unassigned => "starting",
             Phase::Running if self.paused_all || self.breakers.is_open() => "paused",
@@ -177,7 +178,11 @@ impl Runner {
             state,
             (in_flight.len(), in_flight.bytes()),
             (self.lanes.len(), waiting),
-            self.partitions.iter_mut().map(|(slot, partition)| (partition, in_flight.oldest(slot))),
+            // What is parked is no lag.
+            self.partitions
+                .iter_mut()
+                .filter(|(_, partition)| partition.role != Role::Parked)
+                .map(|(slot, partition)| (partition, in_flight.oldest(slot))),
             self.now_millis,
         );
     }

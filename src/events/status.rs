@@ -33,6 +33,9 @@ pub struct StageStatus {
     pub lanes: usize,
     /// Records that wait for their next attempt.
     pub waiting: usize,
+    /// What this engine has parked of it.
+    #[serde(default)]
+    pub parked: ParkedStatus,
     /// The breakers of its steps that ask another system.
     #[serde(default)]
     pub breakers: Vec<BreakerStatus>,
@@ -48,6 +51,21 @@ pub struct StageStatus {
     pub watchdog_rebuilds: u64,
     /// How often each thing happened since the engine started.
     pub counts: StageCounts,
+}
+
+/// What one engine has parked of a stage.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedStatus {
+    /// Records, those behind a parked one of their key included.
+    pub records: usize,
+    /// The bytes they hold.
+    pub bytes: usize,
+    /// When the next of them is due, in milliseconds since the Unix epoch.
+    pub next_due: Option<i64>,
+    /// Whether it is as much as `max_parked` allows, so that the inputs wait.
+    pub full: bool,
+    /// Partitions whose parked records are not all known yet, so that their inputs wait.
+    pub scanning: usize,
 }
 
 /// The breaker of one step.
@@ -300,6 +318,11 @@ impl Shared {
     /// Says what is known of equal records; gives what was said before.
     pub(super) fn set_dedupe(&self, dedupe: DedupeStatus) -> Option<DedupeStatus> {
         self.status.lock().dedupe.replace(dedupe)
+    }
+
+    pub(super) fn set_parked(&self, parked: ParkedStatus) {
+        self.metrics.set_parked(parked.records, parked.bytes, parked.full);
+        self.status.lock().parked = parked;
     }
 
     pub(super) fn set_breakers(&self, breakers: Vec<BreakerStatus>) {

@@ -26,6 +26,7 @@ mod offsets;
 mod once_run;
 mod online;
 mod panics;
+mod parking;
 mod poison;
 mod rates;
 mod rebalances;

@@ -269,6 +269,12 @@ impl Cluster {
         ends.into_iter().map(|(partition, (_, high))| (partition, high)).collect()
     }
 
+    /// Whether there is such a topic.
+    pub fn has_topic(&self, topic: &str) -> bool {
+        let metadata = self.reader().fetch_metadata(None, TIMEOUT).expect("the topics");
+        metadata.topics().iter().any(|found| found.name() == topic)
+    }
+
     /// Removes what lies before an offset, as retention does.
     pub fn delete_before(&self, topic: &str, partition: i32, offset: i64) {
         let admin: AdminClient<_> = self.config().create().expect("an admin client");

@@ -9,6 +9,7 @@ use crate::broker::{BrokerError, StartAt, TopicPartition};
 use crate::events::partitions::Partition;
 use crate::events::runner::Runner;
 use crate::events::sources::Role;
+use crate::events::status::ParkedStatus;
 
 /// The oldest offset of each partition and the one behind its newest record.
 pub(in crate::events) type Bounds = HashMap<TopicPartition, (i64, i64)>;
@@ -73,6 +74,22 @@ impl Runner {
             false => now >= most,
         };
         self.parked.full = beyond(max.records, records) || beyond(max.bytes.as_usize(), bytes);
+    }
+
+    /// Says in the status what is parked.
+    pub(in crate::events) fn report_parked(&self) {
+        let store = &self.parked.store;
+        let in_millis = |due: Instant| {
+            let wait = due.saturating_duration_since(self.now).as_millis();
+            self.now_millis.saturating_add(i64::try_from(wait).unwrap_or(i64::MAX))
+        };
+        self.shared.set_parked(ParkedStatus {
+            records: store.len(),
+            bytes: store.bytes(),
+            next_due: store.next_due().map(in_millis),
+            full: self.parked.full,
+            scanning: self.parked.scanning.len(),
+        });
     }
 
     /// Whether the records of a partition must wait for what is parked.

@@ -182,6 +182,7 @@ fn alerts_ask_for_metrics_that_there_are_and_say_what_to_do() {
         "biplane_breaker_open",
         "biplane_stage_state",
         "biplane_stage_records_in_total",
+        "biplane_stage_parked_records",
     ] {
         assert!(asked.contains(metric), "nothing watches {metric}");
     }
