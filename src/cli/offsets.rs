@@ -2,7 +2,7 @@
 //!
 //! What would be read again and what would be passed over is shown before anybody is asked.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::arguments::{Format, GlobalArguments};
@@ -39,6 +39,9 @@ pub enum OffsetsCommand {
         /// Which partitions
         #[command(flatten)]
         which: WhichArguments,
+        /// What becomes of the records that are parked beside these partitions
+        #[arg(long, value_enum, default_value_t)]
+        parked: ParkedChoice,
         /// Show what would be done, do nothing
         #[arg(long)]
         dry_run: bool,
@@ -63,6 +66,16 @@ pub struct WhichArguments {
     partition: Option<i32>,
 }
 
+/// What becomes of parked records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ParkedChoice {
+    /// They stay parked and are tried when they are due
+    #[default]
+    Keep,
+    /// They are passed over, never to be tried
+    Drop,
+}
+
 /// Exactly one of them.
 #[derive(Debug, Clone, Args)]
 #[group(required = true, multiple = false)]
@@ -84,9 +97,9 @@ pub struct AimArguments {
 pub(super) fn run(global: &GlobalArguments, command: OffsetsCommand) -> CliResult {
     match command {
         OffsetsCommand::Show { stage, which, format } => show(global, &stage, &which.into(), format),
-        OffsetsCommand::Set { stage, aim, which, dry_run, yes, format } => {
+        OffsetsCommand::Set { stage, aim, which, parked, dry_run, yes, format } => {
             let consent = Consent { dry_run, yes };
-            set(global, &stage, &Wanted { aim: aim.aim(), which: which.into(), consent, format })
+            set(global, &stage, &Wanted { aim: aim.aim(), which: which.into(), parked, consent, format })
         }
     }
 }
@@ -94,6 +107,7 @@ pub(super) fn run(global: &GlobalArguments, command: OffsetsCommand) -> CliResul
 struct Wanted {
     aim: Aim,
     which: Which,
+    parked: ParkedChoice,
     consent: Consent,
     format: Format,
 }
@@ -105,13 +119,15 @@ fn show(global: &GlobalArguments, name: &str, which: &Which, format: Format) -> 
     let group = offsets::group(&global.namespace, stage);
     let looker = scan::looker(&client, &group)?;
     let standings = offsets::standings(&looker, stage, which).map_err(told)?;
+    let parked = offsets::parked(&looker, &global.namespace, stage, which).map_err(told)?;
     match format {
         Format::Json => output::json(&json!({
-            "stage": name, "group": group, "partitions": standings,
+            "stage": name, "group": group, "partitions": standings, "parked": parked,
         }))?,
         Format::Text => {
             let header = ["topic", "partition", "committed", "begin", "end", "lag", "finished beyond"];
-            output::print_table(&header, standings.iter().map(standing).collect(), "no partitions")?;
+            let all = standings.iter().chain(&parked).map(standing).collect();
+            output::print_table(&header, all, "no partitions")?;
         }
     }
     Ok(Exit::Clean)
@@ -123,9 +139,19 @@ fn set(global: &GlobalArguments, name: &str, wanted: &Wanted) -> CliResult {
     let stage = stage_of(&catalog, name)?;
     let group = offsets::group(&global.namespace, stage);
     let looker = scan::looker(&client, &group)?;
-    let moves = offsets::plan(&looker, stage, &wanted.which, wanted.aim).map_err(told)?;
+    let mut moves = offsets::plan(&looker, stage, &wanted.which, wanted.aim).map_err(told)?;
     let (again, skipped) =
         moves.iter().fold((0, 0), |(again, skipped), found| (again + found.again, skipped + found.skipped));
+    let parked = offsets::parked(&looker, &global.namespace, stage, &wanted.which).map_err(told)?;
+    let left: i64 = parked.iter().map(Standing::left).sum();
+    let fate = match wanted.parked {
+        _ if left == 0 => String::new(),
+        ParkedChoice::Keep => format!(", {left} parked ones kept"),
+        ParkedChoice::Drop => {
+            moves.extend(offsets::plan_drop(&parked).map_err(told)?);
+            format!(", {left} parked ones never tried")
+        }
+    };
     if wanted.format == Format::Text {
         let header = ["topic", "partition", "from", "to", "read again", "passed over"];
         read_or_not(output::print_table(
@@ -141,7 +167,7 @@ fn set(global: &GlobalArguments, name: &str, wanted: &Wanted) -> CliResult {
             offsets::free(&client, &group).map_err(told)?;
         }
         let question = format!(
-            "set the offsets of {} partitions ({again} offsets read again, {skipped} passed over)?",
+            "set the offsets of {} partitions ({again} offsets read again, {skipped} passed over{fate})?",
             moves.len()
         );
         if !consent::agreed(&wanted.consent, &question)? {
@@ -151,7 +177,8 @@ fn set(global: &GlobalArguments, name: &str, wanted: &Wanted) -> CliResult {
     }
     match wanted.format {
         Format::Json => output::json(&json!({
-            "stage": name, "group": group, "changes": moves, "again": again, "skipped": skipped, "done": done,
+            "stage": name, "group": group, "changes": moves, "again": again, "skipped": skipped,
+            "parked": left, "parked_dropped": wanted.parked == ParkedChoice::Drop, "done": done,
         }))?,
         Format::Text if done => output::line(&format!("{} offsets set", moves.len()))?,
         Format::Text => {}

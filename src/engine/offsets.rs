@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::scan::{self, ScanError};
 use crate::broker::{Admin, BrokerError, ClientSettings, Commit, Consumer, StartAt, TopicPartition};
-use crate::catalog::Stage;
-use crate::events::beyond;
+use crate::catalog::{Stage, Topic};
+use crate::events::{beyond, parking_topic};
 
 /// How long the brokers may take to answer one question.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -131,9 +131,15 @@ pub fn group(namespace: &str, stage: &Stage) -> String {
 /// # Errors
 /// Where the brokers do not answer, or a topic is not there.
 pub fn standings(looker: &Consumer, stage: &Stage, which: &Which) -> Result<Vec<Standing>, OffsetsError> {
-    let partitions = partitions(looker, stage, which)?;
+    standings_in(looker, &partitions(looker, stage, which)?)
+}
+
+fn standings_in(looker: &Consumer, partitions: &[TopicPartition]) -> Result<Vec<Standing>, OffsetsError> {
     let mut standings = Vec::new();
-    for found in looker.committed(&partitions, ANSWER)? {
+    if partitions.is_empty() {
+        return Ok(standings);
+    }
+    for found in looker.committed(partitions, ANSWER)? {
         let (begin, end) = looker.watermarks(&found.partition, ANSWER)?;
         let next = found.offset.unwrap_or(begin).max(begin);
         standings.push(Standing {
@@ -155,11 +161,8 @@ pub fn standings(looker: &Consumer, stage: &Stage, which: &Which) -> Result<Vec<
 
 fn partitions(looker: &Consumer, stage: &Stage, which: &Which) -> Result<Vec<TopicPartition>, OffsetsError> {
     let mut partitions = Vec::new();
-    for input in &stage.inputs {
-        let meant = |topic: &String| **topic == *input.name || **topic == *input.physical;
-        if which.topic.as_ref().is_none_or(meant) {
-            partitions.extend(scan::partitions(looker, &input.physical)?);
-        }
+    for input in stage.inputs.iter().filter(|input| which.means(input)) {
+        partitions.extend(scan::partitions(looker, &input.physical)?);
     }
     partitions.retain(|found| which.partition.is_none_or(|partition| partition == found.partition));
     if partitions.is_empty() {
@@ -167,6 +170,40 @@ fn partitions(looker: &Consumer, stage: &Stage, which: &Which) -> Result<Vec<Top
         return Err(OffsetsError::Nothing { read: read.join(", ") });
     }
     Ok(partitions)
+}
+
+/// Where the group stands in the parking topics beside these inputs; none where nothing was ever parked.
+///
+/// # Errors
+/// Where the brokers do not answer.
+pub fn parked(
+    looker: &Consumer,
+    namespace: &str,
+    stage: &Stage,
+    which: &Which,
+) -> Result<Vec<Standing>, OffsetsError> {
+    let mut partitions = Vec::new();
+    for input in stage.inputs.iter().filter(|input| which.means(input)) {
+        match scan::partitions(looker, &parking_topic(namespace, &stage.name, &input.physical)) {
+            Ok(found) => partitions.extend(found),
+            Err(ScanError::Broker(BrokerError::UnknownTopic(_))) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    partitions.retain(|found| which.partition.is_none_or(|partition| partition == found.partition));
+    standings_in(looker, &partitions)
+}
+
+/// What letting go of all that is parked there would do; changes nothing. Partitions in which nothing is
+/// parked are left out.
+///
+/// # Errors
+/// As [`parked`].
+pub fn plan_drop(parked: &[Standing]) -> Result<Vec<Move>, OffsetsError> {
+    let moves = parked.iter().map(|standing| standing.moved(standing.end));
+    let mut moves = moves.collect::<Result<Vec<_>, _>>()?;
+    moves.retain(|found| found.skipped > 0);
+    Ok(moves)
 }
 
 /// What setting the offsets would do; changes nothing. Partitions that stand there already are left out.
@@ -203,7 +240,18 @@ pub fn plan(looker: &Consumer, stage: &Stage, which: &Which, aim: Aim) -> Result
     Ok(moves)
 }
 
+impl Which {
+    fn means(&self, input: &Topic) -> bool {
+        self.topic.as_ref().is_none_or(|topic| **topic == *input.name || **topic == *input.physical)
+    }
+}
+
 impl Standing {
+    /// How many offsets are not finished.
+    pub fn left(&self) -> i64 {
+        self.lag - self.finished_beyond
+    }
+
     fn moved(&self, to: i64) -> Result<Move, OffsetsError> {
         if !(self.begin..=self.end).contains(&to) {
             let partition = format!("{}/{}", self.topic, self.partition);

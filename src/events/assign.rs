@@ -112,7 +112,7 @@ impl Runner {
     ) -> (TopicPartition, StartAt) {
         let name = begin.partition.clone();
         let role = self.sources.role(&name.topic);
-        if role != Role::Input && begin.committed.is_none() {
+        if role != Role::Input && begin.committed.is_none() && !begin.inherited {
             // Whatever is in a topic of the engine's own is meant for the stage.
             (begin.at, begin.beyond) = (Self::oldest_parked(bounds), Beyond::default());
         }

@@ -29,6 +29,8 @@ pub(super) struct Begin {
     pub(super) at: StartAt,
     /// The committed offset, if there is one.
     pub(super) committed: Option<i64>,
+    /// Whether that of the group under the stage's name before counts.
+    pub(super) inherited: bool,
     /// What is known beyond it.
     pub(super) beyond: Beyond,
 }

@@ -39,6 +39,7 @@ impl Starts<'_> {
                     partition: committed.partition,
                     at: StartAt::Offset(offset),
                     committed: Some(offset),
+                    inherited: false,
                     beyond,
                 }),
             }
@@ -65,6 +66,7 @@ impl Starts<'_> {
                     partition: committed.partition,
                     at: StartAt::Offset(offset),
                     committed: None,
+                    inherited: true,
                     beyond,
                 }),
             }
@@ -92,6 +94,7 @@ impl Starts<'_> {
         let begin = |partition: TopicPartition| Begin {
             at: starts.get(&partition).map_or(StartAt::Earliest, |offset| StartAt::Offset(*offset)),
             committed: None,
+            inherited: false,
             beyond: Beyond { founded: founded.get(&partition.topic).copied(), ..Beyond::default() },
             partition,
         };

@@ -29,8 +29,12 @@ impl Runner {
         wanted && !kept && stage.parks() && self.parking_of(raw).is_some()
     }
 
-    /// The partition in which a record can be parked now.
+    /// The partition in which a record can be parked now. What a transaction has written there could not
+    /// be read back before it is closed.
     pub(super) fn parking_of(&self, raw: &RawRecord<'_>) -> Option<u32> {
+        if self.delivery.closes_whole() {
+            return None;
+        }
         let slot = self.partitions.find(self.sources.parking(raw.topic)?, raw.partition)?;
         let partition = self.partitions.get(slot)?;
         (partition.tenure == Tenure::Owned && partition.scan_to.is_none()).then_some(slot)

@@ -65,9 +65,12 @@ impl Runner {
 
     fn start_parked(&mut self, key: Key) {
         let Some(item) = self.parked.store.get(key) else { return };
-        let (ordered, late) = (item.ordered, self.now.saturating_duration_since(item.due));
+        let (ordered, timed) = (item.ordered, item.timed);
+        let late = self.now.saturating_duration_since(item.due);
         let Some((id, record)) = self.entry_of(key) else { return };
-        self.shared.metrics.parked_late_seconds(late.as_secs_f64());
+        if timed {
+            self.shared.metrics.parked_late_seconds(late.as_secs_f64());
+        }
         if ordered {
             self.lanes.unpark(key.lane, id);
         }

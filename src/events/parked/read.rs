@@ -73,6 +73,7 @@ impl Runner {
             ordered,
             spent: standing.spent,
             due: self.now + standing.left(self.now_millis),
+            timed: !standing.wait.is_zero(),
             started: standing.started,
             failed: standing.failed,
             bytes: Packed::of(&raw),

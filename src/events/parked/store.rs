@@ -62,6 +62,8 @@ pub(in crate::events) struct Item {
     pub(in crate::events) spent: u32,
     /// When its next one is due.
     pub(in crate::events) due: Instant,
+    /// Whether it was told to wait until then; else it waits for those before it alone.
+    pub(in crate::events) timed: bool,
     /// When its first attempt began, and when the first failed, in milliseconds since the Unix epoch.
     pub(in crate::events) started: Option<i64>,
     pub(in crate::events) failed: Option<i64>,

@@ -28,6 +28,7 @@ fn item(spent: u32, due: Instant, value: &str) -> Item {
         ordered: true,
         spent,
         due,
+        timed: true,
         started: None,
         failed: None,
         bytes: bytes(value),

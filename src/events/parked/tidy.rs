@@ -27,7 +27,7 @@ impl Runner {
         let Some(item) = self.parked.store.finish(key) else { return };
         let partition = self.partitions.get(item.slot);
         let position = partition.and_then(|partition| partition.position()).unwrap_or(key.offset);
-        if key.offset - position >= MAX_SPAN {
+        if key.offset - position >= MAX_SPAN && !self.delivery.closes_whole() {
             self.parked.done.push_back((key, item));
         }
     }

@@ -63,6 +63,7 @@ impl Delivery for Told {
             partition: partition.clone(),
             at: StartAt::Offset(book.committed.get(partition).copied().unwrap_or_default()),
             committed: book.committed.get(partition).copied(),
+            inherited: false,
             beyond: Beyond::default(),
         };
         book.answer(partitions.iter().map(begin).collect())

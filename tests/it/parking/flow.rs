@@ -1,7 +1,8 @@
 //! What parking does for a stage that nothing happens to.
 
 use super::{Bed, DEADLINE, INTACT, faults};
-use crate::support::{Cluster, wait_until};
+use crate::support::stub::reply;
+use crate::support::{Cluster, Engine, wait_until};
 
 /// One key fails; its later records follow it, all other keys go on, and all is done on the input.
 #[test]
@@ -92,4 +93,72 @@ fn attempts_are_counted_in_the_parking_topic_and_end_in_the_dlq() {
     assert_eq!(dead[0].header_text("biplane-offset"), Some("0"));
     assert_eq!((dead[0].header_text("biplane-parked"), dead[0].header_text("biplane-origin")), (None, None));
     assert_eq!(bed.out(&cluster)["k"], [1]);
+}
+
+/// Setting offsets leaves what is parked alone, unless it is said to drop it.
+#[test]
+fn parked_records_are_kept_or_dropped_where_offsets_are_set() {
+    let cluster = Cluster::shared();
+    let bed = Bed::new(&cluster, 2, "300ms", "", INTACT);
+    let offsets = |arguments: &[&str]| {
+        let variables = [("BIPLANE_KAFKA_BROKERS", cluster.brokers()), ("BIPLANE_NAMESPACE", &bed.prefix)];
+        let all = [&["offsets"], arguments, &["--format", "json"]].concat();
+        let output = Engine::command(bed.root.path(), &all, &variables);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
+    };
+    let mut engine = bed.start(&cluster);
+    bed.produce(&cluster, &[("ill".to_owned(), "bad", 0), ("ill".to_owned(), "good", 1)]);
+    wait_until("both are parked", DEADLINE, || {
+        engine.metric("biplane_stage_parked_records", &["bed"]) == 2.0 && bed.is_done(&cluster)
+    });
+    engine.terminate(DEADLINE);
+    let shown = offsets(&["show", "bed"]);
+    let left = |parked: &serde_json::Value| {
+        parked["lag"].as_i64().unwrap_or_default() - parked["finished_beyond"].as_i64().unwrap_or_default()
+    };
+    assert_eq!(shown["parked"].as_array().expect("parking topics").iter().map(left).sum::<i64>(), 2);
+    let kept = offsets(&["set", "bed", "--to-latest", "--yes"]);
+    assert_eq!((kept["parked"].as_i64(), kept["parked_dropped"].as_bool()), (Some(2), Some(false)));
+    let dropped = offsets(&["set", "bed", "--to-latest", "--parked", "drop", "--yes"]);
+    assert_eq!((dropped["parked"].as_i64(), dropped["done"].as_bool()), (Some(2), Some(true)));
+    bed.heal();
+    let _engine = bed.start(&cluster);
+    bed.produce(&cluster, &[("ill".to_owned(), "good", 2)]);
+    wait_until("the next is out", DEADLINE, || bed.out(&cluster).contains_key("ill"));
+    assert_eq!(bed.out(&cluster)["ill"], [2], "what was dropped never comes");
+    assert!(bed.is_cleared(&cluster));
+}
+
+/// One record is parked for an hour while thousands behind it come and go. It is appended again, so that a
+/// restart has little to read, and nothing of what is finished is done again.
+#[test]
+fn a_record_that_is_parked_for_very_long_keeps_no_position_behind() {
+    const COUNT: usize = 9_000;
+    let cluster = Cluster::shared();
+    let bed = Bed::answering(&cluster, 1, "100ms", "concurrency = 64", |path, times, stream| match path {
+        "/long" => reply(stream, "503 Service Unavailable\r\nRetry-After: 3600", ""),
+        _ if times == 1 => reply(stream, "503 Service Unavailable", ""),
+        _ => reply(stream, "200 OK", "{}"),
+    });
+    let mut engine = bed.start_named(&cluster);
+    let parked = |engine: &Engine| engine.metric("biplane_stage_parked_records", &["bed"]);
+    bed.produce(&cluster, &[("long".to_owned(), "long", 0)]);
+    wait_until("it is parked", DEADLINE, || parked(&engine) == 1.0);
+    let paths: Vec<String> = (0..COUNT).map(|number| format!("once-{number}")).collect();
+    let records: Vec<_> =
+        paths.iter().enumerate().map(|(number, path)| (format!("k{number}"), path.as_str(), 0)).collect();
+    bed.produce(&cluster, &records);
+    wait_until("the others are out", DEADLINE, || cluster.count(&bed.topic("output")) == COUNT as i64);
+    wait_until("its position is not far behind", DEADLINE, || {
+        let committed = cluster.committed(&bed.group(), &bed.parking());
+        committed.get(&0).is_some_and(|(offset, _)| *offset >= COUNT as i64 / 2)
+    });
+    engine.kill();
+    let engine = bed.start_named(&cluster);
+    wait_until("it is known again", DEADLINE, || parked(&engine) == 1.0);
+    bed.produce(&cluster, &[("last".to_owned(), "once-last", 0)]);
+    wait_until("the last is out", DEADLINE, || bed.out(&cluster).contains_key("last"));
+    assert_eq!(cluster.count(&bed.topic("output")), COUNT as i64 + 1, "nothing repeats");
+    assert_eq!(bed.stub.by_path()["/long"], 1);
 }

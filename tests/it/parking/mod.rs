@@ -3,10 +3,12 @@
 //! Kafka.
 
 mod faults;
+mod figures;
 mod flow;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,13 +35,28 @@ impl Bed {
     /// Waits of `wait` are parked. `keys` are further keys of the stage. Paths that begin with `bad` are
     /// refused.
     fn new(cluster: &Cluster, partitions: i32, wait: &str, keys: &str, without: &'static str) -> Self {
-        let prefix = unique("parking");
         let well = Arc::new(AtomicBool::new(false));
         let is_well = Arc::clone(&well);
         let stub = Stub::start(move |path, stream| match path.starts_with("/bad") {
             true if !is_well.load(Ordering::Acquire) => reply(stream, "503 Service Unavailable", ""),
             _ => reply(stream, "200 OK", "{}"),
         });
+        Self { well, without, ..Self::of(cluster, partitions, wait, keys, stub) }
+    }
+
+    /// As [`Bed::new`], but the server answers as it is told to.
+    fn answering(
+        cluster: &Cluster,
+        partitions: i32,
+        wait: &str,
+        keys: &str,
+        answer: impl Fn(&str, usize, &mut TcpStream) + Send + Sync + 'static,
+    ) -> Self {
+        Self::of(cluster, partitions, wait, keys, Stub::counting(answer))
+    }
+
+    fn of(cluster: &Cluster, partitions: i32, wait: &str, keys: &str, stub: Stub) -> Self {
+        let prefix = unique("parking");
         let pipeline = format!(
             "[topics.input]\ntopic = \"{prefix}.input\"\n\n[topics.output]\ntopic = \"{prefix}.output\"\n\n\
              [dlqs.dead]\ntopic = \"{prefix}.dlq\"\n\n\
@@ -51,7 +68,7 @@ impl Bed {
             stub.url()
         );
         let root = ConfigRoot::new(&[("pipelines/bed.toml", &pipeline)]);
-        let bed = Self { prefix, root, stub, well, without };
+        let bed = Self { prefix, root, stub, well: Arc::default(), without: INTACT };
         for (name, partitions) in [("input", partitions), ("output", partitions), ("dlq", 1)] {
             cluster.create_topic(&bed.topic(name), partitions, &[]);
         }
