@@ -27,9 +27,11 @@ pub enum OffsetsCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Let a stage that no engine runs go on elsewhere; counts first and asks
+    /// Let a stage go on elsewhere; counts first and asks
     ///
-    /// Commits are replaced, and what they say beyond their offsets is cleared. Dead letters stay.
+    /// Commits are replaced, and what they say beyond their offsets is cleared. Dead letters stay. Where
+    /// engines run the stage, each moves the partitions that it reads, and what they have in flight of these
+    /// is given up; what no engine has moved within 10 s stays where it is.
     Set {
         /// The stage
         stage: String,
@@ -161,26 +163,37 @@ fn set(global: &GlobalArguments, name: &str, wanted: &Wanted) -> CliResult {
         ))?;
     }
     let done = !moves.is_empty() && !wanted.consent.dry_run;
+    let mut by_engines = false;
     if done {
-        // Nobody is asked for what cannot be done.
-        if !wanted.consent.yes {
-            offsets::free(&client, &group).map_err(told)?;
-        }
+        by_engines = match offsets::free(&client, &group) {
+            Err(OffsetsError::Running { .. }) => true,
+            other => other.map_err(told).map(|()| false)?,
+        };
         let question = format!(
-            "set the offsets of {} partitions ({again} offsets read again, {skipped} passed over{fate})?",
-            moves.len()
+            "set the offsets of {} partitions{} ({again} offsets read again, {skipped} passed over{fate})?",
+            moves.len(),
+            if by_engines { ", which engines read" } else { "" }
         );
         if !consent::agreed(&wanted.consent, &question)? {
             return Err(CliError::failed("nothing was set"));
         }
-        offsets::set(&client, &global.namespace, stage, &moves).map_err(told)?;
+        let namespace = &global.namespace;
+        match by_engines {
+            true => offsets::set_by_owners(&client, namespace, stage, &consent::who(), &moves).map(drop),
+            false => offsets::set(&client, namespace, stage, &moves),
+        }
+        .map_err(told)?;
     }
     match wanted.format {
         Format::Json => output::json(&json!({
             "stage": name, "group": group, "changes": moves, "again": again, "skipped": skipped,
             "parked": left, "parked_dropped": wanted.parked == ParkedChoice::Drop, "done": done,
+            "by_engines": by_engines,
         }))?,
-        Format::Text if done => output::line(&format!("{} offsets set", moves.len()))?,
+        Format::Text if done => {
+            let how = if by_engines { " by the engines that run the stage" } else { "" };
+            output::line(&format!("{} offsets set{how}", moves.len()))?;
+        }
         Format::Text => {}
     }
     Ok(Exit::Clean)

@@ -1,13 +1,14 @@
 //! Where a stage stands in its inputs, and setting it elsewhere.
 //!
-//! A broker takes offsets from outside only for a group without members, so a stage's offsets are set
-//! while no engine runs it. What the commits say beyond their offsets is cleared, since it is of no use
-//! for another place.
+//! A broker takes offsets from outside only for a group without members. Where engines run the stage, the
+//! one that reads a partition moves it ([`super::control::reset`]). What the commits say beyond their
+//! offsets is cleared, since it is of no use for another place.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::control::{self, ControlError, Done};
 use super::scan::{self, ScanError};
 use crate::broker::{Admin, BrokerError, ClientSettings, Commit, Consumer, StartAt, TopicPartition};
 use crate::catalog::{Stage, Topic};
@@ -44,10 +45,7 @@ pub enum OffsetsError {
         offset: i64,
     },
     /// An engine runs the stage.
-    #[error(
-        "the group {group} has {members} (state {state}): a broker takes offsets only for a group without \
-         members, so stop the engines that run the stage; one that was killed is a member for 10 s more"
-    )]
+    #[error("the group {group} has {members} by now (state {state}), and nothing was set: try again")]
     Running {
         /// The group.
         group: String,
@@ -55,6 +53,23 @@ pub enum OffsetsError {
         state: String,
         /// Who is in it.
         members: String,
+    },
+    /// The control topic.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Not every partition was moved.
+    #[error(
+        "{moved} of {all} partitions were moved by the engines that read them, and not {left}: those stay \
+         where they are. A member that was killed holds its partitions for 10 s more; try again, or stop the \
+         engines that run the stage"
+    )]
+    Unmoved {
+        /// How many were.
+        moved: usize,
+        /// How many were to be.
+        all: usize,
+        /// The others.
+        left: String,
     },
 }
 
@@ -283,7 +298,6 @@ pub fn set(
     moves: &[Move],
 ) -> Result<(), OffsetsError> {
     let name = group(namespace, stage);
-    free(client, &name)?;
     let commits: Vec<_> = moves
         .iter()
         .map(|found| Commit {
@@ -296,6 +310,31 @@ pub fn set(
         // Somebody joined since.
         Err(error @ BrokerError::Stale(_)) => free(client, &name).and(Err(error.into())),
         other => Ok(other?),
+    }
+}
+
+/// Lets the engines that run the stage move its partitions, each of them its own; what they did.
+///
+/// # Errors
+/// [`OffsetsError::Unmoved`] where not all were moved within 10 s; what was not is not moved later either.
+pub fn set_by_owners(
+    client: &ClientSettings,
+    namespace: &str,
+    stage: &Stage,
+    by: &str,
+    moves: &[Move],
+) -> Result<Vec<Done>, OffsetsError> {
+    let to: Vec<_> =
+        moves.iter().map(|found| (TopicPartition::new(&*found.topic, found.partition), found.to)).collect();
+    let done = control::reset(client, namespace, &stage.name, by, &to)?;
+    let is_done = |name: &TopicPartition| {
+        done.iter().any(|done| *done.topic == *name.topic && done.partition == name.partition)
+    };
+    let left: Vec<_> =
+        to.iter().filter(|(name, _)| !is_done(name)).map(|(name, _)| name.to_string()).collect();
+    match left.is_empty() {
+        true => Ok(done),
+        false => Err(OffsetsError::Unmoved { moved: done.len(), all: to.len(), left: left.join(", ") }),
     }
 }
 

@@ -161,6 +161,11 @@ impl Engine {
         })
     }
 
+    /// Its name, or one of its own making.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// How it reaches Kafka, and under which namespace.
     pub(super) fn reach(&self) -> (ClientSettings, String) {
         (self.settings.client.clone(), self.settings.namespace.clone())

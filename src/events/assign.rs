@@ -150,11 +150,12 @@ impl Runner {
         self.forget_marks(slot);
         if let Some(partition) = self.partitions.remove(slot) {
             self.shared.forget(&partition.name);
+            self.forget_resets(&partition.name);
         }
     }
 
     /// What an open epoch holds of records that are given up or read again must never be closed.
-    fn spoil(&mut self) {
+    pub(super) fn spoil(&mut self) {
         if self.delivery.is_open() {
             self.must_abort = true;
             self.abort_at.get_or_insert(self.now);
@@ -231,7 +232,8 @@ impl Runner {
         partition.carried.extend(carried);
         partition.tracker = Some(OffsetTracker::new(position));
         partition.far = None;
-        partition.awaited = (next > position).then_some((position, 0));
+        let still = partition.awaited.filter(|(awaited, _)| *awaited == position);
+        partition.awaited = (next > position).then_some((position, 0)).or(still);
         partition.held_until = hold.or(partition.held_until);
         if partition.tenure != Tenure::Owned {
             return;

@@ -117,6 +117,12 @@ impl Runner {
         self.commits.wanted = Some(self.now);
     }
 
+    /// The same, and the number under which the next commit says it.
+    pub(super) fn said_by_next_commit(&mut self) -> u64 {
+        self.commit_soon();
+        self.commits.asked + 1
+    }
+
     /// A waiting record's time has come: it may start once its attempts are committed.
     pub(super) fn start_or_await_commit(&mut self, id: EntryId) {
         let Some(entry) = self.in_flight.get_mut(id) else { return };

@@ -13,6 +13,7 @@ use super::dedupe::Loaded;
 use super::hold::Hold;
 use super::inflight::EntryId;
 use super::program::{Batch, Program, Verdict};
+use super::reset::Reset;
 use crate::base::Failure;
 use crate::broker::{DeliverySink, SendError};
 
@@ -53,6 +54,8 @@ pub(super) enum Command {
     Hold(Option<Hold>),
     /// Go on after a halt.
     GoOn,
+    /// Let partitions go on elsewhere.
+    Reset(Reset),
     /// Start nothing new, finish what runs, commit, leave the group. Said again it only hurries.
     Stop {
         /// When what runs is given up.

@@ -74,6 +74,7 @@ impl Runner {
         self.look_for_lost();
         self.pause_and_resume();
         self.keep_committing();
+        self.answer_resets();
         if self.now >= self.next_report {
             self.next_report = self.now + REPORT_INTERVAL;
             self.pass_gaps();

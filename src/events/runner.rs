@@ -30,6 +30,7 @@ use super::parked::Parked;
 use super::partitions::{Partitions, Tenure, seed};
 use super::program::{Batch, Prepared, Program};
 use super::reach::REACH;
+use super::reset::Pending;
 use super::rests::Rest;
 use super::sources::{Role, Sources};
 use super::stage::{LEAVE_LIMIT, StageRuntime};
@@ -145,6 +146,8 @@ pub(super) struct Runner {
     /// When to look for a position that is not on the broker any more.
     pub(super) look_for_lost_at: Option<Instant>,
     pub(super) watchdog: Watchdog,
+    /// Partitions that were told to go on elsewhere, and wait for their commits.
+    pub(super) resets: Vec<Pending>,
     pub(super) now: Instant,
     pub(super) now_millis: i64,
     pub(super) scratch: Batch,
@@ -211,6 +214,7 @@ impl Runner {
             hand_over_by: None,
             look_for_lost_at: None,
             watchdog: Watchdog::default(),
+            resets: Vec::new(),
             now,
             now_millis: 0,
             scratch: Batch::default(),
@@ -252,6 +256,7 @@ impl Runner {
                 Command::TopicsAreThere(topics) => self.topics_are_there(&topics),
                 Command::Hold(hold) => self.hold(hold),
                 Command::GoOn => self.go_on(),
+                Command::Reset(reset) => self.reset(reset),
                 Command::Stop { by, leave } => self.begin_drain(by, leave),
             }
         }

@@ -15,6 +15,7 @@ use super::delivery::{AtLeastOnce, Delivery, Producers};
 use super::hold::Holds;
 use super::inbox::{Command, Inbox};
 use super::program::Program;
+use super::reset::Reset;
 use super::runner::{Reopen, Runner};
 use super::sources::Sources;
 use super::status::{Shared, StageStatus};
@@ -264,6 +265,11 @@ impl StageHandle {
     /// Goes on after a halt, from the first record that is not finished.
     pub fn go_on(&self) {
         self.inbox.command(Command::GoOn);
+    }
+
+    /// Lets partitions that it reads go on elsewhere.
+    pub fn reset(&self, reset: Reset) {
+        self.inbox.command(Command::Reset(reset));
     }
 
     /// Starts nothing new, finishes what runs within the stage's `drain`, commits and leaves.

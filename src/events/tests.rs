@@ -32,6 +32,7 @@ mod faults;
 mod lost;
 mod outages;
 mod rebalances;
+mod resets;
 mod starts;
 mod troubles;
 mod turns;

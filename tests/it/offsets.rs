@@ -79,10 +79,6 @@ fn offsets_are_shown_previewed_set_and_read_from() {
     let mut engine = scene.engine();
     scene.wait_written(10);
 
-    let Answer { code, errors, .. } = scene.run(&["set", "s", "--to-earliest", "--yes"]);
-    assert_eq!(code, Some(3), "a group with members takes nothing");
-    assert!(errors.contains(&format!("{}.s has 1 member", scene.name)), "{errors}");
-    assert!(errors.contains("stop the engines"), "{errors}");
     engine.terminate(DEADLINE);
     assert_eq!((scene.shown("committed"), scene.shown("lag")), (vec![6, 4], vec![0, 0]));
 
@@ -160,4 +156,74 @@ fn what_cannot_be_meant_is_said_and_nothing_is_set() {
         assert!(errors.contains(said), "{arguments:?}: {errors}");
     }
     assert_eq!(scene.shown("committed"), [-1, -1]);
+}
+
+/// Two engines, each with a partition; one record rests in its lane, and the stage is paused once.
+#[test]
+fn offsets_are_set_by_the_engines_that_read_the_partitions() {
+    let scene = Scene::new("5m");
+    let engines = [scene.engine(), scene.engine()];
+    wait_until("each reads a partition", DEADLINE, || {
+        let reads = |engine: &Engine| {
+            let status = engine.get("/v1/status").map(|answer| answer.body).unwrap_or_default();
+            status.matches("\"partition\":").count() == 1
+        };
+        engines.iter().all(reads)
+    });
+    scene.produce(0, 1, true);
+    scene.produce(0, 6, false);
+    scene.produce(1, 4, false);
+    scene.wait_written(10);
+    wait_until("what is finished is committed", DEADLINE, || {
+        scene.shown("finished_beyond")[0] == 6 && scene.shown("committed")[1] == 4
+    });
+
+    // The first that is said of all: the control topic is not there yet.
+    let set = scene.set(&["--to-earliest"]);
+    assert_eq!(
+        (&set["done"], &set["by_engines"], &set["again"]),
+        (&true.into(), &true.into(), &10.into()),
+        "{set}"
+    );
+    scene.wait_written(20);
+    let finished = || scene.shown("lag") == [7, 0] && scene.shown("finished_beyond")[0] == 6;
+    wait_until("what is finished is committed", DEADLINE, finished);
+    assert_eq!(scene.written(), 20, "each was read once more, and only once");
+
+    // Past the record that rests.
+    let set = scene.set(&["--to-latest", "--partition", "0"]);
+    assert_eq!((&set["skipped"], &set["by_engines"]), (&1.into(), &true.into()), "{set}");
+    assert_eq!((scene.shown("committed"), scene.shown("lag")), (vec![7, 4], vec![0, 0]));
+
+    ask(&scene.root, &scene.name, &["stages", "pause", "s"]).well();
+    scene.set(&["--to-offset", "2", "--partition", "1"]);
+    assert_eq!(scene.shown("committed"), [7, 2], "also while it stands still");
+    assert_eq!(scene.written(), 20);
+    ask(&scene.root, &scene.name, &["stages", "resume", "s"]).well();
+    scene.wait_written(22);
+    let left = scene.cluster.read_all(&format!("{}.control", scene.name));
+    let of_resets = left.iter().filter(|entry| entry.key_text().starts_with("reset"));
+    let newest: std::collections::BTreeMap<_, _> =
+        of_resets.map(|entry| (entry.key_text(), entry.value.is_some())).collect();
+    assert!(newest.values().all(|stands| !stands), "nothing of it is left: {newest:?}");
+}
+
+/// The group has a member that does not listen: nothing is moved, now or later.
+#[test]
+fn what_no_engine_moves_stays_and_is_named() {
+    let scene = Scene::new("1s");
+    scene.produce(0, 3, false);
+    let engine = scene.engine();
+    wait_until("all is committed", DEADLINE, || {
+        scene.shown("lag") == [0, 0] && scene.shown("committed")[0] == 3
+    });
+    engine.freeze();
+    let Answer { code, errors, .. } = scene.run(&["set", "s", "--to-earliest", "--partition", "0", "--yes"]);
+    engine.thaw();
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("0 of 1 partitions were moved"), "{errors}");
+    assert!(errors.contains(&format!("and not {}.in[0]", scene.name)), "{errors}");
+    scene.produce(0, 1, false);
+    scene.wait_written(4);
+    assert_eq!(scene.written(), 4, "what was taken back is not done later");
 }

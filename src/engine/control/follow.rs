@@ -5,6 +5,7 @@
 //! so and runs without it.
 
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
@@ -13,11 +14,12 @@ use tracing::{info, warn};
 
 use super::pauses::{PAUSE, Pause, RESUME, understood};
 use super::topic::{entry, topic};
-use super::{ControlError, forget_behind};
+use super::{ControlError, Writer, forget_behind, resets};
 use crate::broker::{BrokerError, ConsumeError, Consumer, Polled, StartAt, TopicPartition};
 use crate::engine::running::Engine;
 use crate::engine::scan;
 use crate::engine::supervisor::TaskError;
+use crate::events::WasReset;
 
 /// How long one look for entries waits, and so how soon an engine that stops is heard.
 const LOOK: Duration = Duration::from_millis(200);
@@ -26,6 +28,34 @@ const LOOK_FOR: Duration = Duration::from_millis(500);
 const ANSWER: Duration = Duration::from_secs(3);
 /// How often entries about dead letters that are gone are ended.
 const TIDY_EVERY: Duration = Duration::from_secs(3_600);
+
+/// What stages did because somebody said so, on its way to the control topic.
+struct Answers {
+    said: Sender<WasReset>,
+    done: Receiver<WasReset>,
+    writer: Option<Writer>,
+}
+
+impl Answers {
+    fn new() -> Self {
+        let (said, done) = mpsc::channel();
+        Self { said, done, writer: None }
+    }
+
+    /// Writes down what there is.
+    fn write(&mut self, engine: &Engine) {
+        for done in self.done.try_iter() {
+            if self.writer.is_none() {
+                let (client, namespace) = engine.reach();
+                self.writer = Writer::open(&client, &namespace).ok();
+            }
+            let Some(writer) = &self.writer else { return };
+            if let Err(error) = resets::answer(writer, engine.id(), &done) {
+                warn!(%error, "it is not told that {} goes on at {}", done.partition, done.to);
+            }
+        }
+    }
+}
 
 impl Engine {
     /// Follows the control topic until `cancel`.
@@ -62,12 +92,13 @@ impl Engine {
         let (client, namespace) = self.reach();
         let control = TopicPartition::new(topic(&namespace), 0);
         let reader = scan::looker(&client, &control.topic)?;
+        let mut answers = Answers::new();
         while !cancel.is_cancelled() {
-            match self.read_control(&reader, &control, cancel) {
+            match self.read_control(&reader, &control, &mut answers, cancel) {
                 Ok(()) => {}
-                // Nobody has said anything.
+                // Nobody has said anything; whatever comes is said to this engine, too.
                 Err(ControlError::Broker(BrokerError::UnknownTopic(_))) => {
-                    *self.control_next.lock() = None;
+                    *self.control_next.lock() = Some(0);
                     self.heard_control();
                 }
                 Err(ControlError::Broker(BrokerError::Denied(why))) => {
@@ -88,6 +119,7 @@ impl Engine {
         &self,
         reader: &Consumer,
         control: &TopicPartition,
+        answers: &mut Answers,
         cancel: &CancellationToken,
     ) -> Result<(), ControlError> {
         reader.partition_count(&control.topic, ANSWER)?;
@@ -100,11 +132,12 @@ impl Engine {
             self.heard_control();
         }
         while !cancel.is_cancelled() {
+            answers.write(self);
             match reader.poll(LOOK) {
                 Polled::Record(fetched) => {
                     let raw = fetched.raw();
                     if let Some((key, value)) = entry(&raw) {
-                        self.heed(key, value.as_ref(), raw.offset >= live_from);
+                        self.heed(key, value.as_ref(), raw.offset >= live_from, &answers.said);
                     }
                     *self.control_next.lock() = Some(raw.offset + 1);
                     if raw.offset + 1 >= end {
@@ -122,8 +155,8 @@ impl Engine {
         Ok(())
     }
 
-    /// One entry. A pause counts whenever it was said, a resume only while this engine runs.
-    fn heed(&self, key: &str, value: Option<&serde_json::Value>, live: bool) {
+    /// One entry. A pause counts whenever it was said, all else only while this engine runs.
+    fn heed(&self, key: &str, value: Option<&serde_json::Value>, live: bool, answers: &Sender<WasReset>) {
         if let Some(stage) = key.strip_prefix(PAUSE) {
             let pause = value.and_then(understood::<Pause>);
             if value.is_some() && pause.is_none() {
@@ -134,6 +167,12 @@ impl Engine {
         } else if let Some(stage) = key.strip_prefix(RESUME).filter(|_| live && value.is_some()) {
             let stages = self.running.read().stages.clone();
             stages.iter().filter(|handle| handle.name() == stage).for_each(|handle| handle.go_on());
+        } else if let Some(value) = value.filter(|_| live)
+            && let Some((stage, reset)) = resets::read(key, value, answers)
+        {
+            let stages = self.running.read().stages.clone();
+            let meant = stages.iter().find(|handle| handle.name() == stage);
+            meant.into_iter().for_each(|handle| handle.reset(reset.clone()));
         }
     }
 

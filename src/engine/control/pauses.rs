@@ -47,7 +47,7 @@ impl Pause {
 /// The version of the entries that this writes.
 const VERSION: u32 = 1;
 
-fn versioned(entry: &impl Serialize) -> Json {
+pub(super) fn versioned(entry: &impl Serialize) -> Json {
     let mut entry = serde_json::to_value(entry).unwrap_or_default();
     entry["version"] = json!(VERSION);
     entry

@@ -115,7 +115,8 @@ impl Runner {
             true => self.forget_parked(slot),
             false => self.parked.store.expect_nothing_at(slot),
         }
-        self.release_lanes();
+        let next = self.release_lanes();
+        next.into_iter().for_each(|id| self.take_turn(id));
     }
 
     /// Where reading a parking partition of which nothing was committed starts.

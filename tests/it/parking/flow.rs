@@ -95,23 +95,49 @@ fn attempts_are_counted_in_the_parking_topic_and_end_in_the_dlq() {
     assert_eq!(bed.out(&cluster)["k"], [1]);
 }
 
+fn offsets(bed: &Bed, cluster: &Cluster, arguments: &[&str]) -> serde_json::Value {
+    let variables = [("BIPLANE_KAFKA_BROKERS", cluster.brokers()), ("BIPLANE_NAMESPACE", &bed.prefix)];
+    let all = [&["offsets"], arguments, &["--format", "json"]].concat();
+    let output = Engine::command(bed.root.path(), &all, &variables);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// An engine that has parked a record that fails, and one behind it.
+fn park_two(bed: &Bed, cluster: &Cluster) -> Engine {
+    let engine = bed.start(cluster);
+    bed.produce(cluster, &[("ill".to_owned(), "bad", 0), ("ill".to_owned(), "good", 1)]);
+    wait_until("both are parked", DEADLINE, || {
+        engine.metric("biplane_stage_parked_records", &["bed"]) == 2.0 && bed.is_done(cluster)
+    });
+    engine
+}
+
+/// An engine that runs forgets what it is told to drop.
+#[test]
+fn parked_records_are_dropped_by_the_engine_that_holds_them() {
+    let cluster = Cluster::shared();
+    let bed = Bed::new(&cluster, 2, "60s", "", INTACT);
+    let engine = park_two(&bed, &cluster);
+    let dropped = offsets(&bed, &cluster, &["set", "bed", "--to-latest", "--parked", "drop", "--yes"]);
+    assert_eq!((dropped["parked"].as_i64(), dropped["by_engines"].as_bool()), (Some(2), Some(true)));
+    wait_until("nothing is parked", DEADLINE, || {
+        engine.metric("biplane_stage_parked_records", &["bed"]) == 0.0
+    });
+    bed.heal();
+    bed.produce(&cluster, &[("ill".to_owned(), "good", 2)]);
+    wait_until("the next is out", DEADLINE, || bed.out(&cluster).contains_key("ill"));
+    assert_eq!(bed.out(&cluster)["ill"], [2], "what was dropped never comes");
+    assert!(bed.is_cleared(&cluster));
+}
+
 /// Setting offsets leaves what is parked alone, unless it is said to drop it.
 #[test]
 fn parked_records_are_kept_or_dropped_where_offsets_are_set() {
     let cluster = Cluster::shared();
     let bed = Bed::new(&cluster, 2, "300ms", "", INTACT);
-    let offsets = |arguments: &[&str]| {
-        let variables = [("BIPLANE_KAFKA_BROKERS", cluster.brokers()), ("BIPLANE_NAMESPACE", &bed.prefix)];
-        let all = [&["offsets"], arguments, &["--format", "json"]].concat();
-        let output = Engine::command(bed.root.path(), &all, &variables);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
-    };
-    let mut engine = bed.start(&cluster);
-    bed.produce(&cluster, &[("ill".to_owned(), "bad", 0), ("ill".to_owned(), "good", 1)]);
-    wait_until("both are parked", DEADLINE, || {
-        engine.metric("biplane_stage_parked_records", &["bed"]) == 2.0 && bed.is_done(&cluster)
-    });
+    let offsets = |arguments: &[&str]| offsets(&bed, &cluster, arguments);
+    let mut engine = park_two(&bed, &cluster);
     engine.terminate(DEADLINE);
     let shown = offsets(&["show", "bed"]);
     let left = |parked: &serde_json::Value| {
