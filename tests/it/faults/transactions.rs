@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Bed, DEADLINE, INTACT, numbers};
+use crate::support::commands::ask;
 use crate::support::gate::{Gate, Kind};
-use crate::support::{Cluster, Message, PrivateKafka, holds_within, wait_until};
+use crate::support::{Cluster, Message, PrivateKafka, Random, holds_within, wait_until};
 
 const STAGE: &str = "[STAGE]\nfrom = \"input\"\nto = \"output\"\ndlq = \"dead\"\ndelivery = \"exactly-once\"\n\n\
      [[STAGE.steps]]\nwhen = \"value.number % 97 == 13\"\nfail.code = \"doomed\"\nfail.message = \"no\"\n";
@@ -127,4 +128,79 @@ fn engines_that_join_and_leave_show_readers_each_record_once() {
     }
     wait_until("all is committed", DEADLINE, || bed.committed(&cluster) >= EACH * 6);
     assert_eq!(seen(&cluster, &bed, EACH * 6), (0, 0));
+}
+
+/// Some outputs are larger than their topic takes, which spoils the transactions that they are in: each is
+/// aborted, and all of it is done again. Without `rewind` what was aborted is lost.
+#[test]
+fn an_epoch_that_is_aborted_in_the_middle_is_done_again_and_seen_once() {
+    const COUNT: i64 = 3_000;
+    /// Missing and repeated, and whether anything was aborted.
+    fn check(without: &'static str) -> ((usize, usize), bool) {
+        let cluster = Cluster::shared();
+        let stage = "[STAGE]\nfrom = \"input\"\nto = \"output\"\ndlq = \"dead\"\ndelivery = \"exactly-once\"\n\
+                     order = \"key\"\n";
+        let bed = Bed::without_topics(stage, without);
+        cluster.create_topic(&bed.topic("input"), 2, &[]);
+        cluster.create_topic(&bed.topic("output"), 2, &[("max.message.bytes", "20000")]);
+        cluster.create_topic(&bed.topic("dlq"), 1, &[]);
+        let record = |number: i64| {
+            // What cannot be packed into less.
+            let mut random = Random(number.unsigned_abs());
+            let size = if number % 1_000 == 500 { 40_000 } else { 10 };
+            let pad: String = (0..size).map(|_| char::from(b'!' + (random.uniform() * 60.0) as u8)).collect();
+            Message::json(format!("key-{}", number % 20), &json!({"number": number, "pad": pad}))
+        };
+        cluster.produce(&bed.topic("input"), &(0..COUNT).map(record).collect::<Vec<_>>());
+        let _engine = bed.start_named(cluster.brokers());
+        let limit = if without == INTACT { DEADLINE } else { Duration::from_secs(6) };
+        let done = holds_within(limit, || bed.committed(&cluster) >= COUNT);
+        assert!(done || without != INTACT, "{}", bed.committed(&cluster));
+        let found = seen(&cluster, &bed, COUNT);
+        let dead = cluster.read_all(&bed.topic("dlq")).len();
+        assert!(dead == 3 || without != INTACT, "{dead} dead letters");
+        // Markers are two offsets a transaction at most; what was aborted is many more.
+        let written = cluster.written(&bed.topic("output"));
+        (found, written > COUNT + 50)
+    }
+    assert_eq!(check(INTACT), ((0, 0), true));
+    #[cfg(debug_assertions)]
+    assert!(check("rewind").0.0 > 0);
+}
+
+/// One record rests in its lane while those behind it are finished: their transactions say so beside the
+/// offset. After a kill they are not done again; once that text is cleared, they are.
+#[test]
+fn what_transactions_say_beyond_their_offset_holds_after_a_kill() {
+    let cluster = Cluster::shared();
+    let stage = "[retries.slow]\nmax_attempts = 3\ndelays = [\"5m\"]\n\n[STAGE]\nfrom = \"input\"\nto = \"output\"\n\
+                 dlq = \"dead\"\nretry = \"slow\"\ndelivery = \"exactly-once\"\n\n[[STAGE.steps]]\n\
+                 when = \"value.number == 0\"\nfail.class = \"transient\"\nfail.code = \"later\"\nfail.message = \"no\"\n";
+    let bed = Bed::new(&cluster, 1, stage, INTACT);
+    // The first holds up no other.
+    let produce = |numbers: std::ops::Range<i64>| {
+        let record = |number: i64| Message::json(number.to_string(), &json!({ "number": number }));
+        cluster.produce(&bed.topic("input"), &numbers.map(record).collect::<Vec<_>>());
+    };
+    produce(0..200);
+    let mut engine = bed.start_named(cluster.brokers());
+    let out = |numbers: std::ops::Range<i64>| {
+        let all = numbers.count();
+        wait_until("all but one are out", DEADLINE, || cluster.read_all(&bed.topic("output")).len() >= all);
+    };
+    out(1..200);
+    engine.kill();
+    assert_eq!(bed.committed(&cluster), 0, "the first is not finished");
+    let mut engine = bed.start_named(cluster.brokers());
+    produce(200..300);
+    out(1..300);
+    assert!(engine.terminate(DEADLINE).success(), "{}", engine.log());
+    assert_eq!(seen(&cluster, &bed, 300), (1, 0), "only the first is missing, and none came again");
+
+    let mut engine = bed.start_named(cluster.brokers());
+    let cleared = ask(&bed.root, &bed.prefix, &["offsets", "set", "bed", "--to-earliest", "--yes"]).well();
+    assert_eq!(cleared["again"], 299, "{cleared}");
+    out(1..599);
+    assert!(engine.terminate(DEADLINE).success(), "{}", engine.log());
+    assert_eq!(seen(&cluster, &bed, 300), (1, 299));
 }
