@@ -122,8 +122,8 @@ struct Run {
 #[test]
 fn two_exactly_once_stages_show_readers_each_record_once_whatever_is_killed() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let records = number("BIPLANE_TEST_ONCE_RECORDS").unwrap_or(4_000);
-    let kills = number("BIPLANE_TEST_ONCE_KILLS").unwrap_or(6);
+    let records = number("BIPLANE_TEST_ONCE_RECORDS").unwrap_or(2_500);
+    let kills = number("BIPLANE_TEST_ONCE_KILLS").unwrap_or(5);
     let verdict = Run::new(records, kills, "exactly-once").carry_out();
     assert_eq!(verdict.faults(), verdict::Faults::default());
     assert!(verdict.dead_letters() > 0);
