@@ -342,12 +342,17 @@ impl Cluster {
     }
 
     fn ends(&self, consumer: &BaseConsumer, topic: &str) -> BTreeMap<i32, (i64, i64)> {
-        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).expect("the topic's metadata");
+        // A broker that has just come back leads nothing for a while.
+        let metadata = super::wait_for("the topic's metadata", TIMEOUT, || {
+            consumer.fetch_metadata(Some(topic), TIMEOUT).ok()
+        });
         let partitions = metadata.topics().first().map_or(&[][..], |found| found.partitions());
         partitions
             .iter()
             .map(|partition| {
-                let ends = consumer.fetch_watermarks(topic, partition.id(), TIMEOUT).expect("watermarks");
+                let ends = super::wait_for("watermarks", TIMEOUT, || {
+                    consumer.fetch_watermarks(topic, partition.id(), TIMEOUT).ok()
+                });
                 (partition.id(), ends)
             })
             .collect()
