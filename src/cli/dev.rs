@@ -16,9 +16,11 @@ use super::arguments::{Format, GlobalArguments};
 use super::dev_kafka::DevKafka;
 use super::exit::{CliError, CliResult, Exit};
 use super::live::Screen;
+use super::outage::{self, Closing};
 use super::samples::{self, Sample};
+use super::screening::{Played, Screening};
 use super::serving::{Serving, Started};
-use super::{example, live, output, reloading, root, serving};
+use super::{example, live, output, reloading, replays, root, serving};
 use crate::broker::{ClientSettings, DeliverySink, OutHeaders, Outgoing, Producer, SendError};
 use crate::catalog::Catalog;
 use crate::engine::{EngineSettings, OnError, Reloader, TaskError, View, WINDOW, Warn, load_tree};
@@ -36,7 +38,9 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
     set_up_logs(sample && live::in_place())?;
     let config = config_root(&global.config, sample)?;
     let tree = load_tree(&config)?;
-    let Some(catalog) = root::check(&tree, global.environment(), Format::Text)? else {
+    let screening = if sample { Screening::listen()?.map(Arc::new) } else { None };
+    let outside = Played { url: screening.as_ref().map(|screening| screening.url().to_owned()) };
+    let Some(catalog) = root::check(&tree, global.environment(), &outside, Format::Text)? else {
         return Ok(Exit::Findings);
     };
     let samples = if sample { samples::read(&config)? } else { Vec::new() };
@@ -60,12 +64,16 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
         say_where(&started, &config, &kafka, &samples)?;
         if sample {
             show_table(&started, screen.clone());
-            feed(&started, kafka.client().clone(), catalog, samples)?;
+            feed(&started, kafka.client().clone(), Arc::clone(&catalog), samples)?;
+        }
+        if let Some(screening) = screening {
+            let closing = closing(&config, global, &kafka, catalog);
+            play(&started, screening, screen.clone(), closing);
         }
         if kafka.in_memory() {
             watch_memory(&started, screen.clone());
         }
-        let reloader = reloader(&started, config, global.environment(), &kafka, screen);
+        let reloader = reloader(&started, config, (global.environment(), outside), &kafka, screen);
         reloading::follow(&started, reloader, tree.digest());
         Ok(())
     });
@@ -86,7 +94,7 @@ fn watch_memory(started: &Started<'_>, screen: Screen) {
 fn reloader(
     started: &Started<'_>,
     root: PathBuf,
-    environment: Option<&str>,
+    (environment, outside): (Option<&str>, Played),
     kafka: &Arc<DevKafka>,
     screen: Screen,
 ) -> Reloader {
@@ -95,9 +103,36 @@ fn reloader(
         engine: Arc::clone(started.engine),
         root,
         environment: environment.map(str::to_owned),
+        outside: Box::new(outside),
         make_topics: Box::new(move |catalog| kafka.bring_up(catalog).map_err(|error| error.to_string())),
         report: Box::new(move |outcome| reloading::say(&screen, outcome)),
     }
+}
+
+/// Answers for the service that the example asks, and tells what comes of its outage.
+fn play(started: &Started<'_>, screening: Arc<Screening>, screen: Screen, closing: Closing) {
+    let again = OnError::Restart(Duration::from_secs(1));
+    let answering = Arc::clone(&screening);
+    started.supervisor.spawn("screening", again, move |cancel| Arc::clone(&answering).answer(cancel));
+    let (engine, closing) = (Arc::clone(started.engine), Arc::new(closing));
+    started.supervisor.spawn("outage", again, move |cancel| {
+        let view = Arc::clone(&engine) as Arc<dyn View>;
+        outage::tell(Arc::clone(&screening), view, screen.clone(), Arc::clone(&closing), cancel)
+    });
+}
+
+fn closing(config: &Path, global: &GlobalArguments, kafka: &Arc<DevKafka>, catalog: Arc<Catalog>) -> Closing {
+    let brokers = &kafka.client().brokers;
+    let mut variables = format!("BIPLANE_CONFIG='{}' BIPLANE_KAFKA_BROKERS={brokers}", config.display());
+    if global.namespace != "biplane" {
+        variables.push_str(&format!(" BIPLANE_NAMESPACE={}", global.namespace));
+    }
+    let (kafka, namespace) = (Arc::clone(kafka), global.namespace.clone());
+    let replay = move || {
+        kafka.expect_replays(&catalog)?;
+        replays::send_again(kafka.client(), &namespace, &catalog, (outage::DLQ, outage::UNSCREENED))
+    };
+    Closing { replay: Box::new(move || replay().map_err(|error: CliError| error.to_string())), variables }
 }
 
 fn set_up_logs(to_file: bool) -> CliResult<()> {

@@ -13,6 +13,7 @@ use super::{connect, topics};
 use crate::broker::{ClientSettings, MockKafka};
 use crate::catalog::{Catalog, Topic};
 use crate::engine::control;
+use crate::events::replay_topic;
 
 /// The partitions of a topic whose files name no number.
 const PARTITIONS: u32 = 4;
@@ -60,6 +61,14 @@ impl DevKafka {
             Some(memory) => memory.bring_up(catalog, &self.namespace),
         }
     }
+
+    /// Makes the topics through which records are replayed to stages, where a command cannot do it itself.
+    pub(super) fn expect_replays(&self, catalog: &Catalog) -> CliResult<()> {
+        match &self.memory {
+            None => Ok(()),
+            Some(memory) => memory.expect_replays(catalog, &self.namespace),
+        }
+    }
 }
 
 impl Memory {
@@ -87,6 +96,19 @@ impl Memory {
             if !made.contains_key(&topic.physical) {
                 self.cluster.create_topic(&topic.physical, wanted(topic))?;
                 made.insert(Arc::clone(&topic.physical), wanted(topic));
+            }
+        }
+        Ok(())
+    }
+
+    fn expect_replays(&self, catalog: &Catalog, namespace: &str) -> CliResult<()> {
+        let mut made = self.made.lock();
+        for stage in catalog.stages().values() {
+            let inputs = stage.inputs.iter().map(|input| input.partitions.unwrap_or(PARTITIONS));
+            let partitions = inputs.max().unwrap_or(PARTITIONS);
+            if let Entry::Vacant(entry) = made.entry(replay_topic(namespace, &stage.name).into()) {
+                self.cluster.create_topic(entry.key(), partitions)?;
+                entry.insert(partitions);
             }
         }
         Ok(())

@@ -9,12 +9,11 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::load::Process;
 use super::reconcile::Changes;
 use super::running::Engine;
 use super::supervisor::TaskError;
 use super::watch::Watch;
-use crate::catalog::{self, Catalog, CheckOptions, Checked, Tree, TreeDigest};
+use crate::catalog::{self, Catalog, CheckOptions, Checked, Outside, Tree, TreeDigest};
 
 /// What came of one edit.
 #[derive(Debug)]
@@ -41,6 +40,8 @@ pub struct Reloader {
     pub root: PathBuf,
     /// The environment whose committed values count.
     pub environment: Option<String>,
+    /// Where values of `[env]` come from.
+    pub outside: Box<dyn Outside + Send + Sync>,
     /// How topics are made.
     pub make_topics: MakeTopics,
     /// Who hears of it.
@@ -72,7 +73,7 @@ impl Reloader {
     /// Checks these files and goes over to them. Blocks while stages drain.
     pub fn reload(&self, tree: &Tree) -> Reload {
         let environment = self.environment.as_deref();
-        let options = CheckOptions { environment, require_env: true, outside: &Process };
+        let options = CheckOptions { environment, require_env: true, outside: &*self.outside };
         let mut checked = catalog::check(tree, &options);
         let Some(catalog) = checked.catalog.take().map(Arc::new) else {
             return Reload::Refused(Box::new(checked));

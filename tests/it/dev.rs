@@ -43,6 +43,45 @@ fn the_samples_pass_fail_and_land_from_an_empty_folder_and_ctrl_c_leaves_only_th
 }
 
 #[test]
+fn the_example_s_service_goes_down_and_up_and_what_it_cost_is_replayed() {
+    let dev = Dev::start(&["--sample"]);
+    let replayed = dev.wait_for("replayed ");
+    assert!(replayed.contains("replayed 1 of"), "{replayed}");
+    let said = dev.said();
+    let told = [
+        "screening is down",
+        "`screening` is open",
+        "screening is back",
+        "`screening` is closed",
+        "replayed 1",
+    ];
+    let places: Vec<_> =
+        told.iter().map(|text| said.iter().position(|line| line.contains(text)).expect(text)).collect();
+    assert!(places.is_sorted(), "{said:#?}");
+    let enrich = dev.stage("enrich");
+    let breaker = &enrich["breakers"][0];
+    assert_eq!((&breaker["open"], &breaker["opened"]), (&json!(false), &json!(1)), "{enrich}");
+    assert_eq!(enrich["failures"]["http-404"], 1, "{enrich}");
+    assert!(enrich["failures"]["http-503"].as_u64() > Some(0), "{enrich}");
+
+    // It was given up once and passes now; the outage itself cost no record.
+    let settled = |enrich: &serde_json::Value| {
+        let counts = &enrich["counts"];
+        let count = |name: &str| counts[name].as_u64().unwrap_or_default();
+        enrich["lag_records"] == 0 && count("in") == count("out") + count("dead_lettered") + count("dropped")
+    };
+    wait_until("the record passes", Duration::from_secs(60), || {
+        let (normalize, enrich) = (dev.stage("normalize"), dev.stage("enrich"));
+        enrich["counts"]["in"].as_u64() == normalize["counts"]["out"].as_u64().map(|out| out + 1)
+            && settled(&enrich)
+    });
+    let given_up = dev.biplane(&["dlqs", "list", "--stage", "enrich"]);
+    let codes: Vec<_> = given_up.as_array().expect("a list").iter().map(|group| &group["code"]).collect();
+    assert_eq!(codes, ["lookup-missing"], "what was replayed is settled");
+    assert_eq!(dev.stage("enrich")["counts"]["dead_lettered"], 2);
+}
+
+#[test]
 fn a_config_that_does_not_check_never_starts() {
     let root = tempfile::tempdir().expect("a folder");
     std::fs::create_dir(root.path().join("pipelines")).expect("a folder");

@@ -23,6 +23,8 @@ pub(super) fn run(global: &GlobalArguments, command: &ReplaysCommand) -> CliResu
     }
 }
 
+pub(super) use self::start::send_again;
+
 /// What the command line got wrong is told from what went wrong.
 fn told(error: ReplayError) -> CliError {
     match error {

@@ -13,6 +13,10 @@ use crate::cli::holding::stage_of;
 use crate::cli::progress::Progress;
 use crate::cli::{connect, output, root, scan};
 use crate::engine::replays::{self, Counts, Ended, Replays, Source, Spec, Target};
+use crate::events::letters::Filters;
+
+/// How often one record is sent again at most, where nothing else is said.
+const MAX_REPLAYS: u32 = 3;
 
 pub(super) fn start(global: &GlobalArguments, arguments: &StartArguments) -> CliResult {
     let client = connect::client(global)?;
@@ -48,6 +52,35 @@ pub(super) fn resume(global: &GlobalArguments, id: &str, format: Format) -> CliR
     let spec = replays.find(id).map_err(told)?.spec;
     let by = consent::who();
     working(&spec, format, |tell| replays.resume(id, &catalog, &by, tell))
+}
+
+/// Sends the dead letters with one code to their stages again, as `replays start` does; how many that were.
+pub(in crate::cli) fn send_again(
+    client: &ClientSettings,
+    namespace: &str,
+    catalog: &Catalog,
+    (name, code): (&str, &str),
+) -> CliResult<u64> {
+    let id = new_id();
+    let topic = dlq(catalog, name)?.topic.physical.to_string();
+    let filters = Filters { codes: vec![code.to_owned()], ..Filters::default() };
+    let looker: Consumer = scan::looker(client, &Spec::group(namespace, &id))?;
+    let ranges = replays::ranges(&looker, &topic, &filters).map_err(told)?;
+    let spec = Spec {
+        id,
+        source: Source::Dlq(name.to_owned()),
+        topic,
+        filters,
+        all: false,
+        target: Target::Origin,
+        rate: None,
+        max_replays: MAX_REPLAYS,
+        ranges,
+        by: consent::who(),
+        at: now_millis(),
+    };
+    let ended = Replays { client, namespace }.start(&spec, catalog, &mut |_| ()).map_err(told)?;
+    Ok(ended.counts.sent)
 }
 
 /// Shows the progress of a run, and what became of it.
