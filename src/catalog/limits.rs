@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Guarantee, Order, Topic};
 use super::scene::Scene;
 use super::stages::WrittenStage;
+use super::{Guarantee, Order, Topic};
 use super::{retries, steps::WrittenStep};
 use crate::base::{ByteSize, RetryPolicy, format_duration};
 use crate::diag::{Diagnostic, Span, codes};

@@ -114,6 +114,8 @@ fn marks_beside(namespace: &str, stage: &str, inputs: &[Arc<Topic>], window: Dur
         settings: settings.to_vec(),
     };
     inputs.iter().map(beside).collect()
+}
+
 /// What a stage parks, a topic an input. The engine itself deletes nothing there.
 fn parking(stage: &Stage, namespace: &str) -> impl Iterator<Item = OwnTopic> {
     stage.inputs.iter().map(move |input| OwnTopic {

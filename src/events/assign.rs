@@ -105,11 +105,7 @@ impl Runner {
 
     /// One that came back goes on where it stood, unless its commit says that another engine had it
     /// meanwhile; any other begins as the delivery says.
-    fn begin_partition(
-        &mut self,
-        mut begin: Begin,
-        bounds: Option<(i64, i64)>,
-    ) -> (TopicPartition, StartAt) {
+    fn begin_partition(&mut self, mut begin: Begin, bounds: Option<(i64, i64)>) -> (TopicPartition, StartAt) {
         let name = begin.partition.clone();
         let role = self.sources.role(&name.topic);
         if role != Role::Input && begin.committed.is_none() && !begin.inherited {

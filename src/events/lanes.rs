@@ -43,9 +43,10 @@ impl Lanes {
     /// Whether a record of that lane must wait.
     pub(super) fn is_held(&self, lane: LaneId) -> bool {
         !self.held.is_empty()
-            && self.held.get(&lane).is_some_and(|lane| {
-                lane.holder != Holder::Parked || !guard::removed(Guard::Follow)
-            })
+            && self
+                .held
+                .get(&lane)
+                .is_some_and(|lane| lane.holder != Holder::Parked || !guard::removed(Guard::Follow))
             && !guard::removed(Guard::Lanes)
     }
 

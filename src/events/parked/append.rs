@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::Parking;
 use super::headers::{self, Standing};
 use super::packed::Packed;
-use super::Parking;
 use crate::base::Failure;
 use crate::broker::OutHeaders;
 use crate::events::inflight::EntryId;
@@ -23,9 +23,10 @@ impl Runner {
         };
         // What is parked already takes no more room, and its attempts are counted there.
         let wanted = entry.parked.is_some() || wait > limit && !self.parked.full;
-        let kept = self.partitions.get(entry.slot).is_some_and(|partition| {
-            !partition.kept.is_empty() && partition.kept.contains(&entry.offset)
-        });
+        let kept = self
+            .partitions
+            .get(entry.slot)
+            .is_some_and(|partition| !partition.kept.is_empty() && partition.kept.contains(&entry.offset));
         wanted && !kept && stage.parks() && self.parking_of(raw).is_some()
     }
 
@@ -71,9 +72,9 @@ impl Runner {
             spent,
             due: now_millis.saturating_add(wait.as_millis() as i64),
             wait,
-            started: entry.first_started.map(|started| {
-                now_millis - now.saturating_duration_since(started).as_millis() as i64
-            }),
+            started: entry
+                .first_started
+                .map(|started| now_millis - now.saturating_duration_since(started).as_millis() as i64),
             failed: entry.first_failed,
         };
         let held = entry.lane.is_some();
@@ -177,7 +178,8 @@ impl Runner {
         };
         let Some(record) = entry.record.clone() else { return false };
         let (raw, offset, slot) = (record.as_raw(), entry.offset, entry.slot);
-        let standing = Standing { spent: entry.attempt - 1, failed: entry.first_failed, ..Standing::default() };
+        let standing =
+            Standing { spent: entry.attempt - 1, failed: entry.first_failed, ..Standing::default() };
         let kept = self.partitions.get(slot).is_some_and(|partition| partition.kept.contains(&offset));
         if kept || self.parking_of(&raw).is_none() {
             return false;

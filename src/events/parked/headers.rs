@@ -211,7 +211,9 @@ mod tests {
         let done = done(17);
         let marker: [(&str, Option<&[u8]>); 2] =
             [(ORIGIN_HEADER, Some(b"in/2/7/")), (STANDING_HEADER, Some(&done))];
-        assert!(matches!(read(&RawRecord { headers: &marker, ..RAW }), Found::Done(origin, 17) if origin.offset == 7));
+        assert!(
+            matches!(read(&RawRecord { headers: &marker, ..RAW }), Found::Done(origin, 17) if origin.offset == 7)
+        );
         assert!(matches!(read(&RAW), Found::Foreign));
         let half: [(&str, Option<&[u8]>); 1] = [(STANDING_HEADER, Some(b"1/2/3//"))];
         assert!(matches!(read(&RawRecord { headers: &half, ..RAW }), Found::Foreign));

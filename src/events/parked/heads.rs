@@ -176,8 +176,7 @@ impl Runner {
     /// Nothing of a partition is in flight any more: lanes go to what is parked in them, or to the next.
     pub(in crate::events) fn release_lanes(&mut self) -> Vec<EntryId> {
         let (in_flight, store) = (&self.in_flight, &self.parked.store);
-        let (next, parked) =
-            self.lanes.release(|id| in_flight.slot(id).is_some(), |lane| store.holds(lane));
+        let (next, parked) = self.lanes.release(|id| in_flight.slot(id).is_some(), |lane| store.holds(lane));
         self.parked.following.extend(parked);
         for lane in self.parked.store.occupied() {
             if !self.lanes.is_occupied(lane) {

@@ -28,8 +28,12 @@ impl Runner {
         match headers::read(&raw) {
             Found::Done(origin, offset) => {
                 tracker.finish(sequence);
-                let seen =
-                    RawRecord { topic: origin.topic, partition: origin.partition, offset: origin.offset, ..raw };
+                let seen = RawRecord {
+                    topic: origin.topic,
+                    partition: origin.partition,
+                    offset: origin.offset,
+                    ..raw
+                };
                 let (lane, _) = self.parked_lane(slot, &seen);
                 self.is_done(Key { lane, origin: origin.offset, offset });
             }

@@ -41,8 +41,7 @@ fn key(lane: LaneId, origin: i64, offset: i64) -> Key {
 
 /// A copy of the record `origin` at `offset`, with its sequence the same as its offset.
 fn put(store: &mut Store, (lane, origin, offset): (LaneId, i64, i64), spent: u32, due: Instant) -> Vec<u64> {
-    let item =
-        Item { sequence: offset.unsigned_abs(), ..item(spent, due, &origin.to_string()) };
+    let item = Item { sequence: offset.unsigned_abs(), ..item(spent, due, &origin.to_string()) };
     store.insert(key(lane, origin, offset), item).into_iter().map(|(_, sequence)| sequence).collect()
 }
 

@@ -4,8 +4,8 @@
 //! is finished does, the oldest are appended again. And what is finished too far behind the position for
 //! the text of a commit is written down in the topic itself.
 
-use super::headers::{self, STANDING_HEADER, Standing};
 use super::Key;
+use super::headers::{self, STANDING_HEADER, Standing};
 use crate::broker::{OutHeaders, Outgoing, SendError};
 use crate::events::letters::ORIGIN_HEADER;
 use crate::events::metadata::MAX_SPAN;

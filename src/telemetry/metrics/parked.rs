@@ -49,9 +49,7 @@ impl Families {
 
     pub(super) fn resolve(&self, stage: &str) -> Parked {
         let labels = StageLabels::new(stage);
-        let why = |why| {
-            self.parked.get_or_create_owned(&WhyLabels { stage: stage.to_owned(), why })
-        };
+        let why = |why| self.parked.get_or_create_owned(&WhyLabels { stage: stage.to_owned(), why });
         Parked {
             retries: why("retry"),
             followers: why("follow"),

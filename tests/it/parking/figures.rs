@@ -80,7 +80,8 @@ fn a_hundred_thousand_parked_records_fit_in_64_mib() {
     });
     let group = format!("{prefix}.bed");
     wait_until("all is done on the input", DEADLINE, || {
-        let done: i64 = cluster.committed(&group, &format!("{prefix}.input")).values().map(|(at, _)| at).sum();
+        let done: i64 =
+            cluster.committed(&group, &format!("{prefix}.input")).values().map(|(at, _)| at).sum();
         done == COUNT as i64
     });
     let after = engine.resident_bytes();

@@ -16,9 +16,13 @@ fn a_record_that_waits_for_long_leaves_its_input_and_what_is_behind_it_follows()
         records.push(("well".to_owned(), "good", number - 1));
     }
     bed.produce(&cluster, &records);
-    wait_until("the others are out", DEADLINE, || bed.out(&cluster).get("well").is_some_and(|all| all.len() == 19));
+    wait_until("the others are out", DEADLINE, || {
+        bed.out(&cluster).get("well").is_some_and(|all| all.len() == 19)
+    });
     wait_until("all is done on the input", DEADLINE, || bed.is_done(&cluster));
-    wait_until("it is tried again", DEADLINE, || bed.stub.by_path().get("/bad").is_some_and(|asked| *asked >= 3));
+    wait_until("it is tried again", DEADLINE, || {
+        bed.stub.by_path().get("/bad").is_some_and(|asked| *asked >= 3)
+    });
     assert!(!bed.out(&cluster).contains_key("ill"), "nothing overtakes it");
     wait_until("it is shown", DEADLINE, || engine.metric("biplane_stage_parked_records", &["bed"]) == 20.0);
     assert_eq!(engine.metric("biplane_stage_records_parked_total", &["follow"]), 19.0);
@@ -39,10 +43,13 @@ fn without_an_order_only_what_fails_is_parked() {
     let cluster = Cluster::shared();
     let bed = Bed::new(&cluster, 2, "500ms", "order = \"none\"", INTACT);
     let _engine = bed.start(&cluster);
-    let records: Vec<_> =
-        (0..100).map(|number| ("k".to_owned(), if number % 10 == 0 { "bad" } else { "good" }, number)).collect();
+    let records: Vec<_> = (0..100)
+        .map(|number| ("k".to_owned(), if number % 10 == 0 { "bad" } else { "good" }, number))
+        .collect();
     bed.produce(&cluster, &records);
-    wait_until("the others are out", DEADLINE, || bed.out(&cluster).get("k").is_some_and(|all| all.len() == 90));
+    wait_until("the others are out", DEADLINE, || {
+        bed.out(&cluster).get("k").is_some_and(|all| all.len() == 90)
+    });
     wait_until("all is done on the input", DEADLINE, || bed.is_done(&cluster));
     bed.heal();
     wait_until("all is out", DEADLINE, || bed.out(&cluster)["k"].len() == 100);
@@ -55,13 +62,14 @@ fn without_an_order_only_what_fails_is_parked() {
 fn as_much_is_parked_as_may_be_and_then_the_input_waits() {
     let cluster = Cluster::shared();
     const MOST: usize = 200;
-    let keys = format!("max_parked = {{ records = {MOST}, bytes = \"1MiB\" }}\nwindow.records = 50\nconcurrency = 8");
+    let keys = format!(
+        "max_parked = {{ records = {MOST}, bytes = \"1MiB\" }}\nwindow.records = 50\nconcurrency = 8"
+    );
     let bed = Bed::new(&cluster, 1, "400ms", &keys, INTACT);
     let engine = bed.start(&cluster);
     let names: Vec<String> = (0..40).map(|key| format!("k{key}")).collect();
-    let records: Vec<_> = (0..25)
-        .flat_map(|number| names.iter().map(move |key| (key.clone(), "bad", number)))
-        .collect();
+    let records: Vec<_> =
+        (0..25).flat_map(|number| names.iter().map(move |key| (key.clone(), "bad", number))).collect();
     bed.produce(&cluster, &records);
     wait_until("it is full", DEADLINE, || engine.metric("biplane_stage_parked_full", &["bed"]) == 1.0);
     let asked = bed.stub.asked();

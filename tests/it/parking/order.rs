@@ -22,8 +22,7 @@ fn every_keys_first_occurrences_stay_in_order_through_kills_and_rebalances() {
     let mut count = 0;
     let mut turn = 0;
     while Instant::now() < until {
-        let records: Vec<_> =
-            (0..KEYS).map(|key| (names[key].clone(), path(key), count)).collect();
+        let records: Vec<_> = (0..KEYS).map(|key| (names[key].clone(), path(key), count)).collect();
         bed.produce(&cluster, &records);
         count += 1;
         if count % 5 != 0 {
