@@ -221,7 +221,7 @@ impl Runner {
         let topic = match prepared.target {
             Target::Output(output) => stage.outputs.get(output).map(|output| (&*output.topic.physical, None)),
             Target::DeadLetter => stage.dlq.as_ref().map(|dlq| (&*dlq.topic.physical, None)),
-            Target::Parked => self.sources.parking(raw.topic).map(|topic| (topic, Some(raw.partition))),
+            Target::Parked => self.sources.parking(raw.topic).map(|topic| (&**topic, Some(raw.partition))),
             Target::Mark => {
                 let marks = self.dedupe.as_ref().and_then(|dedupe| dedupe.place(id));
                 marks.map(|marks| (&*marks.topic, Some(marks.partition)))

@@ -100,7 +100,7 @@ pub struct OutputSpec<'a> {
 }
 
 /// The keys of a stage, for findings about keys that ended up in a step.
-pub const STAGE_KEYS: [&str; 30] = [
+pub const STAGE_KEYS: [&str; 31] = [
     "from",
     "to",
     "outputs",

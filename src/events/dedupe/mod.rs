@@ -111,6 +111,8 @@ impl Dedupe {
         match role {
             Role::Input => self.homes.get(&slot).is_some_and(|home| home.window.is_none()),
             Role::Replay => self.is_loading(),
+            // What was parked before the stage told equal records is judged by none.
+            Role::Parked => false,
         }
     }
 
