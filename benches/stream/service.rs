@@ -56,7 +56,7 @@ async fn answer(stream: TcpStream) {
 
 /// Asks `requests` times, `places` at one time, as the engine's client does, and ends.
 pub(crate) fn ask(base: &str, requests: u64, places: u64) {
-    let client = reqwest::Client::builder()
+    let client = biplane::base::http_client()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .pool_max_idle_per_host(places as usize)
