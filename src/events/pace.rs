@@ -156,7 +156,7 @@ impl Runner {
         let waiting = self.timers.len() + self.commits.waiting() + self.resting;
         let waits = self.retry_assignment.is_some() || self.reopen_at.is_some();
         let unassigned = waits
-            || self.dedupe.as_ref().is_some_and(|dedupe| dedupe.is_loading())
+            || self.dedupe.as_ref().is_some_and(|dedupe| dedupe.begins())
             || self.hold == Some(Hold::Unknown)
             || self.partitions.is_empty() && !self.shared.was_assigned();
         self.shared.forget_old_trouble(self.now);

@@ -41,6 +41,11 @@ impl Held {
         Self { home, digest, seen, marked: false, stand: Stand::Waits }
     }
 
+    /// Whether it is the one that is worked on.
+    pub(super) fn holds(&self) -> bool {
+        self.stand == Stand::Holds
+    }
+
     /// Whether it waits and holds up its lane.
     pub(super) fn is_in_front(&self) -> bool {
         self.stand == Stand::InFront

@@ -30,6 +30,8 @@ use crate::record::RawRecord;
 const LOOK: Duration = Duration::from_millis(100);
 /// How soon a topic that is not there is looked for again, and what went wrong is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How soon the engine makes a topic; only then is it missed.
+const SOON: Duration = Duration::from_secs(5);
 /// How long the brokers may take to answer one question.
 const ANSWER: Duration = Duration::from_secs(3);
 /// How long nothing may come before somebody is told.
@@ -133,7 +135,7 @@ impl Loading {
         let (client, producers, shared) =
             (self.client.clone(), Arc::clone(&self.producers), Arc::clone(shared));
         self.runtime.spawn_blocking(move || match Consumer::open(&client, options, || {}) {
-            Ok(reader) => work(&mut Job { reader, producers, shared, wanted }),
+            Ok(reader) => work(&mut Job { reader, producers, shared, wanted, since: Instant::now() }),
             Err(error) => shared.trouble(&format!("the marks of duplicates cannot be read: {error}")),
         });
     }
@@ -144,6 +146,7 @@ struct Job {
     producers: Arc<Producers>,
     shared: Arc<Shared>,
     wanted: Vec<Wanted>,
+    since: Instant,
 }
 
 /// Why it has to be tried again; `None`: because less is wanted by now.
@@ -178,6 +181,10 @@ impl Job {
                 counts.insert(&marks.topic, count);
             }
             if counts.get(&*marks.topic).is_none_or(|count| *count <= marks.partition) {
+                // The engine is at it.
+                if self.since.elapsed() < SOON {
+                    return Err(None);
+                }
                 return Err(Some(format!(
                     "{marks}, where marks of duplicates lie, is not there yet; the engine makes it"
                 )));

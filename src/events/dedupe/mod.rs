@@ -121,6 +121,11 @@ impl Dedupe {
         self.homes.values().any(|home| home.window.is_none())
     }
 
+    /// Whether nothing can be read yet.
+    pub(super) fn begins(&self) -> bool {
+        !self.homes.is_empty() && self.homes.values().all(|home| home.window.is_none())
+    }
+
     /// A record of `home` comes.
     fn meet(&mut self, id: EntryId, home: u32, digest: Digest, seen: Seen) -> Meeting {
         let Some(window) = self.homes.get(&home).and_then(|home| home.window.as_ref()) else {
@@ -138,9 +143,12 @@ impl Dedupe {
 
     /// A record is finished: it is the one of its key from now on if it is to have a mark.
     fn ended(&mut self, id: EntryId) -> Outcome {
-        let Some(Held { home, digest, seen, marked, .. }) = self.claims.remove(id) else {
+        let Some(held) = self.claims.remove(id) else { return Outcome::default() };
+        if !held.holds() {
+            // Nobody waits for one that waited itself.
             return Outcome::default();
-        };
+        }
+        let Held { home, digest, seen, marked, .. } = held;
         self.change(home, |window| match marked {
             true => window.put(digest, seen, now_millis()),
             false => window.take_back(digest, seen.offset),

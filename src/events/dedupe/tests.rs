@@ -64,6 +64,16 @@ fn those_that_wait_end_with_the_one_they_wait_for_or_take_its_place() {
 }
 
 #[test]
+fn one_that_waits_and_ends_otherwise_leaves_the_others_waiting() {
+    let mut dedupe = dedupe(100, 1);
+    assert_eq!(dedupe.comes(1, 0, "a"), Meeting::Passes);
+    assert_eq!((dedupe.comes(2, 0, "a"), dedupe.comes(3, 0, "a")), (Meeting::Waits, Meeting::Waits));
+    assert_eq!(dedupe.ended(id(2)), Outcome::default());
+    assert!(dedupe.claims.stops(id(3)));
+    assert_eq!(dedupe.ended(id(1)), Outcome { duplicates: Vec::new(), ready: Some(id(3)) });
+}
+
+#[test]
 fn a_record_that_fails_for_good_after_all_leaves_no_mark_of_its_own_and_keeps_another() {
     let mut dedupe = dedupe(100, 1);
     dedupe.passes_and_ends(1, 0, "a");
