@@ -36,6 +36,10 @@ impl Runner {
             }
             ConsumeError::Fatal(reason) => self.consumer_lost(reason),
             ConsumeError::Unreachable(reason) if guard::removed(Guard::RideOut) => self.halt(reason.clone()),
+            ConsumeError::UnknownTopic(what) => {
+                self.sources.unknown(what, self.now);
+                self.shared.trouble(&error.to_string());
+            }
             _ => self.shared.trouble(&error.to_string()),
         }
     }

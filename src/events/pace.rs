@@ -70,6 +70,7 @@ impl Runner {
         self.abort_epoch();
         self.hand_over();
         self.reopen_consumer();
+        self.subscribe_again();
         self.assign_again();
         self.look_for_lost();
         self.pause_and_resume();

@@ -4,12 +4,19 @@
 //! to one member, so that one generation fences both. Who makes the topics is not decided here.
 
 use std::sync::Arc;
-
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::runner::Runner;
 use crate::broker::{BrokerError, Consumer};
 use crate::catalog::Stage;
+
+/// How long the brokers may take to say how many partitions a topic has.
+const ANSWER: Duration = Duration::from_secs(1);
+/// How soon a topic is asked for again that the client did not know; doubles each time.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// So often, as each time the group hands out anew.
+const MOST_AGAIN: u8 = 5;
+const FOREVER: Duration = Duration::from_secs(1 << 30);
 
 /// What a topic is to a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +50,8 @@ pub(super) struct Sources {
     parking: Vec<ParkingTopic>,
     /// Whether the brokers were asked for parking topics.
     looked: bool,
+    /// When to ask again for topics that the client did not know, and how often that was done.
+    again: Option<(Instant, u8)>,
 }
 
 #[derive(Debug)]
@@ -64,6 +73,7 @@ impl Sources {
             replayed: false,
             parking: Vec::new(),
             looked: false,
+            again: None,
         }
     }
 
@@ -131,24 +141,51 @@ impl Sources {
         self.inputs.iter().find(|input| ***input == *topic).cloned()
     }
 
-    /// Which of the topics beside its inputs are on the broker, as far as it was told. One that something
-    /// may be parked in is not given up; whether this is news.
-    fn hear(&mut self, there: &[Arc<str>]) -> bool {
+    /// Which of the topics beside its inputs are on the broker, as far as it was told; whether this is news.
+    /// A parking topic counts once the stage's own client knows it, or the group would be asked for nothing,
+    /// and it is not given up: something may be parked there.
+    fn hear(&mut self, there: &[Arc<str>], consumer: &Consumer) -> bool {
         let is_there = |name: &Arc<str>| there.contains(name);
         let replayed = is_there(&self.replay);
         let mut news = std::mem::replace(&mut self.replayed, replayed) != replayed;
-        for topic in self.parking.iter_mut().filter(|topic| !topic.there) {
-            topic.there = is_there(&topic.name);
+        for topic in self.parking.iter_mut().filter(|topic| !topic.there && is_there(&topic.name)) {
+            topic.there = consumer.partition_count(&topic.name, ANSWER).is_ok();
             news |= topic.there;
         }
+        if news {
+            self.again = None;
+        }
         news
+    }
+
+    /// The client says that it does not know a topic. Where that is one of those beside the inputs, which
+    /// were seen on a broker, it is asked for again soon, a few times.
+    pub(super) fn unknown(&mut self, what: &str, now: Instant) {
+        let is_meant = |topic: &ParkingTopic| topic.there && what.contains(&*topic.name);
+        let meant = self.parking.iter().any(is_meant) || self.replayed && what.contains(&*self.replay);
+        let (_, times) = self.again.unwrap_or((now, 0));
+        if meant && times < MOST_AGAIN {
+            self.again = Some((now + ASK_AGAIN * 2u32.pow(times.into()), times + 1));
+        }
     }
 }
 
 impl Runner {
     /// These topics beside the inputs are on the broker: the group looks anew where that is news.
     pub(super) fn topics_are_there(&mut self, there: &[Arc<str>]) {
-        if self.sources.hear(there) {
+        if self.sources.hear(there, &self.consumer) {
+            self.subscribe();
+        }
+    }
+
+    /// Asks for topics again that the client did not know when it was asked first.
+    pub(super) fn subscribe_again(&mut self) {
+        if let Some((due, times)) = self.sources.again
+            && due <= self.now
+            && times <= MOST_AGAIN
+        {
+            // Not before it says so again.
+            self.sources.again = Some((self.now + FOREVER, times));
             self.subscribe();
         }
     }
@@ -168,7 +205,10 @@ impl Runner {
         let deadline = Instant::now() + self.look_up_limit();
         let found = self.sources.look(&self.consumer, deadline)?;
         if found {
-            self.consumer.unassign();
+            // The client heeds what it is asked for once it has its answer to what it was given.
+            if let Err(error) = self.consumer.assign(&[]) {
+                self.shared.trouble(&error.to_string());
+            }
             self.subscribe();
         }
         Ok(found)

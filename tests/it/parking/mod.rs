@@ -101,7 +101,12 @@ impl Bed {
     fn start_with(&self, cluster: &Cluster, more: &[(&str, &str)]) -> Engine {
         let mut engine = self.launch(cluster, more);
         engine.wait_ready();
-        wait_until("the parking topic is there", DEADLINE, || cluster.has_topic(&self.parking()));
+        // Who reads it for the first time says at once where it begins.
+        let parking = self.parking();
+        wait_until("the parking topic is read", DEADLINE, || {
+            cluster.has_topic(&parking)
+                && cluster.committed(&self.group(), &parking).len() == cluster.end_offsets(&parking).len()
+        });
         engine
     }
 
