@@ -11,6 +11,7 @@ pub mod engine;
 pub mod events;
 pub mod expr;
 pub mod http;
+pub mod jobs;
 pub mod record;
 pub mod spec;
 pub mod steps;

@@ -4,7 +4,7 @@
 use super::{Class, CodePattern, Failure};
 
 /// All of them but the statuses of HTTP, `http-100` to `http-599`.
-pub const ENGINE_CODES: [&str; 30] = [
+pub const ENGINE_CODES: [&str; 31] = [
     "batch-answer",
     "body-too-large",
     "bytes",
@@ -35,6 +35,7 @@ pub const ENGINE_CODES: [&str; 30] = [
     "unmatched",
     "url",
     "utf8",
+    "worker-lost",
 ];
 
 /// Whether the engine gives failures this code.

@@ -52,7 +52,18 @@ impl RetryPolicy {
     /// A wait that the other side asked for is kept when it is the longer one. `random` is uniform
     /// in `0.0..1.0`.
     pub fn next_wait(&self, attempt: u32, failure: &Failure, random: f64) -> Option<Duration> {
-        (attempt < self.max_attempts && self.covers(failure)).then(|| {
+        self.next_wait_of(None, attempt, failure, random)
+    }
+
+    /// As [`RetryPolicy::next_wait`], with another number of attempts than the policy's own.
+    pub fn next_wait_of(
+        &self,
+        max_attempts: Option<u32>,
+        attempt: u32,
+        failure: &Failure,
+        random: f64,
+    ) -> Option<Duration> {
+        (attempt < max_attempts.unwrap_or(self.max_attempts) && self.covers(failure)).then(|| {
             let wait = self.backoff.delay(attempt, random);
             failure.retry_after.map_or(wait, |asked| asked.max(wait))
         })
