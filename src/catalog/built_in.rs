@@ -6,8 +6,9 @@ use serde_json::{Value as Json, json};
 use super::breakers::{PERMANENT, TRANSIENT};
 use super::dedupe;
 use super::explain::Shown;
+use super::jobs::STATES;
 use super::rates::{MAX_KEYS, default_burst};
-use super::{Catalog, Dlq, Stage, Topic};
+use super::{Catalog, Dlq, Job, Queue, Stage, Topic};
 use crate::base::{Backoff, ByteSize, RetryPolicy, format_duration};
 use crate::steps::HttpClient;
 
@@ -22,6 +23,8 @@ pub(super) fn built_in(catalog: &Catalog, section: &str, name: &str, key: &str) 
         "retries" => retry(catalog.retries.get(name)?, key),
         "http_clients" => http_client(catalog.http_clients.get(name)?, key),
         "stages" => stage(catalog.stages.get(name)?, key),
+        "queues" => queue(catalog.queues.get(name)?, key),
+        "jobs" => job(catalog.jobs.get(name)?, key),
         _ => None,
     }
 }
@@ -171,6 +174,44 @@ fn equal(stage: &Stage, key: &str) -> Option<Shown> {
         ("dedupe.max_keys" | "dedupe.memory", None) => Some(OFF),
         ("dedupe.max_keys", Some(_)) => value(dedupe::MAX_KEYS),
         ("dedupe.memory", Some(_)) => value(false),
+        _ => None,
+    }
+}
+
+fn queue(queue: &Queue, key: &str) -> Option<Shown> {
+    match key {
+        "concurrency" => value(queue.concurrency),
+        "global_concurrency" => Some(Shown::Said("none; each engine runs its own")),
+        "per_key.key" | "per_key.concurrency" => Some(Shown::Said("none; keys have no limit")),
+        "fairness.key" => Some(match queue.turns {
+            Some(_) => Shown::Said("that of `per_key`"),
+            None => Shown::Said("none; the oldest goes first"),
+        }),
+        "rate" => Some(Shown::Said("none; jobs start as fast as they can")),
+        _ => None,
+    }
+}
+
+fn job(job: &Job, key: &str) -> Option<Shown> {
+    match key {
+        "timeout" => value(format_duration(job.timeout)),
+        "retry" => value(&*job.retry.name),
+        "priority" => value(job.priority),
+        "unique.by" => Some(Shown::Said("none; no two jobs are the same")),
+        "unique.while" => match job.unique {
+            Some(_) => value(json!(STATES.map(|state| state.as_str()))),
+            None => Some(NONE),
+        },
+        "unique.period" => Some(Shown::Said("none; a state that is left keeps nobody out")),
+        "unique.on_conflict" => match job.unique {
+            Some(_) => value("keep"),
+            None => Some(NONE),
+        },
+        "args_schema" => Some(Shown::Said("none; any JSON")),
+        "max_args_bytes" => value(job.max_args.to_string()),
+        "on_exhausted.enqueue" => Some(Shown::Said("none; the job is kept for an operator")),
+        "expires" => Some(Shown::Said("never")),
+        "checkpoint" => value(job.checkpoint),
         _ => None,
     }
 }

@@ -12,17 +12,18 @@ use sha2::{Digest as _, Sha256};
 
 use super::dots::Dots;
 use super::environment::{Environment, Sources};
+use super::jobs::{self, WrittenJob};
 use super::language::read_definition;
 use super::scene::{Scene, Shown};
 use super::stages::{self, WrittenStage};
 use super::{
-    Catalog, Outside, Topic, Tree, fingerprint, graph, http_clients, renames, retries, steps, topics, unused,
-    words,
+    Catalog, Database, Outside, Topic, Tree, databases, fingerprint, graph, http_clients, not_run, queues,
+    renames, retries, steps, topics, unused, words,
 };
 use crate::diag::{Diagnostic, Diagnostics, FileId, Severity, SourceMap, Span, codes};
 use crate::spec::{
-    Definition, DlqSpec, HttpClientSpec, Ledger, ReadContext, RetrySpec, Sections, Spanned, StageSpec, Table,
-    TableReader, TopicSpec, parse,
+    DatabaseSpec, Definition, Definitions, DlqSpec, HttpClientSpec, JobSpec, Ledger, QueueSpec, ReadContext,
+    RetrySpec, SECTIONS, Sections, Spanned, StageSpec, Table, TableReader, TopicSpec, parse,
 };
 use crate::steps::{Schemas, Tables};
 
@@ -188,23 +189,20 @@ fn not_utf8(path: &Arc<str>, bytes: &[u8], at: usize, sources: &mut SourceMap) -
         .help("save the file as UTF-8")
 }
 
+/// The sections whose definitions have names.
+fn named<'s, 'a>(sections: &'s Sections<'a>) -> impl Iterator<Item = (&'static str, &'s Definitions<'a>)> {
+    SECTIONS
+        .into_iter()
+        .filter(|section| *section != "defaults")
+        .filter_map(|section| Some((section, sections.named(section)?)))
+}
+
 fn definitions(sections: &Sections<'_>) -> usize {
-    let Sections { env, topics, dlqs, retries, http_clients, stages, step_groups, .. } = sections;
-    let named = [topics, dlqs, retries, http_clients, stages, step_groups];
-    env.len() + named.iter().map(|section| section.len()).sum::<usize>()
+    sections.env.len() + named(sections).map(|(_, definitions)| definitions.len()).sum::<usize>()
 }
 
 fn places(sections: &Sections<'_>) -> IndexMap<(String, String), Span> {
-    let Sections { topics, dlqs, retries, http_clients, stages, step_groups, .. } = sections;
-    let named = [
-        ("topics", topics),
-        ("dlqs", dlqs),
-        ("retries", retries),
-        ("http_clients", http_clients),
-        ("stages", stages),
-        ("step_groups", step_groups),
-    ];
-    let all = named.into_iter().flat_map(|(section, definitions)| {
+    let all = named(sections).flat_map(|(section, definitions)| {
         definitions
             .iter()
             .map(move |(name, definition)| ((section.to_owned(), (*name).to_owned()), definition.name_span))
@@ -233,6 +231,7 @@ fn resolve(
         retries: IndexMap::with_capacity(sections.retries.len()),
         retry_specs: IndexMap::with_capacity(sections.retries.len()),
         http_clients: IndexMap::with_capacity(sections.http_clients.len()),
+        queues: IndexMap::with_capacity(sections.queues.len()),
         client_timeouts: HashMap::new(),
         renames: Vec::new(),
         dots: Dots::find(sections, read.diagnostics),
@@ -246,7 +245,10 @@ fn resolve(
     resolve_topics(&mut scene);
     resolve_policies(&mut scene);
     let written = read_stages(&mut scene);
+    let written_jobs = read_jobs(&mut scene);
     resolve_dlqs(&mut scene, &written);
+    resolve_queues(&mut scene);
+    let databases = resolve_databases(&mut scene);
     let named_files = fingerprint::Named::among(shown);
     let resolved: Vec<_> = written
         .iter()
@@ -256,6 +258,15 @@ fn resolve(
             resolved.map(|resolved| (fingerprint::of(&scene, &named_files, &resolved, &used), resolved))
         })
         .collect();
+    let resolved_jobs: Vec<_> = written_jobs
+        .iter()
+        .map(|job| {
+            let (resolved, used) = scene.tracked(|| jobs::resolve(&scene, job));
+            let used = used.union(&job.used).cloned().collect();
+            resolved.map(|resolved| (fingerprint::of_job(&scene, &named_files, &resolved, &used), resolved))
+        })
+        .collect();
+    jobs::check_loops(&scene, &written_jobs);
     renames::check(&scene);
     unused::check_groups(&scene);
     schemas.check_rest(shown, read.diagnostics);
@@ -264,12 +275,19 @@ fn resolve(
         words::check(&scene);
         unused::check(&scene);
     }
+    not_run::check(&scene);
     let stages = resolved.into_iter().collect::<Option<Vec<_>>>()?;
+    let jobs = resolved_jobs.into_iter().collect::<Option<Vec<_>>>()?;
+    let queues: Option<Vec<_>> = scene.queues.values().cloned().collect();
     let fingerprints = stages.iter().map(|(print, stage)| (Arc::clone(&stage.name), *print)).collect();
     Some(Catalog {
         digest: digest(shown.tree, environment),
         fingerprints,
         stages: stages.into_iter().map(|(_, stage)| (Arc::clone(&stage.name), Arc::new(stage))).collect(),
+        queues: queues?.into_iter().map(|queue| (Arc::clone(&queue.name), queue)).collect(),
+        job_fingerprints: jobs.iter().map(|(print, job)| (Arc::clone(&job.name), *print)).collect(),
+        jobs: jobs.into_iter().map(|(_, job)| (Arc::clone(&job.name), Arc::new(job))).collect(),
+        databases: databases?.into_iter().map(|known| (Arc::clone(&known.name), Arc::new(known))).collect(),
         topics: scene.topics,
         dlqs: scene.dlqs,
         retries: known(scene.retries),
@@ -337,11 +355,44 @@ fn read_stages<'a>(scene: &mut Scene<'a>) -> Vec<WrittenStage<'a>> {
     for (name, definition) in scene.definitions("stages", &scene.sections.stages) {
         let what = format!("stage `{name}`");
         let spec = StageSpec::read(scene.reader("stages", ("stage", name), definition));
-        let (steps, used) = scene.tracked(|| steps::expand(scene, &spec.steps, &what));
+        let (steps, used) = scene.tracked(|| steps::expand(scene, &spec.steps, &what, stages::OWNER));
         scene.renamed("stages", "stage", name, &spec.was, |_| None);
         stages.push(WrittenStage { name, spec, steps, used });
     }
     stages
+}
+
+fn read_jobs<'a>(scene: &mut Scene<'a>) -> Vec<WrittenJob<'a>> {
+    let mut jobs = Vec::new();
+    for (name, definition) in scene.definitions("jobs", &scene.sections.jobs) {
+        let what = format!("job `{name}`");
+        let spec = JobSpec::read(scene.reader("jobs", ("job", name), definition));
+        let (steps, used) = scene.tracked(|| steps::expand(scene, &spec.steps, &what, jobs::OWNER));
+        scene.renamed("jobs", "job", name, &spec.was, |_| None);
+        jobs.push(WrittenJob { name, spec, steps, used });
+    }
+    jobs
+}
+
+fn resolve_queues(scene: &mut Scene<'_>) {
+    let sections = scene.sections;
+    for (name, definition) in scene.definitions("queues", &sections.queues) {
+        let spec = QueueSpec::read(scene.reader("queues", ("queue", name), definition));
+        let queue = queues::resolve(scene, name, &spec).map(Arc::new);
+        scene.renamed("queues", "queue", name, &spec.was, |_| None);
+        scene.queues.insert(name.to_owned(), queue);
+    }
+}
+
+/// `None`: one of them is wrong.
+fn resolve_databases(scene: &mut Scene<'_>) -> Option<Vec<Database>> {
+    let (mut databases, sections) = (Vec::new(), scene.sections);
+    for (name, definition) in scene.definitions("databases", &sections.databases) {
+        let spec = DatabaseSpec::read(scene.reader("databases", ("database", name), definition));
+        databases.push(databases::resolve(scene, name, &spec));
+        scene.renamed("databases", "database", name, &spec.was, |_| None);
+    }
+    databases.into_iter().collect()
 }
 
 fn resolve_dlqs(scene: &mut Scene<'_>, stages: &[WrittenStage<'_>]) {

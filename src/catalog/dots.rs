@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::diag::{Diagnostic, Diagnostics, Span, codes, nearest};
-use crate::spec::{Definition, STAGE_KEYS, Sections, Table};
+use crate::spec::{Definition, JOB_KEYS, STAGE_KEYS, Sections, Table};
 
 /// What was found of them.
 #[derive(Debug, Default)]
@@ -26,6 +26,9 @@ impl Dots {
             ("retries", &sections.retries),
             ("http_clients", &sections.http_clients),
             ("stages", &sections.stages),
+            ("queues", &sections.queues),
+            ("jobs", &sections.jobs),
+            ("databases", &sections.databases),
             ("step_groups", &sections.step_groups),
         ];
         for (section, definitions) in all {
@@ -178,6 +181,20 @@ pub(super) fn definition_keys(section: &str) -> &'static [&'static str] {
             "labels",
         ],
         "stages" => &STAGE_KEYS,
+        "queues" => &[
+            "concurrency",
+            "global_concurrency",
+            "per_key",
+            "fairness",
+            "rate",
+            "was",
+            "description",
+            "owner",
+            "runbook",
+            "labels",
+        ],
+        "jobs" => &JOB_KEYS,
+        "databases" => &["url", "was", "description", "owner", "runbook", "labels"],
         _ => &["steps", "description", "owner", "runbook", "labels"],
     }
 }

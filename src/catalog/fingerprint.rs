@@ -11,14 +11,15 @@ use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 
 use super::scene::Scene;
-use super::{Stage, Topic};
+use super::{Job, Stage, Topic};
 use crate::spec::{Definitions, Entry, Node, NodeValue};
 use crate::steps::ConfigFiles;
 
 /// What people read and machines ignore.
 const ABOUT: [&str; 4] = ["description", "owner", "runbook", "labels"];
-/// Sections whose definitions and defaults are taken as written; topics and DLQs are taken as resolved.
-const WRITTEN: [&str; 4] = ["stages", "retries", "http_clients", "step_groups"];
+/// Sections whose definitions and defaults are taken as written, beside the section of the place itself; topics
+/// and DLQs are taken as resolved.
+const WRITTEN: [&str; 4] = ["retries", "http_clients", "step_groups", "queues"];
 /// Folders of files that definitions name by their path.
 const FOLDERS: [&str; 4] = ["schemas", "lookups", "templates", "sql"];
 
@@ -50,11 +51,28 @@ impl<'a> Named<'a> {
 
 /// The fingerprint of a stage that was resolved and named `used` on the way.
 pub(super) fn of(scene: &Scene<'_>, named_files: &Named<'_>, stage: &Stage, used: &Used) -> Fingerprint {
+    of_place(scene, named_files, ("stages", &stage.name), &stage.env, used, |parts| add_topics(parts, stage))
+}
+
+/// The same of a kind of job.
+pub(super) fn of_job(scene: &Scene<'_>, named_files: &Named<'_>, job: &Job, used: &Used) -> Fingerprint {
+    of_place(scene, named_files, ("jobs", &job.name), &job.env, used, |_| {})
+}
+
+fn of_place(
+    scene: &Scene<'_>,
+    named_files: &Named<'_>,
+    (section, name): (&'static str, &str),
+    env: &Json,
+    used: &Used,
+    more: impl FnOnce(&mut Parts<'_>),
+) -> Fingerprint {
     let mut written = Vec::new();
-    for section in WRITTEN {
+    for section in WRITTEN.into_iter().chain([section]) {
         written.extend(scene.sections.defaults.get(section).map(|defaults| (section, "", *defaults)));
     }
-    written.extend(scene.sections.stages.get(&*stage.name).map(|definition| ("stages", "", *definition)));
+    let own = scene.sections.named(section).and_then(|all| all.get(name));
+    written.extend(own.map(|definition| (section, "", *definition)));
     let used: BTreeSet<_> = used.iter().map(|(section, name)| (*section, name.as_str())).collect();
     for (section, name) in used {
         let definition = named(scene, section).and_then(|definitions| definitions.get(name));
@@ -70,8 +88,8 @@ pub(super) fn of(scene: &Scene<'_>, named_files: &Named<'_>, stage: &Stage, used
         parts.add(path.as_bytes());
         parts.add(scene.files.file(&path).unwrap_or_default());
     }
-    add_topics(&mut parts, stage);
-    parts.add(stage.env.to_string().as_bytes());
+    more(&mut parts);
+    parts.add(env.to_string().as_bytes());
     Fingerprint(parts.sum.finalize().into())
 }
 
@@ -132,6 +150,7 @@ fn named<'a, 'b>(scene: &'b Scene<'a>, section: &str) -> Option<&'b Definitions<
         "retries" => Some(&scene.sections.retries),
         "http_clients" => Some(&scene.sections.http_clients),
         "step_groups" => Some(&scene.sections.step_groups),
+        "queues" => Some(&scene.sections.queues),
         _ => None,
     }
 }

@@ -13,7 +13,7 @@ use crate::expr::{EnvScope, RootSet, Template};
 use crate::spec::{Spanned, Table, TableReader};
 
 /// Judges the `http` of a step; `label` names the step.
-pub(super) fn check(scene: &Scene<'_>, step: &Table, label: &str) {
+pub(super) fn check(scene: &Scene<'_>, step: &Table, label: &str, roots: RootSet) {
     let Some(http) = step.get("http").and_then(|entry| entry.node.as_table()) else { return };
     for key in ["headers", "query"] {
         check_named(scene, http, key, label);
@@ -25,7 +25,7 @@ pub(super) fn check(scene: &Scene<'_>, step: &Table, label: &str) {
             scene.report(secrets::literal(label, text.span));
         }
         if key == "url" && !text.value.is_empty() {
-            check_url(scene, &text, label);
+            check_url(scene, &text, label, roots);
         }
     }
     check_timeout(scene, step, http, label);
@@ -76,8 +76,8 @@ pub(super) fn header(
 }
 
 /// A URL of which enough is known: whole, or up to the first thing that is not.
-fn check_url(scene: &Scene<'_>, text: &Spanned<String>, label: &str) {
-    let Some(sample) = sample(scene, &text.value) else { return };
+fn check_url(scene: &Scene<'_>, text: &Spanned<String>, label: &str, roots: RootSet) {
+    let Some(sample) = sample(scene, &text.value, roots) else { return };
     let problem = match reqwest::Url::parse(&sample) {
         Err(_) => "no URL",
         Ok(url) if !matches!(url.scheme(), "http" | "https") => "the scheme must be http or https",
@@ -93,8 +93,8 @@ fn check_url(scene: &Scene<'_>, text: &Spanned<String>, label: &str) {
 
 /// The URL with what `env` says filled in and something harmless for message data; `None` where a value
 /// of `env` is not set, or the text has been reported.
-fn sample(scene: &Scene<'_>, text: &str) -> Option<String> {
-    Template::compile_url(text, RootSet::RECORD).ok()?;
+fn sample(scene: &Scene<'_>, text: &str, roots: RootSet) -> Option<String> {
+    Template::compile_url(text, roots).ok()?;
     let mut sample = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("{{") {

@@ -8,8 +8,8 @@ use super::steps::read_use;
 use crate::diag::Diagnostics;
 use crate::expr::RootSet;
 use crate::spec::{
-    DlqSpec, EnvSpec, HttpClientSpec, NoSettings, ReadContext, RetrySpec, SECTIONS, Shape, StageSpec, Table,
-    TableReader, TopicSpec, explore, read_step_group,
+    DatabaseSpec, DlqSpec, EnvSpec, HttpClientSpec, JobSpec, NoSettings, QueueSpec, ReadContext, RetrySpec,
+    SECTIONS, Shape, StageSpec, Table, TableReader, TopicSpec, explore, read_step_group,
 };
 use crate::steps::{KINDS, PlanContext, Schemas, Tables, plan};
 
@@ -52,6 +52,9 @@ pub(super) fn read_definition(section: &str, reader: TableReader<'_>) -> bool {
         "retries" => drop(RetrySpec::read(reader)),
         "http_clients" => drop(HttpClientSpec::read(reader)),
         "stages" => drop(StageSpec::read(reader)),
+        "queues" => drop(QueueSpec::read(reader)),
+        "jobs" => drop(JobSpec::read(reader)),
+        "databases" => drop(DatabaseSpec::read(reader)),
         "step_groups" => drop(read_step_group(reader)),
         _ => return false,
     }

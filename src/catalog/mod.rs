@@ -3,9 +3,11 @@
 //! Pure: the files are in memory ([`Tree`]), the process around them is behind [`Outside`]. What is
 //! built here is trusted downstream; nobody looks a name up again.
 
+mod args_path;
 mod breakers;
 mod built_in;
 mod check;
+mod databases;
 mod dedupe;
 mod dots;
 mod environment;
@@ -16,9 +18,13 @@ mod fingerprint;
 mod graph;
 mod http_clients;
 mod http_steps;
+mod job_steps;
+mod jobs;
 mod language;
 mod limits;
 mod model;
+mod not_run;
+mod queues;
 mod rates;
 mod renames;
 mod retries;
@@ -33,14 +39,19 @@ mod tree;
 mod unused;
 mod words;
 
+pub use args_path::ArgsPath;
 pub use breakers::{Breakers, Threshold, TransientBreaker};
 pub use check::{CheckOptions, Checked, check};
+pub use databases::Database;
 pub use dedupe::Dedupe;
 pub use environments::check_all;
 pub use explain::{Explained, Setting, Shown, explain};
 pub use fingerprint::Fingerprint;
+pub use jobs::{Job, Unique};
 pub use language::Language;
 pub use model::*;
+pub use not_run::not_run;
+pub use queues::{KeyConcurrency, Queue};
 pub use rates::{KeyLimit, Pace, RateLimits};
 pub use schema::json_schema;
 pub use tree::{Nothing, Outside, Tree, TreeDigest};

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use super::{Breakers, Dedupe, Fingerprint, RateLimits};
+use super::{Breakers, Database, Dedupe, Fingerprint, Job, Queue, RateLimits};
 use crate::base::{ByteSize, RetryPolicy};
 use crate::expr::{Expression, Template};
 use crate::record::Codec;
 pub use crate::spec::{
-    About, Compression, DlqHeaders, Guarantee, OnLost, Order, Start, Tombstones, Unmatched,
+    About, Compression, DlqHeaders, Guarantee, KeyState, OnConflict, OnLost, Order, Start, Tombstones,
+    Unmatched,
 };
 use crate::steps::{HttpClient, StepPlan};
 
@@ -25,6 +26,10 @@ pub struct Catalog {
     pub(super) dlqs: IndexMap<Arc<str>, Arc<Dlq>>,
     pub(super) stages: IndexMap<Arc<str>, Arc<Stage>>,
     pub(super) fingerprints: HashMap<Arc<str>, Fingerprint>,
+    pub(super) queues: IndexMap<Arc<str>, Arc<Queue>>,
+    pub(super) jobs: IndexMap<Arc<str>, Arc<Job>>,
+    pub(super) job_fingerprints: HashMap<Arc<str>, Fingerprint>,
+    pub(super) databases: IndexMap<Arc<str>, Arc<Database>>,
     pub(super) retries: IndexMap<String, Arc<RetryPolicy>>,
     pub(super) http_clients: IndexMap<String, Arc<HttpClient>>,
 }
@@ -53,6 +58,26 @@ impl Catalog {
     /// What tells a stage from another version of itself.
     pub fn fingerprint(&self, stage: &str) -> Option<Fingerprint> {
         self.fingerprints.get(stage).copied()
+    }
+
+    /// The queues by name, in the order of the files.
+    pub fn queues(&self) -> &IndexMap<Arc<str>, Arc<Queue>> {
+        &self.queues
+    }
+
+    /// The kinds of jobs by name, in the order of the files.
+    pub fn jobs(&self) -> &IndexMap<Arc<str>, Arc<Job>> {
+        &self.jobs
+    }
+
+    /// What tells a kind of job from another version of itself.
+    pub fn job_fingerprint(&self, job: &str) -> Option<Fingerprint> {
+        self.job_fingerprints.get(job).copied()
+    }
+
+    /// The databases by name, in the order of the files.
+    pub fn databases(&self) -> &IndexMap<Arc<str>, Arc<Database>> {
+        &self.databases
     }
 }
 

@@ -4,7 +4,7 @@ use super::Topic;
 use super::scene::Scene;
 use crate::base::Rate;
 use crate::diag::{Diagnostic, codes};
-use crate::expr::Expression;
+use crate::expr::{Expression, RootSet};
 use crate::spec::{KeyLimitSpec, Order, Spanned, StageSpec};
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ pub(super) fn resolve(
     }
     let stage = limit.rate.as_ref().map(|rate| pace(rate, limit.burst.as_ref()));
     let Some(per_key) = &limit.per_key else { return Some(RateLimits { stage, per_key: None }) };
-    let key = scene.planning(&[], |context| context.expression(per_key.key.as_ref()?));
+    let key = scene.planning(RootSet::RECORD, &[], |context| context.expression(per_key.key.as_ref()?));
     check_key(scene, spec, what, per_key, inputs);
     check_rates(scene, spec, what, per_key);
     let max_keys = per_key.max_keys.as_ref().and_then(|keys| usize::try_from(keys.value).ok());

@@ -13,7 +13,7 @@ use super::environment::Environment;
 use super::fingerprint::Used;
 use super::renames::Rename;
 use super::topics::BROKER_MAX_MESSAGE_BYTES;
-use super::{Dlq, Topic, Tree, retries};
+use super::{Dlq, Queue, Topic, Tree, retries};
 use crate::base::{ByteSize, RetryPolicy};
 use crate::diag::{Diagnostic, FileId, Span, codes, nearest};
 use crate::expr::RootSet;
@@ -38,6 +38,7 @@ pub(super) struct Scene<'a> {
     pub(super) retries: IndexMap<String, Option<Arc<RetryPolicy>>>,
     pub(super) retry_specs: IndexMap<String, RetrySpec>,
     pub(super) http_clients: IndexMap<String, Option<Arc<HttpClient>>>,
+    pub(super) queues: IndexMap<String, Option<Arc<Queue>>>,
     /// The timeout of each client that says one, and where; `None`: it is said, but not known.
     pub(super) client_timeouts: HashMap<String, Option<(Duration, Span)>>,
     /// What was named otherwise before.
@@ -153,11 +154,16 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Runs `plan` with what steps and outputs are compiled against, behind the steps `earlier`.
-    pub(super) fn planning<T>(&self, earlier: &[Arc<str>], plan: impl FnOnce(&PlanContext<'_>) -> T) -> T {
+    /// Runs `plan` with what is compiled at a place that offers `roots`, behind the steps `earlier`.
+    pub(super) fn planning<T>(
+        &self,
+        roots: RootSet,
+        earlier: &[Arc<str>],
+        plan: impl FnOnce(&PlanContext<'_>) -> T,
+    ) -> T {
         plan(&PlanContext {
             diagnostics: self.read.diagnostics,
-            roots: RootSet::RECORD,
+            roots,
             env: &self.env_names,
             earlier,
             files: self.files,

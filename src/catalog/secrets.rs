@@ -34,7 +34,7 @@ pub(super) fn is_sensitive(name: &str) -> bool {
 /// What is wrong with a credential that is written as `text`; `holder` names who has it.
 pub(super) fn judge(holder: &str, text: &str, place: Span, environment: &Environment) -> Option<Diagnostic> {
     // What cannot be read has been reported as such.
-    let template = Template::compile(text, RootSet::RECORD).ok()?;
+    let template = Template::compile(text, RootSet::ALL).ok()?;
     if template.reads() == RootSet::EMPTY {
         return Some(literal(holder, place));
     }

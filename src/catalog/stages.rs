@@ -6,13 +6,14 @@ use std::time::Duration;
 use super::exactly_once;
 use super::fingerprint::Used;
 use super::scene::Scene;
-use super::steps::{self, WrittenStep};
+use super::steps::{self, Place, WrittenStep};
 use super::{Bound, Guarantee, OnLost, Order, Output, Stage, Start, Tombstones, Topic, Unmatched, limits};
 use super::{breakers, dedupe, rates};
 use crate::base::{ByteSize, Exhausted, RetryPolicy};
 use crate::diag::{Diagnostic, codes, nearest};
+use crate::expr::RootSet;
 use crate::record::{BytesCodec, Codec, JsonCodec, TextCodec};
-use crate::spec::{Decoding, OutputSpec, Spanned, StageSpec};
+use crate::spec::{Decoding, OutputSpec, STAGE_KEYS, Spanned, StageSpec};
 
 /// A stage as written, its groups written out.
 pub(super) struct WrittenStage<'a> {
@@ -23,6 +24,10 @@ pub(super) struct WrittenStage<'a> {
     pub(super) used: Used,
 }
 
+/// Where the steps of a stage stand.
+pub(super) const OWNER: steps::Owner =
+    steps::Owner { section: "stages", noun: "stage", keys: &STAGE_KEYS, roots: RootSet::RECORD };
+
 /// The stage that a table says; `None`: something is wrong, and that has been reported.
 pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<Stage> {
     let WrittenStage { name, spec, .. } = written;
@@ -30,7 +35,8 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
     let errors = scene.read.diagnostics.errors();
     let inputs = inputs(scene, spec, &what);
     let table = scene.sections.stages.get(name).map(|definition| definition.table);
-    let plans = steps::plan(scene, &written.steps, &what, table.map(|table| (*name, table)));
+    let place = table.map(|table| Place { owner: OWNER, name, table });
+    let plans = steps::plan(scene, &written.steps, &what, OWNER, place);
     let earlier: Vec<Arc<str>> = plans.iter().flatten().map(|plan| Arc::clone(&plan.name)).collect();
     let codec = codec(spec.decode.as_ref().map_or(Decoding::Json, |word| word.value));
     let outputs = outputs(scene, spec, &what, &codec, plans.is_some().then_some(&earlier));
@@ -188,7 +194,7 @@ fn resolve_output(
     let topic = spec.to.as_ref().and_then(|to| scene.topic(to, &format!("{what} writes")));
     // Where a step is broken, results that outputs name cannot be judged.
     let earlier = earlier?;
-    let expression = |text| scene.planning(earlier, |context| context.expression(text));
+    let expression = |text| scene.planning(RootSet::RECORD, earlier, |context| context.expression(text));
     let when = spec.when.as_ref().map(expression);
     let key = spec.key.as_ref().map(expression);
     let headers: Vec<_> = spec
@@ -196,7 +202,7 @@ fn resolve_output(
         .iter()
         .map(|entry| match entry.node.as_text() {
             Some(text) => {
-                let template = scene.planning(earlier, |context| context.template(&text))?;
+                let template = scene.planning(RootSet::RECORD, earlier, |context| context.template(&text))?;
                 Some((Arc::from(entry.key.as_str()), template))
             }
             None => {

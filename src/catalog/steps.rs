@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::scene::Scene;
 use super::{http_steps, strays};
 use crate::diag::{Diagnostic, Span, codes, nearest};
+use crate::expr::RootSet;
 use crate::spec::{Definition, Spanned, Table, TableReader, is_name, read_step_group};
 use crate::steps::{KINDS, StepPlan};
 
@@ -22,18 +23,44 @@ pub(super) struct WrittenStep<'a> {
     pub(super) used_at: Option<Span>,
 }
 
+/// What kind of place holds steps.
+#[derive(Clone, Copy)]
+pub(super) struct Owner {
+    /// The section of such places.
+    pub(super) section: &'static str,
+    /// What one is called.
+    pub(super) noun: &'static str,
+    /// Its keys, which may end up in a step by mistake.
+    pub(super) keys: &'static [&'static str],
+    /// What its steps see.
+    pub(super) roots: RootSet,
+}
+
+/// One place that holds steps.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) owner: Owner,
+    pub(super) name: &'a str,
+    pub(super) table: &'a Table,
+}
+
 /// Writes out `use = "GROUP"`.
-pub(super) fn expand<'a>(scene: &Scene<'a>, tables: &[&'a Table], what: &str) -> Vec<WrittenStep<'a>> {
+pub(super) fn expand<'a>(
+    scene: &Scene<'a>,
+    tables: &[&'a Table],
+    what: &str,
+    owner: Owner,
+) -> Vec<WrittenStep<'a>> {
     let mut steps = Vec::with_capacity(tables.len());
     let mut inside = Vec::new();
-    expand_into(scene, tables, what, None, &mut inside, &mut steps);
+    expand_into(scene, tables, (what, owner), None, &mut inside, &mut steps);
     steps
 }
 
 fn expand_into<'a>(
     scene: &Scene<'a>,
     tables: &[&'a Table],
-    what: &str,
+    (what, owner): (&str, Owner),
     used_at: Option<Span>,
     inside: &mut Vec<(String, Span)>,
     steps: &mut Vec<WrittenStep<'a>>,
@@ -44,7 +71,7 @@ fn expand_into<'a>(
             continue;
         }
         let label = format!("a step of {what}");
-        let (table, _) = strays::without(scene, table, &label);
+        let (table, _) = strays::without(scene, table, &label, owner);
         let Some(name) = read_use(TableReader::new(&table, label, scene.read)) else { continue };
         scene.used.borrow_mut().insert(("step_groups", name.value.clone()));
         if let Some((_, first)) = inside.iter().find(|(group, _)| *group == name.value) {
@@ -73,7 +100,7 @@ fn expand_into<'a>(
         };
         let tables = group_steps(scene, &name.value, *group);
         inside.push((name.value, name.span));
-        expand_into(scene, &tables, what, Some(used_at.unwrap_or(name.span)), inside, steps);
+        expand_into(scene, &tables, (what, owner), Some(used_at.unwrap_or(name.span)), inside, steps);
         inside.pop();
     }
 }
@@ -90,13 +117,13 @@ pub(super) fn group_steps<'a>(scene: &Scene<'a>, name: &str, group: Definition<'
     read_step_group(TableReader::new(group.table, format!("step group `{name}`"), scene.read))
 }
 
-/// Plans the steps of a place; `None` where one cannot be. `stage` is the name and the table of the stage,
-/// where it is one.
+/// Plans the steps of a place; `None` where one cannot be. Of a group that nothing uses there is no `place`.
 pub(super) fn plan(
     scene: &Scene<'_>,
     steps: &[WrittenStep<'_>],
     what: &str,
-    stage: Option<(&str, &Table)>,
+    owner: Owner,
+    place: Option<Place<'_>>,
 ) -> Option<Vec<StepPlan>> {
     let mut plans = Vec::with_capacity(steps.len());
     let mut earlier: Vec<Arc<str>> = Vec::new();
@@ -104,20 +131,20 @@ pub(super) fn plan(
     let mut complete = true;
     for (index, step) in steps.iter().enumerate() {
         let label = format!("step {} of {what}", index + 1);
-        let (table, strays) = strays::without(scene, step.table, &label);
+        let (table, strays) = strays::without(scene, step.table, &label, owner);
         check_name(scene, step, what, &mut names);
         complete &= !strays;
         let name = name_of(&table);
         let label = name.as_ref().map_or(label, |name| format!("step `{name}` of {what}"));
-        http_steps::check(scene, &table, &label);
-        if let Some((_, stage)) = stage.filter(|_| step.used_at.is_none()) {
-            strays::warn_of_fields(scene, &table, stage, &label);
+        http_steps::check(scene, &table, &label, owner.roots);
+        if let Some(place) = place.filter(|_| step.used_at.is_none()) {
+            strays::warn_of_fields(scene, &table, place, &label);
         }
         let mut reader = TableReader::new(&table, label, scene.read);
-        if let Some((stage, _)) = stage {
-            reader = reader.noted_as(|| format!("stages/{stage}/steps/{index}"));
+        if let Some(Place { name, .. }) = place {
+            reader = reader.noted_as(|| format!("{}/{name}/steps/{index}", owner.section));
         }
-        match scene.planning(&earlier, |context| crate::steps::plan(reader, context)) {
+        match scene.planning(owner.roots, &earlier, |context| crate::steps::plan(reader, context)) {
             Some(plan) => {
                 earlier.push(Arc::clone(&plan.name));
                 plans.push(plan);

@@ -1,10 +1,11 @@
-//! Keys of a stage that ended up in a step: TOML gives what follows a header to the nearest one above.
+//! Keys of a stage or a job that ended up in a step: TOML gives what follows a header to the nearest one above.
 
 use super::retries::BUILT_IN;
 use super::scene::Scene;
+use super::steps::{Owner, Place};
 use crate::base::parse_duration;
 use crate::diag::{Diagnostic, codes};
-use crate::spec::{Entry, Node, NodeValue, STAGE_KEYS, Table};
+use crate::spec::{Entry, Node, NodeValue, Table};
 use crate::steps::{COMMON_KEYS, KINDS};
 
 /// Kinds whose keys below their name are the user's own fields.
@@ -13,9 +14,9 @@ const FREE: [&str; 3] = ["map", "set", "rename"];
 /// The keys of `dedupe`.
 const DEDUPE: [&str; 4] = ["key", "window", "max_keys", "memory"];
 
-/// Reports keys of the stage that ended up in a step, and gives the table without them; the flag says
+/// Reports keys of the owner that ended up in a step, and gives the table without them; the flag says
 /// whether there were any.
-pub(super) fn without(scene: &Scene<'_>, table: &Table, label: &str) -> (Table, bool) {
+pub(super) fn without(scene: &Scene<'_>, table: &Table, label: &str, owner: Owner) -> (Table, bool) {
     let used = table.get("use").is_some();
     let typed = used || table.entries.iter().any(|entry| KINDS.contains(&entry.key.as_str()));
     let known = |key: &str| match used {
@@ -25,11 +26,11 @@ pub(super) fn without(scene: &Scene<'_>, table: &Table, label: &str) -> (Table, 
     let mut strays = false;
     let mut entries = Vec::with_capacity(table.entries.len());
     for entry in &table.entries {
-        if typed && !known(&entry.key) && STAGE_KEYS.contains(&entry.key.as_str()) {
+        if typed && !known(&entry.key) && owner.keys.contains(&entry.key.as_str()) {
             strays = true;
-            report(scene, entry, label, "belongs to the step above it");
+            report(scene, entry, label, "belongs to the step above it", owner);
         } else {
-            let (entry, inside) = without_inner(scene, entry, label);
+            let (entry, inside) = without_inner(scene, entry, label, owner);
             strays |= inside;
             entries.push(entry);
         }
@@ -37,14 +38,14 @@ pub(super) fn without(scene: &Scene<'_>, table: &Table, label: &str) -> (Table, 
     (Table { span: table.span, entries }, strays)
 }
 
-/// The same below `[stages.x.steps.http]` and its like, whose keys are none of a stage.
-fn without_inner(scene: &Scene<'_>, entry: &Entry, label: &str) -> (Entry, bool) {
+/// The same below `[stages.x.steps.http]` and its like, whose keys are none of its owner.
+fn without_inner(scene: &Scene<'_>, entry: &Entry, label: &str, owner: Owner) -> (Entry, bool) {
     let kind = entry.key.as_str();
     let table = entry.node.as_table().filter(|_| KINDS.contains(&kind) && !FREE.contains(&kind));
     let Some(table) = table else { return (entry.clone(), false) };
-    let stray = |inner: &&Entry| STAGE_KEYS.contains(&inner.key.as_str());
+    let stray = |inner: &&Entry| owner.keys.contains(&inner.key.as_str()) && inner.key != "timeout";
     for inner in table.entries.iter().filter(stray) {
-        report(scene, inner, &format!("`{kind}` of {label}"), "belongs to the table above it");
+        report(scene, inner, &format!("`{kind}` of {label}"), "belongs to the table above it", owner);
     }
     let entries: Vec<_> = table.entries.iter().filter(|inner| !stray(inner)).cloned().collect();
     let strays = entries.len() < table.entries.len();
@@ -53,35 +54,39 @@ fn without_inner(scene: &Scene<'_>, entry: &Entry, label: &str) -> (Entry, bool)
     (entry, strays)
 }
 
-fn report(scene: &Scene<'_>, entry: &Entry, place: &str, label: &str) {
+fn report(scene: &Scene<'_>, entry: &Entry, place: &str, label: &str, owner: Owner) {
+    let noun = owner.noun;
     scene.report(
         Diagnostic::new(
             &codes::TOML_KEY_AFTER_STEPS,
-            format!("`{}` is a key of the stage, but stands in {place}", entry.key),
+            format!("`{}` is a key of the {noun}, but stands in {place}", entry.key),
         )
         .at(entry.key_span, label)
-        .help("move it above the first `[[…steps]]` of the stage"),
+        .help(format!("move it above the first `[[…steps]]` of the {noun}")),
     );
 }
 
-/// Warns of fields of a `map` or `set` that look like keys of the stage `stage`: it lacks the key, and
-/// would take the value.
-pub(super) fn warn_of_fields(scene: &Scene<'_>, step: &Table, stage: &Table, label: &str) {
+/// Warns of fields of a `map` or `set` that look like keys of the place: it lacks the key, and would take
+/// the value.
+pub(super) fn warn_of_fields(scene: &Scene<'_>, step: &Table, place: Place<'_>, label: &str) {
+    let noun = place.owner.noun;
     for kind in ["map", "set"] {
         let fields = step.get(kind).and_then(|entry| entry.node.as_table());
         for entry in fields.iter().flat_map(|table| &table.entries) {
-            if stage.get(&entry.key).is_none() && would_take(scene, &entry.key, &entry.node) {
+            if place.table.get(&entry.key).is_none()
+                && would_take(scene, place.owner, &entry.key, &entry.node)
+            {
                 let key = &entry.key;
                 scene.report(
                     Diagnostic::new(
                         &codes::TOML_KEY_IN_MAP,
                         format!(
-                            "`{key}` becomes a field of {label}, though it looks like a key of the stage"
+                            "`{key}` becomes a field of {label}, though it looks like a key of the {noun}"
                         ),
                     )
                     .at(entry.key_span, format!("a field of `{kind}`"))
                     .help(format!(
-                        "move it above the first `[[…steps]]` of the stage; a field is meant where it is a \
+                        "move it above the first `[[…steps]]` of the {noun}; a field is meant where it is a \
                          template: {key} = \"{{{{ … }}}}\""
                     )),
                 );
@@ -90,8 +95,29 @@ pub(super) fn warn_of_fields(scene: &Scene<'_>, step: &Table, stage: &Table, lab
     }
 }
 
-/// Whether a stage would take that value under that key.
-fn would_take(scene: &Scene<'_>, key: &str, node: &Node) -> bool {
+/// Whether a place would take that value under that key.
+fn would_take(scene: &Scene<'_>, owner: Owner, key: &str, node: &Node) -> bool {
+    owner.keys.contains(&key)
+        && match owner.noun {
+            "job" => job_would_take(scene, key, node),
+            _ => stage_would_take(scene, key, node),
+        }
+}
+
+/// As far as such a value is not as likely a field of somebody's data.
+fn job_would_take(scene: &Scene<'_>, key: &str, node: &Node) -> bool {
+    let text = node.as_text().map(|text| text.value);
+    let defined = |names: &[&str]| text.as_deref().is_some_and(|text| names.contains(&text));
+    match key {
+        "queue" => defined(&scene.sections.queues.keys().copied().collect::<Vec<_>>()),
+        "retry" => defined(&scene.sections.retries.keys().copied().collect::<Vec<_>>()),
+        "timeout" | "expires" => text.is_some_and(|text| parse_duration(&text).is_ok()),
+        "checkpoint" => matches!(node.value, NodeValue::Boolean(_)),
+        _ => false,
+    }
+}
+
+fn stage_would_take(scene: &Scene<'_>, key: &str, node: &Node) -> bool {
     let text = node.as_text().map(|text| text.value);
     let word = |words: &[&str]| text.as_deref().is_some_and(|text| words.contains(&text));
     let defined = |names: &[&str]| text.as_deref().is_some_and(|text| names.contains(&text));

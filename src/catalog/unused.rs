@@ -3,6 +3,8 @@
 use super::scene::Scene;
 use super::steps;
 use crate::diag::{Diagnostic, codes};
+use crate::expr::RootSet;
+use crate::spec::STAGE_KEYS;
 
 /// Reports it.
 pub(super) fn check(scene: &Scene<'_>) {
@@ -10,9 +12,11 @@ pub(super) fn check(scene: &Scene<'_>) {
     let sections = [
         ("topics", "topic", "a stage"),
         ("dlqs", "DLQ", "a stage"),
-        ("retries", "retry policy", "a stage or a step"),
+        ("retries", "retry policy", "a stage, a job or a step"),
         ("http_clients", "HTTP client", "an `http` step"),
         ("step_groups", "step group", "a step `use`"),
+        // Nothing can name a database yet.
+        ("queues", "queue", "a job"),
     ];
     for (section, noun, users) in sections {
         let all = scene.sections.named(section);
@@ -28,6 +32,11 @@ pub(super) fn check(scene: &Scene<'_>) {
     }
 }
 
+/// Whether a stage or a job is to use a group is not known: its steps may see what either offers.
+const GROUP: steps::Owner =
+    steps::Owner { section: "step_groups", noun: "stage", keys: &STAGE_KEYS, roots: RECORD_OR_JOB };
+const RECORD_OR_JOB: RootSet = RootSet::RECORD.union(RootSet::JOB);
+
 /// Judges the steps of groups that nothing uses, as those of the others are where they are used. Which
 /// steps stand before them is not known.
 pub(super) fn check_groups(scene: &Scene<'_>) {
@@ -39,8 +48,8 @@ pub(super) fn check_groups(scene: &Scene<'_>) {
         let what = format!("step group `{name}`");
         let kept = scene.read.diagnostics.len();
         let tables = steps::group_steps(scene, name, group);
-        let written = steps::expand(scene, &tables, &what);
-        steps::plan(scene, &written, &what, None);
+        let written = steps::expand(scene, &tables, &what, GROUP);
+        steps::plan(scene, &written, &what, GROUP, None);
         let behind = |finding: &Diagnostic| *finding.code == codes::EXPRESSION_UNKNOWN_STEP;
         scene.read.diagnostics.drop_behind(kept, behind);
     }

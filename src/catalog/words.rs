@@ -39,13 +39,14 @@ fn check_word(scene: &Scene<'_>, policy: &str, word: &Spanned<String>, own: &[St
 
 /// The codes of all `fail` steps.
 fn own_codes(scene: &Scene<'_>) -> Vec<String> {
-    let places = scene.sections.stages.values().chain(scene.sections.step_groups.values());
+    let sections = scene.sections;
+    let places = sections.stages.values().chain(sections.jobs.values()).chain(sections.step_groups.values());
     let steps = places.filter_map(|place| place.table.get("steps")?.node.as_array()).flatten();
     let code = |step: &Table| Some(step.get("fail")?.node.as_table()?.get("code")?.node.as_text()?.value);
     steps.filter_map(|step| code(step.as_table()?)).collect()
 }
 
-/// A policy that only steps name decides nothing about records.
+/// A policy that no stage names decides nothing about records.
 fn check_step_policy(scene: &Scene<'_>, name: &str, spec: &RetrySpec) {
     let used = scene.used.borrow().contains(&("retries", name.to_owned()));
     if !used || scene.stage_retries.borrow().contains(name) {
@@ -55,16 +56,16 @@ fn check_step_policy(scene: &Scene<'_>, name: &str, spec: &RetrySpec) {
         scene.report(
             Diagnostic::new(
                 &codes::RETRY_POINTLESS,
-                format!("`{key}` of retry policy `{name}` has no effect: only steps name the policy"),
+                format!("`{key}` of retry policy `{name}` has no effect: no stage names the policy"),
             )
             .at(place, label)
             .help("remove it, or name the policy in `retry` of a stage"),
         );
     };
     if let Some(word) = spec.on_exhausted.as_ref().filter(|word| word.own) {
-        pointless("on_exhausted", word.span, "decided by the stage's policy");
+        pointless("on_exhausted", word.span, "says what becomes of a stage's records");
     }
     if let Some(bound) = spec.in_place_up_to.as_ref().filter(|bound| bound.own) {
-        pointless("in_place_up_to", bound.span, "a step waits in place always");
+        pointless("in_place_up_to", bound.span, "bounds the waits of a stage's records");
     }
 }

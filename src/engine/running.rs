@@ -23,7 +23,7 @@ use crate::base::{ByteSize, now_millis};
 use crate::broker::{
     BrokerError, ClientSettings, Consumer, ConsumerOptions, ProducerOptions, TopicPartition,
 };
-use crate::catalog::{Bound, Catalog};
+use crate::catalog::{Bound, Catalog, not_run};
 use crate::events::{self, Budget, Producers, StageHandle, StageRuntime, StageStatus, StartError};
 use crate::steps::Ports;
 use crate::telemetry::Telemetry;
@@ -147,6 +147,9 @@ impl Engine {
         };
         let stages = start_all(&catalog, &shared)?;
         info!(stages = stages.len(), catalog = catalog.digest(), "the stages start");
+        if let Some(why) = not_run(&catalog) {
+            warn!("{why}");
+        }
         Ok(Self {
             id,
             spans,

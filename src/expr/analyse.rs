@@ -17,7 +17,7 @@ use super::{CompileError, Mistake, Named, Root, RootSet};
 pub(super) struct Analysis {
     pub(super) reads: RootSet,
     pub(super) needs: BTreeMap<&'static str, Need>,
-    /// The names that are looked at right below `env`, `steps` and `error`.
+    /// The names that are looked at right below `env`, `steps`, `error`, `job` and `window`.
     pub(super) names: Vec<Named>,
 }
 
@@ -258,7 +258,9 @@ impl<'s> Walker<'s> {
                 self.found.reads = self.found.reads.with(root);
                 let fields = || Need::Fields(BTreeMap::new());
                 self.found.needs.entry(root.as_str()).or_insert_with(fields).add(path);
-                if let (Root::Env | Root::Steps | Root::Error, Some(name)) = (root, path.first()) {
+                let named = (root, path.first());
+                if let (Root::Env | Root::Steps | Root::Error | Root::Job | Root::Window, Some(name)) = named
+                {
                     let range = range_of(self.source, span.start_offset as usize, root, name);
                     self.found.name(root, name, range);
                 }

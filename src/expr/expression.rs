@@ -60,7 +60,7 @@ impl Expression {
         self.inner.compiled.whole
     }
 
-    /// The names it looks at right below `env`, `steps` and `error`, where it names them; each once.
+    /// The names it looks at right below `env`, `steps`, `error`, `job` and `window`, where it names them; each once.
     pub fn names(&self) -> &[Named] {
         &self.inner.compiled.names
     }

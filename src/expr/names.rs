@@ -1,4 +1,4 @@
-//! The names right below `env`, `steps` and `error` that a text looks at, each with its place.
+//! The names right below `env`, `steps`, `error`, `job` and `window` that a text looks at, each with its place.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use super::Root;
 /// One such name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    /// `env`, `steps` or `error`.
+    /// `env`, `steps`, `error`, `job` or `window`.
     pub root: Root,
     /// The name.
     pub name: String,

@@ -27,11 +27,19 @@ pub enum Root {
     Steps,
     /// Why a dead letter is one, by name.
     Error,
+    /// What a job was enqueued with.
+    Args,
+    /// What the engine says of a job.
+    Job,
+    /// When a job was to run.
+    FireAt,
+    /// The window of a backfill in which a job runs.
+    Window,
 }
 
 impl Root {
     /// All roots, in the order in which the documentation lists them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Value,
         Self::Key,
         Self::Headers,
@@ -42,6 +50,10 @@ impl Root {
         Self::Env,
         Self::Steps,
         Self::Error,
+        Self::Args,
+        Self::Job,
+        Self::FireAt,
+        Self::Window,
     ];
 
     /// The word in an expression.
@@ -57,6 +69,10 @@ impl Root {
             Self::Env => "env",
             Self::Steps => "steps",
             Self::Error => "error",
+            Self::Args => "args",
+            Self::Job => "job",
+            Self::FireAt => "fire_at",
+            Self::Window => "window",
         }
     }
 }
@@ -76,8 +92,13 @@ impl RootSet {
     pub const LYING: Self = Self(Self::RECORD.0 & !(1 << Root::Env as u16) & !(1 << Root::Steps as u16));
     /// The same, and why it is a dead letter.
     pub const DEAD_LETTER: Self = Self::LYING.with(Root::Error);
+    /// What tells jobs apart before one is there.
+    pub const ARGS: Self = Self::EMPTY.with(Root::Args);
+    /// All that a job's steps see.
+    pub const JOB: Self =
+        Self::ARGS.with(Root::Value).with(Root::Env).with(Root::Steps).with(Root::Job).with(Root::FireAt);
     /// Every root there is.
-    pub(super) const ALL: Self = Self((1 << Root::ALL.len()) - 1);
+    pub const ALL: Self = Self((1 << Root::ALL.len()) - 1);
 
     /// The set with `root` in it.
     #[must_use]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use super::{Codec, JsonCodec, RawRecord};
+use super::{Codec, JobFacts, JsonCodec, RawRecord};
 use crate::base::Failure;
 
 /// The value of an item: the original bytes until a step looks, a decoded value afterwards.
@@ -40,6 +40,8 @@ pub struct Item<'r> {
     pub codec: &'r dyn Codec,
     /// Counts from 1.
     pub attempt: u32,
+    /// The job whose steps it passes; `None`: it is a record of a stage.
+    pub job: Option<&'r JobFacts>,
     value: Value,
     results: Vec<(Arc<str>, Arc<Json>)>,
     headers: Vec<HeaderChange>,
@@ -59,7 +61,15 @@ impl std::fmt::Debug for Item<'_> {
 impl<'r> Item<'r> {
     /// The record before its first step.
     pub fn new(raw: RawRecord<'r>, codec: &'r dyn Codec, attempt: u32) -> Self {
-        Self { raw, codec, attempt, value: Value::Bytes, results: Vec::new(), headers: Vec::new() }
+        let (value, job) = (Value::Bytes, None);
+        Self { raw, codec, attempt, job, value, results: Vec::new(), headers: Vec::new() }
+    }
+
+    /// What the steps of a job begin with, or go on with: its value, which is no record's.
+    pub fn of_job(job: &'r JobFacts, attempt: u32, value: Json) -> Self {
+        let (codec, value) = (&JsonCodec, Value::Changed(value));
+        let (results, headers) = (Vec::new(), Vec::new());
+        Self { raw: RawRecord::NOTHING, codec, attempt, job: Some(job), value, results, headers }
     }
 
     /// The value, decoded on first use. A tombstone is null.
@@ -191,6 +201,7 @@ impl<'r> Item<'r> {
             raw: self.raw,
             codec: self.codec,
             attempt: self.attempt,
+            job: self.job,
             value: Value::Changed(value),
             results: self.results.clone(),
             headers: self.headers.clone(),

@@ -6,8 +6,10 @@
 
 mod codec;
 mod item;
+mod job;
 mod raw;
 
 pub use codec::{BytesCodec, Codec, JsonCodec, TextCodec};
 pub use item::{HeaderChange, Item, Value, weight};
+pub use job::{JOB_FIELDS, JobFacts, WINDOW_FIELDS};
 pub use raw::{HeaderSource, OwnedRecord, RawRecord};

@@ -80,6 +80,18 @@ pub struct RawRecord<'a> {
 }
 
 impl RawRecord<'_> {
+    /// No record at all: what stands for one where a job's steps run.
+    pub const NOTHING: Self = Self {
+        topic: "",
+        partition: 0,
+        offset: 0,
+        timestamp: None,
+        log_append: false,
+        key: None,
+        value: None,
+        headers: &(),
+    };
+
     /// The bytes this record holds while in flight: key, value and headers.
     pub fn size(&self) -> usize {
         let headers: usize = (0..self.headers.len())

@@ -42,6 +42,14 @@ pub struct Credential {
     pub written: String,
 }
 
+impl Credential {
+    /// Reads one.
+    pub(super) fn read(table: &mut TableReader<'_>, key: &str) -> Option<Self> {
+        let written = table.text(key)?.value;
+        table.string(key).map(|value| Self { value, written })
+    }
+}
+
 impl std::fmt::Debug for Credential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("…")
@@ -74,7 +82,7 @@ impl HttpClientSpec {
 
 /// One of the two; what is the table's own leaves the other of the defaults out.
 fn read_auth(table: &mut TableReader<'_>) -> (Option<Credential>, Option<(Spanned<String>, Credential)>) {
-    let bearer = credential(table, "bearer");
+    let bearer = Credential::read(table, "bearer");
     let basic = table.entry("basic").is_some().then(|| read_basic(table)).flatten();
     match (table.is_own("bearer"), table.is_own("basic")) {
         (true, false) => (bearer, None),
@@ -83,15 +91,10 @@ fn read_auth(table: &mut TableReader<'_>) -> (Option<Credential>, Option<(Spanne
     }
 }
 
-fn credential(table: &mut TableReader<'_>, key: &str) -> Option<Credential> {
-    let written = table.text(key)?.value;
-    table.string(key).map(|value| Credential { value, written })
-}
-
 fn read_basic(table: &mut TableReader<'_>) -> Option<(Spanned<String>, Credential)> {
     let mut inner = table.table("basic")?;
     let user = inner.required("user", TableReader::string);
-    let password = inner.required("password", credential);
+    let password = inner.required("password", Credential::read);
     inner.finish();
     Some((user?, password?))
 }
@@ -103,7 +106,7 @@ fn read_headers(table: &mut TableReader<'_>) -> Vec<(Spanned<String>, Credential
         .into_iter()
         .filter_map(|entry| {
             let name = Spanned::new(entry.key.clone(), entry.key_span);
-            Some((name, credential(&mut inner, &entry.key)?))
+            Some((name, Credential::read(&mut inner, &entry.key)?))
         })
         .collect()
 }

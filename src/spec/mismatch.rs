@@ -32,7 +32,9 @@ pub(super) fn example(key: &str) -> String {
         "password" => "password = \"{{ env.NAME }}\"".to_owned(),
         "ttl" => "ttl = \"5m\"".to_owned(),
         "max_bytes" => "max_bytes = \"16MiB\"".to_owned(),
-        "each" | "by" => format!("{key} = \"value.…\""),
+        "each" => "each = \"value.…\"".to_owned(),
+        "concurrency" => "concurrency = 1".to_owned(),
+        "queue" | "enqueue" => format!("{key} = \"NAME\""),
         "steps" => "[[….steps]]".to_owned(),
         _ => format!("{key} = \"…\""),
     }

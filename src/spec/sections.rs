@@ -34,6 +34,12 @@ pub struct Sections<'a> {
     pub http_clients: Definitions<'a>,
     /// `[stages.NAME]`.
     pub stages: Definitions<'a>,
+    /// `[queues.NAME]`.
+    pub queues: Definitions<'a>,
+    /// `[jobs.NAME]`.
+    pub jobs: Definitions<'a>,
+    /// `[databases.NAME]`.
+    pub databases: Definitions<'a>,
     /// `[step_groups.NAME]`.
     pub step_groups: Definitions<'a>,
     /// `[removed]`: sections with the names that were given up.
@@ -41,11 +47,24 @@ pub struct Sections<'a> {
 }
 
 /// Everything that may stand at the top of a file.
-pub const SECTIONS: [&str; 9] =
-    ["env", "defaults", "topics", "dlqs", "retries", "http_clients", "stages", "step_groups", "removed"];
+pub const SECTIONS: [&str; 12] = [
+    "env",
+    "defaults",
+    "topics",
+    "dlqs",
+    "retries",
+    "http_clients",
+    "stages",
+    "queues",
+    "jobs",
+    "databases",
+    "step_groups",
+    "removed",
+];
 
 /// Sections that `defaults` and `removed` may name.
-pub const NAMED_SECTIONS: [&str; 5] = ["topics", "dlqs", "retries", "http_clients", "stages"];
+pub const NAMED_SECTIONS: [&str; 8] =
+    ["topics", "dlqs", "retries", "http_clients", "stages", "queues", "jobs", "databases"];
 
 /// What names look like, as a regular expression; [`check_name`] is the judge.
 pub const NAME_PATTERN: &str = "^[a-z][a-z0-9._-]{0,199}$";
@@ -81,6 +100,9 @@ impl<'a> Sections<'a> {
             "retries" => Some(&self.retries),
             "http_clients" => Some(&self.http_clients),
             "stages" => Some(&self.stages),
+            "queues" => Some(&self.queues),
+            "jobs" => Some(&self.jobs),
+            "databases" => Some(&self.databases),
             "step_groups" => Some(&self.step_groups),
             _ => None,
         }
@@ -93,6 +115,9 @@ impl<'a> Sections<'a> {
             "retries" => Some(&mut self.retries),
             "http_clients" => Some(&mut self.http_clients),
             "stages" => Some(&mut self.stages),
+            "queues" => Some(&mut self.queues),
+            "jobs" => Some(&mut self.jobs),
+            "databases" => Some(&mut self.databases),
             "step_groups" => Some(&mut self.step_groups),
             _ => None,
         }
@@ -161,6 +186,9 @@ fn noun(section: &str) -> &'static str {
         "retries" => "retry policy",
         "http_clients" => "HTTP client",
         "stages" => "stage",
+        "queues" => "queue",
+        "jobs" => "job",
+        "databases" => "database",
         _ => "step group",
     }
 }

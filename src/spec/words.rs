@@ -101,3 +101,49 @@ pub enum Decoding {
     /// Any bytes, as one string of Base64.
     Bytes,
 }
+
+/// A state in which a job may keep its unique key to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KeyState {
+    /// Due later.
+    Scheduled,
+    /// Due, and nobody has it.
+    Queued,
+    /// Somebody runs it.
+    Running,
+    /// Due later, after a failure.
+    Retrying,
+    /// For a callback.
+    Waiting,
+    /// Exhausted and kept.
+    Failed,
+}
+
+impl KeyState {
+    /// All of them, in the order in which a job comes by them.
+    pub const ALL: [Self; 6] =
+        [Self::Scheduled, Self::Queued, Self::Running, Self::Retrying, Self::Waiting, Self::Failed];
+
+    /// The word in TOML.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What becomes of a job whose unique key another holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnConflict {
+    /// The one that is there stays as it is, and the new one is not enqueued.
+    Keep,
+    /// The one that is there takes the args of the new one, unless it runs.
+    ReplaceArgs,
+    /// The one that is there becomes due when the new one would have been, unless it runs.
+    PushBack,
+}

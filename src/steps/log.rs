@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value as Json;
+
 use super::{Flow, ItemScope, OpenError, PlanContext, Ports, ReadyStep, Runnable, StepBody, StepContext};
 use crate::base::Failure;
 use crate::expr::{RootSet, Template};
@@ -61,13 +63,19 @@ impl ReadyStep for Log {
         let (step, raw) = (&**context.name, &item.raw);
         macro_rules! line {
             ($level:ident) => {
-                tracing::$level!(
-                    step,
-                    topic = raw.topic,
-                    partition = raw.partition,
-                    offset = raw.offset,
-                    "{message}"
-                )
+                match item.job {
+                    Some(facts) => {
+                        let field = |name: &str| facts.job.get(name).and_then(Json::as_str);
+                        tracing::$level!(step, kind = field("kind"), job = field("id"), "{message}")
+                    }
+                    None => tracing::$level!(
+                        step,
+                        topic = raw.topic,
+                        partition = raw.partition,
+                        offset = raw.offset,
+                        "{message}"
+                    ),
+                }
             };
         }
         match self.level {

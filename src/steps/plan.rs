@@ -16,6 +16,7 @@ use crate::diag::{Diagnostic, Diagnostics, FileId, codes, nearest, words};
 use crate::expr::{
     CompileError, Expression, Mistake, Named, Root, RootSet, Template, TemplateTree, bracketed,
 };
+use crate::record::{JOB_FIELDS, WINDOW_FIELDS};
 use crate::spec::{About, Node, NodeValue, Spanned, TableReader};
 
 type Read = fn(&mut TableReader<'_>, &PlanContext<'_>) -> Option<Arc<dyn StepBody>>;
@@ -81,7 +82,7 @@ pub type Find<'a, T> = &'a dyn Fn(&Spanned<String>) -> Option<Arc<T>>;
 pub struct PlanContext<'a> {
     /// Where findings go.
     pub diagnostics: &'a Diagnostics,
-    /// What the place offers to expressions; [`RootSet::RECORD`] in a stage.
+    /// What the place offers to expressions: [`RootSet::RECORD`] in a stage, [`RootSet::JOB`] in a job.
     pub roots: RootSet,
     /// The declared env names.
     pub env: &'a [String],
@@ -234,14 +235,13 @@ impl PlanContext<'_> {
     fn names_exist(&self, text: &Spanned<String>, names: &[Named]) -> bool {
         let mut all = true;
         for Named { root, name, range } in names {
-            let (exists, known): (bool, Vec<&str>) = match root {
-                Root::Env => (self.env.contains(name), self.env.iter().map(String::as_str).collect()),
-                _ => (
-                    self.earlier.iter().any(|step| **step == **name),
-                    self.earlier.iter().map(|step| &**step).collect(),
-                ),
+            let known: Vec<&str> = match root {
+                Root::Env => self.env.iter().map(String::as_str).collect(),
+                Root::Job => JOB_FIELDS.to_vec(),
+                Root::Window => WINDOW_FIELDS.to_vec(),
+                _ => self.earlier.iter().map(|step| &**step).collect(),
             };
-            if exists {
+            if known.contains(&name.as_str()) {
                 continue;
             }
             all = false;
@@ -256,6 +256,12 @@ impl PlanContext<'_> {
                     .help(meant.or(near).unwrap_or_else(|| {
                         format!("define it: [env] {name} = {{ var = \"{}\" }}", name.to_uppercase())
                     })),
+                Root::Job | Root::Window => {
+                    let message = format!("there is no `{}.{name}`", root.as_str());
+                    Diagnostic::new(&codes::EXPRESSION_UNKNOWN, message)
+                        .at(place, "not known")
+                        .help(near.unwrap_or_else(|| format!("known are {}", words(known.iter().copied()))))
+                }
                 _ => Diagnostic::new(
                     &codes::EXPRESSION_UNKNOWN_STEP,
                     format!("no step `{name}` has run before this place"),

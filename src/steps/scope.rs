@@ -71,6 +71,10 @@ impl Scope for ItemScope<'_> {
             Root::Offset => Some(Found::Integer(raw.offset)),
             Root::Timestamp => Some(self.timestamp()),
             Root::Env => Some(Found::Json(self.env)),
+            Root::Args => self.item.job.map(|job| Found::Json(&job.args)),
+            Root::Job => self.item.job.map(|job| Found::Json(&job.job)),
+            Root::FireAt => self.item.job.map(|job| Found::Text(&job.fire_at)),
+            Root::Window => self.item.job.map(|job| Found::Json(&job.window)),
             Root::Headers | Root::Steps | Root::Error => None,
         })
     }

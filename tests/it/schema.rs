@@ -129,12 +129,21 @@ fn what_is_wrong_in_shape_breaks_the_schema_and_what_is_wrong_otherwise_does_not
 /// Each key of a whole file, once misspelt: `check` and the schema agree that there is no such key.
 #[test]
 fn a_misspelt_key_breaks_the_schema_wherever_the_readers_refuse_it() {
-    use biplane::catalog::{CheckOptions, Nothing, check};
     use biplane::engine::load_tree;
 
-    let (validator, root) = (validator(), package().join("tests/configs/ok/language-tour"));
-    let tree = load_tree(&root).unwrap();
-    let text = fs::read_to_string(root.join("pipelines/ingest.toml")).unwrap();
+    for (tour, file, least) in [("language-tour", "ingest", 30), ("jobs-tour", "case", 30)] {
+        let (root, file) = (package().join("tests/configs/ok").join(tour), format!("pipelines/{file}.toml"));
+        let refused = refused_by_both(&load_tree(&root).unwrap(), &file);
+        assert!(refused > least, "{tour}: {refused}");
+    }
+}
+
+/// How many of the keys of a file, once misspelt, both refuse.
+fn refused_by_both(tree: &biplane::catalog::Tree, file: &str) -> usize {
+    use biplane::catalog::{CheckOptions, Nothing, check};
+
+    let validator = validator();
+    let text = std::str::from_utf8(tree.get(file).unwrap()).unwrap();
     let mut refused = 0;
     for (index, line) in text.lines().enumerate() {
         let Some((key, rest)) = line.split_once('=').filter(|(key, _)| !key.trim().is_empty()) else {
@@ -145,7 +154,7 @@ fn a_misspelt_key_breaks_the_schema_wherever_the_readers_refuse_it() {
             text.lines().enumerate().map(|(at, line)| if at == index { &misspelt } else { line }).collect();
         let changed = changed.join("\n");
         let mut tree = tree.clone();
-        tree.insert("pipelines/ingest.toml", changed.as_bytes());
+        tree.insert(file, changed.as_bytes());
         let options = CheckOptions { environment: None, require_env: false, outside: &Nothing };
         let unknown = ["key::unknown", "step::unknown", "key::missing", "step::no-type"];
         let checked = check(&tree, &options);
@@ -154,5 +163,5 @@ fn a_misspelt_key_breaks_the_schema_wherever_the_readers_refuse_it() {
         assert_eq!(!validator.is_valid(&document), by_check, "{misspelt}: {:?}", checked.findings);
         refused += usize::from(by_check);
     }
-    assert!(refused > 30, "{refused}");
+    refused
 }

@@ -40,6 +40,7 @@ macro_rules! codes {
 mod broker;
 mod files;
 mod flow;
+mod jobs;
 mod renames;
 mod settings;
 mod steps;
@@ -47,13 +48,14 @@ mod steps;
 pub use broker::*;
 pub use files::*;
 pub use flow::*;
+pub use jobs::*;
 pub use renames::*;
 pub use settings::*;
 pub use steps::*;
 
 /// Every code, in the order of the reference.
 pub fn all() -> impl Iterator<Item = &'static Code> {
-    let all = [files::ALL, settings::ALL, flow::ALL, renames::ALL, steps::ALL, broker::ALL];
+    let all = [files::ALL, settings::ALL, flow::ALL, jobs::ALL, renames::ALL, steps::ALL, broker::ALL];
     all.into_iter().flatten().copied()
 }
 

@@ -105,6 +105,7 @@ impl Scope for LyingScope<'_> {
             }
             Root::Timestamp => Some(self.timestamp()),
             Root::Env | Root::Headers | Root::Steps | Root::Error => None,
+            Root::Args | Root::Job | Root::FireAt | Root::Window => None,
         })
     }
 

@@ -1,0 +1,31 @@
+//! Codes about queues, jobs and databases.
+
+codes! {
+    JOBS_NOT_RUN: Warning "jobs::not-run", "This version checks jobs and does not run them",
+        "Queues, jobs and databases are read and judged, so that they can be written and reviewed. Nothing is enqueued and nothing is run; an engine says so when it starts.",
+        "[queues.sync]\n\n[jobs.report]\nqueue = \"sync\"\n\n[[jobs.report.steps]]\nhttp.url = \"http://reports/make\"" => "# no [jobs], [queues] or [databases] where something relies on them";
+    QUEUE_UNDEFINED: Error "queue::undefined", "A job names a queue that is not defined",
+        "The name after `queue` refers to `[queues.NAME]`.",
+        "[queues.sync]\n\n[jobs.report]\nqueue = \"snyc\"" => "[queues.sync]\n\n[jobs.report]\nqueue = \"sync\"";
+    QUEUE_LIMITS: Error "queue::limits", "Two limits of a queue contradict each other",
+        "`global_concurrency` holds for all engines together, so neither one engine nor one key can ever have more jobs running than that.",
+        "[queues.sync]\nconcurrency = 16\nglobal_concurrency = 8" => "[queues.sync]\nconcurrency = 4\nglobal_concurrency = 8";
+    ARGS_PATH: Error "args::path", "A key of jobs is not a path into their args",
+        "What tells jobs apart is known when they are enqueued, and SQL enqueues them as well. So it is a field of the args as it is (`args.tenant_id`, `args['tenant-id'].region`, or `args` for all of them) and nothing computed.",
+        "[jobs.report]\nqueue = \"sync\"\nunique.by = [\"args.tenant | lower\"]" => "[jobs.report]\nqueue = \"sync\"\nunique.by = [\"args.tenant\"]";
+    JOB_UNDEFINED: Error "job::undefined", "A job enqueues a job that is not defined",
+        "The name after `on_exhausted.enqueue` refers to `[jobs.NAME]`.",
+        "[jobs.report]\nqueue = \"sync\"\non_exhausted.enqueue = \"tell-owne\"" => "[jobs.report]\nqueue = \"sync\"\non_exhausted.enqueue = \"tell-owner\"\n\n[jobs.tell-owner]\nqueue = \"sync\"";
+    JOB_LOOP: Error "job::loop", "A job that is exhausted enqueues itself again",
+        "`on_exhausted.enqueue` leads from one job to the next. Where it leads back, what always fails goes round for ever; one of them has to be kept for an operator.",
+        "[jobs.report]\nqueue = \"sync\"\non_exhausted.enqueue = \"report\"" => "[jobs.report]\nqueue = \"sync\"";
+    JOB_STEP: Error "job::step", "A step or a setting of one has no meaning in a job",
+        "A job's steps work on one value that is no record: it has no headers, it does not become several, and it does not wait for others in a batch.",
+        "[[jobs.report.steps]]\nexplode = \"args.parts\"" => "[[jobs.report.steps]]\nhttp.url = \"http://reports/make\"\nhttp.json = { parts = \"{{ args.parts }}\" }";
+    JOB_LIMITS: Error "job::limits", "A step may take longer than its job",
+        "`timeout` of a job bounds a whole attempt, all its steps and their waits together. A step's own `timeout` beyond that is never reached.",
+        "[jobs.report]\nqueue = \"sync\"\ntimeout = \"1m\"\n\n[[jobs.report.steps]]\ntimeout = \"5m\"\nhttp.url = \"http://reports/make\"" => "[jobs.report]\nqueue = \"sync\"\ntimeout = \"10m\"\n\n[[jobs.report.steps]]\ntimeout = \"5m\"\nhttp.url = \"http://reports/make\"";
+    DATABASE_URL: Error "database::url", "A database's URL cannot be used",
+        "A URL has the scheme postgres or postgresql and ends in the name of the database. What it holds is not shown, as there may be a password in it.",
+        "[databases.app]\nurl = \"db.example.com/app\"" => "[databases.app]\nurl = \"postgres://app@db.example.com/app\"";
+}
