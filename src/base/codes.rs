@@ -4,7 +4,8 @@
 use super::{Class, CodePattern, Failure};
 
 /// All of them but the statuses of HTTP, `http-100` to `http-599`.
-pub const ENGINE_CODES: [&str; 31] = [
+pub const ENGINE_CODES: [&str; 32] = [
+    "args-invalid",
     "batch-answer",
     "body-too-large",
     "bytes",

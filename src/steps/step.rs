@@ -55,6 +55,20 @@ pub trait StepBody: fmt::Debug + Send + Sync {
         true
     }
 
+    /// For how long a job waits for a callback where the other side answered that it will call back;
+    /// `None`: no such answer is known.
+    fn callback(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Puts what the callback brought where the step's answer would be.
+    ///
+    /// # Errors
+    /// Where it cannot be put there.
+    fn called_back(&self, _item: &mut Item<'_>, _name: &Arc<str>, _answer: Json) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// What it looks at.
     fn reads(&self) -> RootSet;
 

@@ -8,7 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use biplane::catalog::{CheckOptions, Checked, DlqHeaders, KeyState, OnConflict, Outside, Tree, check};
+use biplane::catalog::{
+    CheckOptions, Checked, DlqHeaders, KeyState, OnConflict, Outside, Tree, check, not_run,
+};
 use biplane::diag::{Style, codes, render, to_json};
 use biplane::engine::load_tree;
 use proptest::prelude::*;
@@ -321,6 +323,8 @@ fn a_job_comes_with_its_queue_its_policy_and_what_tells_it_from_others() {
     assert_eq!(keyed.turns.as_ref(), keyed.per_key.as_ref().map(|limit| &limit.key));
     assert!(report.queue.turns.is_none());
     assert_eq!(report.steps.len(), 1);
+    assert!(not_run(&catalog).is_some(), "an engine says what it leaves out");
+    assert!(not_run(&check_text(STAGE, &[], "", None).catalog.unwrap()).is_none());
 }
 
 #[test]
@@ -387,6 +391,17 @@ fn a_job_needs_a_queue_of_its_own_or_from_the_defaults() {
     assert_eq!(found("[defaults.jobs]\nqueue = \"q\"\n[jobs.a]\n"), Vec::<&str>::new());
     assert_eq!(found("[jobs.a]\n"), ["name::unused", "key::missing"]);
     assert_eq!(found("[jobs.a]\nqueue = 7\n"), ["name::unused", "value::type"]);
+}
+
+#[test]
+fn a_step_that_waits_for_a_callback_keeps_no_answers() {
+    let step = "[[jobs.a.steps]]\nhttp.url = \"http://h/\"\nhttp.callback_within = \"1h\"\n";
+    assert_eq!(found_in_steps(step), Vec::<String>::new());
+    let cached = format!("{step}http.cache = {{ key = \"args.x\", ttl = \"1m\", max_bytes = \"1MiB\" }}\n");
+    assert_eq!(
+        found_in_steps(&cached),
+        ["key::conflict: `http` of step `http` of job `a` has both `callback_within` and `cache`"]
+    );
 }
 
 #[test]

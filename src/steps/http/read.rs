@@ -7,7 +7,7 @@ use super::client::HttpClient;
 use super::split::Parts;
 use super::step::{BatchSettings, CacheSettings, Http, OnStatus, Payload, Response, StatusRule, Target};
 use crate::diag::{Diagnostic, codes};
-use crate::expr::Template;
+use crate::expr::{Root, Template};
 use crate::spec::{Entry, Spanned, TableReader};
 use crate::steps::path::FieldPath;
 use crate::steps::{Gathering, PlanContext, StepBody};
@@ -52,6 +52,7 @@ pub(in crate::steps) fn read(
     let max_bytes = inner.size("max_response_bytes").map(|size| size.value.as_usize());
     let repeatable = inner.boolean("repeatable").is_some_and(|word| word.value);
     let batch = read_batch(&mut inner, response, context);
+    let callback_within = read_callback(&mut inner, context);
     inner.finish();
     let (client, target) = target?;
     let payload = payload?;
@@ -71,6 +72,7 @@ pub(in crate::steps) fn read(
         batch: batch?,
         response,
         repeatable,
+        callback_within: callback_within.map(|wait| wait.value),
     }))
 }
 
@@ -224,6 +226,30 @@ fn read_path(table: &mut TableReader<'_>, key: &str, context: &PlanContext<'_>) 
         return Some(None);
     }
     FieldPath::read(&table.text(key)?, context.diagnostics).map(Some)
+}
+
+/// Only a job can wait for somebody to call back; what was accepted is not to be remembered as an answer.
+fn read_callback(table: &mut TableReader<'_>, context: &PlanContext<'_>) -> Option<Spanned<Duration>> {
+    let entry = table.entry("callback_within")?;
+    let within = table.duration("callback_within")?;
+    let cache = table.entry("cache");
+    let what = &table.what;
+    if !context.roots.contains(Root::Job) {
+        let message = format!("`callback_within` of {what} has a meaning only in a job");
+        table.report(
+            Diagnostic::new(&codes::STEP_JOBS_ONLY, message)
+                .at(entry.key_span, "a record cannot wait for a callback")
+                .help("remove it, or enqueue a job that waits"),
+        );
+    } else if let Some(cache) = cache {
+        table.report(
+            Diagnostic::new(&codes::KEY_CONFLICT, format!("{what} has both `callback_within` and `cache`"))
+                .at(cache.key_span, "keeps answers")
+                .also(entry.key_span, "waits for what is no answer yet")
+                .help("keep one of the two"),
+        );
+    }
+    Some(within)
 }
 
 fn read_batch(

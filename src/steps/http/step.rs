@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Request, Url};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::answer::{Answer, status_failure, transport};
 use super::batch::{Asking, Batches, Element, Limits, Outcomes};
@@ -40,7 +40,12 @@ pub(super) struct Http {
     pub(super) max_bytes: usize,
     /// Whether asking twice is said to change nothing.
     pub(super) repeatable: bool,
+    /// For how long a job waits for a callback after a 202; `None`: a 202 is an answer like any other.
+    pub(super) callback_within: Option<Duration>,
 }
+
+/// The status that says: accepted, and not done yet.
+const ACCEPTED: u16 = 202;
 
 /// Where requests go.
 #[derive(Debug, Clone)]
@@ -139,6 +144,14 @@ impl StepBody for Http {
         let cache = self.cache.iter().map(|cache| cache.key.reads());
         let into = self.into.iter().map(|_| RootSet::EMPTY.with(Root::Value));
         named.chain(cache).chain(into).fold(target.union(payload), RootSet::union)
+    }
+
+    fn callback(&self) -> Option<Duration> {
+        self.callback_within
+    }
+
+    fn called_back(&self, item: &mut Item<'_>, name: &Arc<str>, answer: Json) -> Result<(), Failure> {
+        self.put(item, name, &Answer { status: 200, body: answer }).map(|_| ())
     }
 
     fn gathering(&self) -> Option<&Gathering> {
@@ -263,6 +276,7 @@ impl Sender {
             span.answered(status);
         }
         match self.plan.action(status) {
+            OnStatus::Accept if self.plan.calls_back(status) => Ok(Answer::null(status)),
             OnStatus::Accept => Answer::read(response, self.plan.response, self.plan.max_bytes).await,
             // `put` tells what a record with such an answer comes to.
             OnStatus::Null | OnStatus::Drop => Ok(Answer::null(status)),
@@ -279,6 +293,11 @@ impl Http {
             None if (200..300).contains(&status) => OnStatus::Accept,
             None => OnStatus::DeadLetter,
         }
+    }
+
+    /// Whether what matters comes by a callback.
+    fn calls_back(&self, status: u16) -> bool {
+        status == ACCEPTED && self.callback_within.is_some()
     }
 
     fn rule(&self, status: u16) -> Option<&StatusRule> {
@@ -299,7 +318,8 @@ impl Http {
         if self.action(answer.status) == OnStatus::Drop {
             return Ok(Flow::Filtered);
         }
-        if let Some(path) = &self.into {
+        let later = self.calls_back(answer.status);
+        if let Some(path) = self.into.as_ref().filter(|_| !later) {
             path.set(item.value_mut()?, answer.body.clone())?;
         }
         item.set_result(name, json!({ "status": answer.status, "body": answer.body }));
