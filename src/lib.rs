@@ -4,6 +4,7 @@
 
 pub mod base;
 pub mod broker;
+pub mod calendar;
 pub mod catalog;
 pub mod cli;
 pub mod diag;
