@@ -83,6 +83,12 @@ pub enum Guard {
     Follow,
     /// What is parked is known before the inputs are read.
     ScanFirst,
+    /// Outcomes are written only by the lease that holds the job.
+    Lease,
+    /// A claim whose answer is lost is asked for.
+    AskForBatch,
+    /// Heartbeats have a thread and a connection of their own.
+    HeartbeatThread,
 }
 
 #[cfg(not(debug_assertions))]
@@ -104,6 +110,11 @@ mod switch {
     /// See [`Inherited`].
     pub const fn inherited() -> Inherited {
         Inherited
+    }
+
+    /// Runs `work`, with every guard.
+    pub fn without<T>(_: Guard, work: impl FnOnce() -> T) -> T {
+        work()
     }
 
     impl Inherited {
@@ -157,6 +168,9 @@ mod switch {
         ("take-back", Guard::TakeBack),
         ("follow", Guard::Follow),
         ("scan-first", Guard::ScanFirst),
+        ("lease", Guard::Lease),
+        ("ask-for-batch", Guard::AskForBatch),
+        ("heartbeat-thread", Guard::HeartbeatThread),
     ];
 
     thread_local! {
@@ -187,8 +201,7 @@ mod switch {
     }
 
     /// Runs `work` without `guard`, on this thread and on those that inherit from it.
-    #[cfg(test)]
-    pub(crate) fn without<T>(guard: Guard, work: impl FnOnce() -> T) -> T {
+    pub fn without<T>(guard: Guard, work: impl FnOnce() -> T) -> T {
         let before = HERE.replace(HERE.get() | bit(guard));
         let result = work();
         HERE.set(before);
@@ -234,6 +247,4 @@ mod switch {
     }
 }
 
-#[cfg(all(test, debug_assertions))]
-pub(crate) use switch::without;
-pub use switch::{Inherited, inherited, removed};
+pub use switch::{Inherited, inherited, removed, without};

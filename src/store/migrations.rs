@@ -37,7 +37,8 @@ macro_rules! migration {
 }
 
 /// All of them, oldest first.
-pub const MIGRATIONS: &[Migration] = &[migration!(1, "jobs", "0001_jobs.sql")];
+pub const MIGRATIONS: &[Migration] =
+    &[migration!(1, "jobs", "0001_jobs.sql"), migration!(2, "enqueue", "0002_enqueue.sql")];
 
 /// The version of the schema that this program was written for.
 pub const LATEST: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;

@@ -4,20 +4,44 @@
 //! database's: nothing here asks this machine's clock what time it is. Decides nothing about retries or
 //! which work comes next: callers say what to claim and settle, and get typed outcomes back.
 
+mod claims;
 mod connect;
+mod enqueue;
 mod error;
+mod heartbeat;
+mod ids;
 mod inspect;
+mod listen;
+mod low_water;
 mod migrate;
 mod migrations;
+mod publish;
+mod queues;
+mod returning;
 mod schema;
 mod settings;
+mod settle;
+mod show;
 mod upkeep;
+mod workers;
 
+pub use claims::{BATCH_LIMIT, ClaimRequest, Claimed, Head, Lane};
 pub use connect::Database;
+pub use enqueue::JobOptions;
 pub use error::{StoreError, StoreResult};
+pub use heartbeat::{Heartbeat, HeartbeatOptions};
+pub use ids::{BatchId, JobId, KindId, QueueId, Worker};
 pub use inspect::{Inspection, Route, inspect};
+pub use listen::Listener;
+pub use low_water::{LowWater, Scan};
 pub use migrate::{Compatibility, Migrated, Standing, migrate, standing};
 pub use migrations::{LATEST, MIGRATIONS, Migration};
+pub use publish::{KindDefinition, Published, UniqueRule, states};
+pub use queues::{Held, QueueRow};
+pub use returning::{Promoted, Rescued};
 pub use schema::Schema;
 pub use settings::DatabaseSettings;
+pub use settle::{Outcome, Settlement, Verdict};
+pub use show::{JobFilter, JobRow, ListedJob};
 pub use upkeep::DAYS_AHEAD;
+pub use workers::WorkerRow;

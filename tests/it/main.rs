@@ -34,6 +34,7 @@ mod replays;
 mod schema;
 mod sizes;
 mod stages;
+mod store;
 mod tls;
 mod topics;
 mod traces;

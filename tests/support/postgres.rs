@@ -21,6 +21,11 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(work)
 }
 
+/// As [`block_on`], on a thread of its own, for callers that may be on a runtime already.
+fn aside<T: Send>(work: impl Future<Output = T> + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(|| block_on(work)).join().expect("no panic"))
+}
+
 /// The server that tests share, as a superuser. Panics where none is named.
 pub fn database_url() -> String {
     std::env::var("BIPLANE_TEST_DATABASE_URL").unwrap_or_else(|_| {
@@ -81,12 +86,12 @@ impl TestDatabase {
     /// One value of one row, as text. Panics where there is none or it is null.
     pub fn value(&self, sql: &str) -> String {
         let (url, asked) = (self.url(), format!("select ({sql})::text"));
-        block_on(async move {
+        aside(async move {
             let mut connection = connect(&url).await;
-            let value: String = sqlx::query_scalar(AssertSqlSafe(asked))
+            let value: String = sqlx::query_scalar(AssertSqlSafe(asked.clone()))
                 .fetch_one(&mut connection)
                 .await
-                .expect("one value that is not null");
+                .unwrap_or_else(|error| panic!("{asked}: {error}"));
             let _ = connection.close().await;
             value
         })
@@ -123,7 +128,7 @@ pub async fn connect(url: &str) -> PgConnection {
 
 fn execute(url: &str, sql: &str) {
     let (url, sql) = (url.to_owned(), sql.to_owned());
-    block_on(async move {
+    aside(async move {
         let mut connection = connect(&url).await;
         let done = sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(&mut connection).await;
         done.unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -208,7 +213,7 @@ impl PrivatePostgres {
                 self.process = Some(started.expect("postgres runs"));
             }
             let url = self.url();
-            block_on(async move {
+            aside(async move {
                 let connecting = tokio::time::timeout(Duration::from_secs(2), PgConnection::connect(&url));
                 connecting.await.is_ok_and(|connected| connected.is_ok())
             })

@@ -33,9 +33,11 @@ postgres_look() {
     fi
 }
 
-# Starts one server and exports BIPLANE_TEST_DATABASE_URL; postgres_stop undoes it.
+# postgres_start [SETTING=VALUE...]: starts one server, with these settings over the usual ones, and exports
+# BIPLANE_TEST_DATABASE_URL; postgres_stop undoes it.
 postgres_start() {
-    local try port
+    local try port setting settings=()
+    for setting in "$@"; do settings+=(-c "$setting"); done
     postgres_dir="$(mktemp -d "${TMPDIR:-/tmp}/biplane-postgres.XXXXXX")"
     # PostgreSQL refuses to run as root.
     if [ "$(id -u)" = 0 ]; then
@@ -51,7 +53,7 @@ postgres_start() {
         >"$postgres_dir/log" 2>&1 || { tail -n 15 "$postgres_dir/log" >&2; die "PostgreSQL made no data folder"; }
     for try in 1 2 3; do
         port="$(free_port)"
-        if postgres_launch "$port"; then
+        if postgres_launch "$port" "${settings[@]}"; then
             export BIPLANE_TEST_DATABASE_URL="postgres://postgres:biplane@127.0.0.1:$port/postgres"
             say "PostgreSQL is up at 127.0.0.1:$port"
             return 0
@@ -64,13 +66,14 @@ postgres_start() {
 }
 
 postgres_launch() {
-    local waited=0 guard=()
+    local port="$1" waited=0 guard=()
+    shift
     # The kernel ends the server with this shell, however that ends.
     command -v setpriv >/dev/null 2>&1 && guard=(setpriv --pdeathsig INT)
     # Nothing here outlives the run, so nothing needs to reach the disk.
     "${postgres_as[@]}" "${guard[@]}" "$BIPLANE_TEST_POSTGRES_BIN/postgres" -D "$postgres_dir/data" \
-        -c listen_addresses=127.0.0.1 -c port="$1" -c unix_socket_directories= -c fsync=off \
-        -c max_connections=300 -c max_prepared_transactions=0 >>"$postgres_dir/log" 2>&1 </dev/null &
+        -c listen_addresses=127.0.0.1 -c port="$port" -c unix_socket_directories= -c fsync=off \
+        -c max_connections=300 "$@" >>"$postgres_dir/log" 2>&1 </dev/null &
     postgres_pid=$!
     until grep -q "ready to accept connections" "$postgres_dir/log"; do
         kill -0 "$postgres_pid" 2>/dev/null || return 1

@@ -36,3 +36,8 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Opt
         let _ = tick.recv_timeout(TICK);
     }
 }
+
+/// Lets others run for one tick, in a loop that ends by itself or with its test.
+pub async fn breathe() {
+    tokio::time::sleep(TICK).await;
+}

@@ -1,0 +1,231 @@
+//! What became of claimed jobs: written under the lease that holds them, or not at all.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::claims::millis;
+use super::connect::Database;
+use super::error::StoreResult;
+use super::ids::{BatchId, JobId, KindId, Worker};
+use crate::base::guard::{self, Guard};
+
+/// What becomes of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Over; `detail` is its result as JSON text.
+    Succeeded {
+        /// Its result.
+        detail: Option<String>,
+    },
+    /// Over, and `code` says why.
+    Cancelled {
+        /// Such as `expired`.
+        code: String,
+    },
+    /// Over, because a rule or an operator says that it need not succeed.
+    Discarded {
+        /// Why.
+        code: String,
+        /// The last error as JSON text.
+        detail: Option<String>,
+    },
+    /// Exhausted: kept for the operator.
+    Failed {
+        /// The error's code.
+        code: String,
+        /// The error as JSON text.
+        detail: String,
+    },
+    /// Its attempt failed: again after `delay`, with one attempt spent.
+    Retry {
+        /// From now on by the database's clock.
+        delay: Duration,
+        /// The error's code.
+        code: String,
+        /// The error as JSON text.
+        detail: String,
+    },
+    /// Again after `delay`, with no attempt spent.
+    Snooze {
+        /// From now on by the database's clock.
+        delay: Duration,
+    },
+    /// Not started, or given up without a fault of its own: back to its queue, with no attempt spent.
+    Back,
+}
+
+/// One job and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The job.
+    pub id: JobId,
+    /// Its kind.
+    pub kind: KindId,
+    /// Whether it holds a unique key, as its claim said.
+    pub keyed: bool,
+    /// How long it ran.
+    pub took: Duration,
+    /// What becomes of it.
+    pub verdict: Verdict,
+}
+
+/// What was written of a list of outcomes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settlement {
+    /// Written now.
+    pub written: Vec<JobId>,
+    /// Held by no lease of this worker any more: nothing was written, and what it did is somebody else's to do
+    /// again. Where the same outcomes were sent before and the answer was lost, they may have been written then.
+    pub stale: Vec<JobId>,
+}
+
+impl Database {
+    /// Writes outcomes of jobs that `batches` hold. Each job's row is written in the transaction that takes
+    /// it out of its lease; whoever takes the last one deletes the lease. Safe to send again: what was
+    /// written is held no more.
+    ///
+    /// # Errors
+    /// Those of the database; then nothing was written, or all of it where
+    /// [`StoreError::is_uncertain`](super::StoreError::is_uncertain).
+    pub async fn settle(
+        &self,
+        worker: &Worker,
+        batches: &[BatchId],
+        outcomes: &[Outcome],
+    ) -> StoreResult<Settlement> {
+        if outcomes.is_empty() {
+            return Ok(Settlement::default());
+        }
+        let mut seen = HashSet::with_capacity(outcomes.len());
+        let outcomes: Vec<&Outcome> = outcomes.iter().filter(|outcome| seen.insert(outcome.id)).collect();
+        let columns = Columns::of(&outcomes);
+        let plain = outcomes.iter().all(|outcome| !outcome.keyed && outcome.verdict.is_final());
+        let sql =
+            if plain { include_str!("sql/lease/ack.sql") } else { include_str!("sql/lease/settle.sql") };
+        let sql = if guard::removed(Guard::Lease) {
+            &sql.replace(
+                "batch_id = any ($1) and epoch = $2",
+                "$1::uuid[] <> '{}' and $2::bigint > 0 and job_ids && $3",
+            )
+        } else {
+            sql
+        };
+        let batches: Vec<Uuid> = batches.iter().map(|batch| batch.0).collect();
+        let query = sqlx::query(self.schema().sql(sql))
+            .bind(batches)
+            .bind(worker.epoch)
+            .bind(columns.ids)
+            .bind(columns.kinds)
+            .bind(columns.verdicts)
+            .bind(columns.took)
+            .bind(columns.codes)
+            .bind(columns.details);
+        let query = if plain { query } else { query.bind(columns.delays) };
+        let mut written = HashSet::with_capacity(outcomes.len());
+        for row in query.fetch_all(self.pool()).await? {
+            written.insert(JobId(row.try_get(0)?));
+        }
+        let (written, stale) = outcomes.iter().map(|one| one.id).partition(|id| written.contains(id));
+        Ok(Settlement { written, stale })
+    }
+
+    /// Gives one job of a batch a lease of its own. `false`: the batch holds it no more.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn graduate(
+        &self,
+        worker: &Worker,
+        batch: BatchId,
+        job: JobId,
+        alone: BatchId,
+        lease: Duration,
+    ) -> StoreResult<bool> {
+        let graduate = self.schema().sql(include_str!("sql/lease/graduate.sql"));
+        let done = sqlx::query(graduate)
+            .bind(batch.0)
+            .bind(worker.epoch)
+            .bind(job.0)
+            .bind(alone.0)
+            .bind(millis(lease))
+            .execute(self.pool())
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+}
+
+impl Verdict {
+    /// Whether the job is over and nothing of it is left but its outcome.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Succeeded { .. } | Self::Cancelled { .. } | Self::Discarded { .. })
+    }
+
+    fn letter(&self) -> i8 {
+        let letter = match self {
+            Self::Succeeded { .. } => b's',
+            Self::Cancelled { .. } => b'c',
+            Self::Discarded { .. } => b'd',
+            Self::Failed { .. } => b'f',
+            Self::Retry { .. } => b'r',
+            Self::Snooze { .. } => b'z',
+            Self::Back => b'b',
+        };
+        letter as i8
+    }
+
+    fn code(&self) -> Option<&str> {
+        match self {
+            Self::Cancelled { code }
+            | Self::Discarded { code, .. }
+            | Self::Failed { code, .. }
+            | Self::Retry { code, .. } => Some(code),
+            Self::Succeeded { .. } | Self::Snooze { .. } | Self::Back => None,
+        }
+    }
+
+    fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Succeeded { detail } | Self::Discarded { detail, .. } => detail.as_deref(),
+            Self::Failed { detail, .. } | Self::Retry { detail, .. } => Some(detail),
+            Self::Cancelled { .. } | Self::Snooze { .. } | Self::Back => None,
+        }
+    }
+
+    fn delay(&self) -> Option<i64> {
+        match self {
+            Self::Retry { delay, .. } | Self::Snooze { delay } => Some(millis(*delay)),
+            _ => None,
+        }
+    }
+}
+
+/// Outcomes as the statement takes them.
+struct Columns<'a> {
+    ids: Vec<i64>,
+    kinds: Vec<i32>,
+    verdicts: Vec<i8>,
+    took: Vec<i32>,
+    codes: Vec<Option<&'a str>>,
+    details: Vec<Option<&'a str>>,
+    delays: Vec<Option<i64>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(outcomes: &[&'a Outcome]) -> Self {
+        Self {
+            ids: outcomes.iter().map(|one| one.id.0).collect(),
+            kinds: outcomes.iter().map(|one| one.kind.0).collect(),
+            verdicts: outcomes.iter().map(|one| one.verdict.letter()).collect(),
+            took: outcomes
+                .iter()
+                .map(|one| i32::try_from(one.took.as_millis()).unwrap_or(i32::MAX))
+                .collect(),
+            codes: outcomes.iter().map(|one| one.verdict.code()).collect(),
+            details: outcomes.iter().map(|one| one.verdict.detail()).collect(),
+            delays: outcomes.iter().map(|one| one.verdict.delay()).collect(),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+-- Jobs of one state, or of all in which they are not over; of one queue, of one kind. Each state's in the order in
+-- which they come up: due first, started first, ended last first. Outcomes only of the last $5 seconds.
+with queues as materialized (
+    select id, name from biplane.queue where $2::text is null or name = $2
+), kinds as materialized (
+    select id, name from biplane.kind where $3::text is null or name = $3
+), found as (
+    (
+        select 2 as rank, 'queued' as state, r.job_id, r.queue_id, r.kind_id, r.attempt, null::text as code,
+            null::timestamptz as at, row_number() over () as place
+        from queues q cross join lateral (
+            select r.job_id, r.queue_id, j.kind_id, r.attempt
+            from biplane.ready r join biplane.job j on j.id = r.job_id
+            where r.queue_id = q.id and j.kind_id in (select id from kinds)
+            order by r.lane, r.priority, r.seq limit $4
+        ) r
+        where coalesce($1, 'queued') = 'queued'
+        limit $4
+    ) union all (
+        select 1, 'running', h.job_id, l.queue_id, j.kind_id, h.attempt, null, l.deadline_at, row_number() over ()
+        from biplane.lease l
+            cross join lateral unnest(l.job_ids, l.attempts) as h (job_id, attempt)
+            join biplane.job j on j.id = h.job_id
+        where coalesce($1, 'running') = 'running' and l.queue_id in (select id from queues)
+            and j.kind_id in (select id from kinds)
+        limit $4
+    ) union all (
+        select 3, case d.reason when 'r' then 'retrying' else 'scheduled' end, d.job_id, d.queue_id, j.kind_id, d.attempt,
+            d.error ->> 'code', d.run_at, row_number() over (order by d.run_at)
+        from biplane.deferred d join biplane.job j on j.id = d.job_id
+        where coalesce($1, case d.reason when 'r' then 'retrying' else 'scheduled' end)
+                = case d.reason when 'r' then 'retrying' else 'scheduled' end
+            and d.queue_id in (select id from queues) and j.kind_id in (select id from kinds)
+        order by d.run_at limit $4
+    ) union all (
+        select 4, 'failed', f.job_id, f.queue_id, f.kind_id, f.attempt, f.code, f.failed_at,
+            row_number() over (order by f.failed_at desc)
+        from biplane.failed f
+        where coalesce($1, 'failed') = 'failed' and f.queue_id in (select id from queues)
+            and f.kind_id in (select id from kinds)
+        order by f.failed_at desc limit $4
+    ) union all (
+        select 5, case d.outcome when 's' then 'succeeded' when 'c' then 'cancelled' else 'discarded' end, d.job_id,
+            d.queue_id, d.kind_id, d.attempt, d.code, d.done_at, row_number() over (order by d.done_at desc)
+        from biplane.done d
+        where $1 = case d.outcome when 's' then 'succeeded' when 'c' then 'cancelled' else 'discarded' end
+            and d.done_at > now() - $5 * interval '1 second'
+            and d.queue_id in (select id from queues) and d.kind_id in (select id from kinds)
+        order by d.done_at desc limit $4
+    )
+)
+select f.job_id, f.state, q.name, k.name, f.attempt, f.code,
+    extract(epoch from now() - biplane.job_created_at(f.job_id))::float8 as age,
+    extract(epoch from f.at - now())::float8 as until
+from found f join queues q on q.id = f.queue_id join kinds k on k.id = f.kind_id
+order by f.rank, f.place
+limit $4

@@ -1,0 +1,71 @@
+-- What became of jobs under the leases that hold them, whatever it is. What no lease holds is left alone.
+-- Verdicts: `s` succeeded, `c` cancelled, `d` discarded, `f` exhausted, `r` retry, `z` snooze, `b` back to the queue.
+with mine as materialized (
+    select batch_id, queue_id, job_ids, attempts, rescues from biplane.lease
+    where batch_id = any ($1) and epoch = $2
+    order by batch_id
+    for update
+), held as materialized (
+    select m.batch_id, m.queue_id, h.job_id, h.attempt, h.rescues, h.place
+    from mine m
+        cross join lateral unnest(m.job_ids, m.attempts, m.rescues) with ordinality as h (job_id, attempt, rescues, place)
+), settled as materialized (
+    select h.batch_id, h.queue_id, h.job_id, h.attempt, h.rescues, h.place, i.kind_id, i.verdict, i.duration_ms, i.code,
+        i.detail::jsonb as detail, i.delay_ms, j.priority, j.unique_key, j.unique_while
+    from unnest($3::bigint[], $4::integer[], $5::"char"[], $6::integer[], $7::text[], $8::text[], $9::bigint[])
+            as i (job_id, kind_id, verdict, duration_ms, code, detail, delay_ms)
+        join held h on h.job_id = i.job_id
+        join biplane.job j on j.id = i.job_id
+), rest as materialized (
+    select batch_id, array_agg(job_id order by place) as job_ids, array_agg(attempt order by place) as attempts,
+        array_agg(rescues order by place) as rescues
+    from held
+    where job_id not in (select job_id from settled)
+    group by batch_id
+), kept as (
+    update biplane.lease l set job_ids = r.job_ids, attempts = r.attempts, rescues = r.rescues
+    from rest r
+    where l.batch_id = r.batch_id and exists (select from settled s where s.batch_id = r.batch_id)
+), gone as (
+    delete from biplane.lease l
+    using mine m
+    where l.batch_id = m.batch_id and m.batch_id not in (select batch_id from rest)
+), written as (
+    insert into biplane.done (job_id, queue_id, kind_id, duration_ms, attempt, outcome, code, detail)
+    select job_id, queue_id, kind_id, duration_ms, attempt, verdict, code, detail
+    from settled where verdict in ('s', 'c', 'd')
+), exhausted as (
+    insert into biplane.failed (job_id, queue_id, kind_id, attempt, code, error)
+    select job_id, queue_id, kind_id, attempt, coalesce(code, 'unknown'), coalesce(detail, '{}')
+    from settled where verdict = 'f'
+), later as (
+    -- What is not unique while it runs must take its key again, which promotion does.
+    insert into biplane.deferred (job_id, run_at, queue_id, attempt, priority, reason, error)
+    select job_id, now() + coalesce(delay_ms, 0) * interval '1 millisecond', queue_id,
+        case when verdict = 'r' then attempt + 1 else attempt end, priority,
+        case when verdict = 'r' then 'r'::"char" else 'z' end,
+        case when verdict = 'r' then jsonb_build_object('code', code, 'error', detail) end
+    from settled where verdict in ('r', 'z') or (verdict = 'b' and unique_while & 4 = 0)
+), back as (
+    insert into biplane.ready (seq, job_id, queue_id, attempt, priority, lane, rescues)
+    select nextval('biplane.return_number'), job_id, queue_id, attempt, priority,
+        case when rescues >= 3 then 2 else 1 end, rescues
+    from (select * from settled where verdict = 'b' and coalesce(unique_while & 4 <> 0, true) order by place) s
+), left_states as materialized (
+    select job_id, kind_id, unique_key from settled
+    where unique_while & case verdict when 'f' then 32 when 'r' then 8 when 'z' then 1 when 'b' then 2 else 0 end = 0
+), locked as materialized (
+    -- In the order in which keys are taken, so that nobody waits for each other.
+    select c.kind_id, c.key, c.expires_at is null as bare
+    from biplane.unique_claim c
+        join left_states f on c.kind_id = f.kind_id and c.key = f.unique_key and c.job_id = f.job_id
+    order by c.kind_id, c.key collate "C"
+    for update of c
+), held_on as (
+    update biplane.unique_claim c set held = false
+    from locked l where c.kind_id = l.kind_id and c.key = l.key and not l.bare
+), let_go as (
+    delete from biplane.unique_claim c
+    using locked l where c.kind_id = l.kind_id and c.key = l.key and l.bare
+)
+select job_id from settled

@@ -1,0 +1,1 @@
+delete from biplane.worker where id = $1

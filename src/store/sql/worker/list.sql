@@ -1,0 +1,5 @@
+select w.id, w.name, w.version, extract(epoch from now() - w.started_at)::float8 as up,
+    extract(epoch from now() - w.heartbeat_at)::float8 as silent,
+    (select count(*) from biplane.lease l where l.epoch = w.epoch) as batches,
+    (select coalesce(sum(cardinality(l.job_ids)), 0)::bigint from biplane.lease l where l.epoch = w.epoch) as jobs
+from biplane.worker w order by w.started_at

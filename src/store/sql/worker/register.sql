@@ -1,0 +1,1 @@
+insert into biplane.worker (id, name, version) values ($1, $2, $3) returning epoch

@@ -1,0 +1,77 @@
+//! The engines that claim: registering, leaving, and who lives.
+
+use serde::Serialize;
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::connect::Database;
+use super::error::StoreResult;
+use super::ids::Worker;
+
+/// One engine as it is listed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WorkerRow {
+    /// Its id.
+    pub id: String,
+    /// What it calls itself.
+    pub name: String,
+    /// The program's version.
+    pub version: String,
+    /// Seconds since it registered.
+    pub up_seconds: f64,
+    /// Seconds since its last heartbeat.
+    pub silent_seconds: f64,
+    /// How many batches it holds.
+    pub batches: i64,
+    /// How many jobs those hold.
+    pub jobs: i64,
+}
+
+impl Database {
+    /// Registers this run of an engine, which claims under the epoch it is given.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn register(&self, name: &str, version: &str) -> StoreResult<Worker> {
+        let id = Uuid::now_v7();
+        let epoch = sqlx::query_scalar(self.schema().sql(include_str!("sql/worker/register.sql")))
+            .bind(id)
+            .bind(name)
+            .bind(version)
+            .fetch_one(self.pool())
+            .await?;
+        Ok(Worker { id, epoch })
+    }
+
+    /// Forgets a worker that has handed everything back. Leases that it still holds end at their deadline.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn leave(&self, worker: &Worker) -> StoreResult<()> {
+        let leave = self.schema().sql(include_str!("sql/worker/leave.sql"));
+        sqlx::query(leave).bind(worker.id).execute(self.pool()).await?;
+        Ok(())
+    }
+
+    /// Every worker that is registered, oldest first.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn workers(&self) -> StoreResult<Vec<WorkerRow>> {
+        let list = self.schema().sql(include_str!("sql/worker/list.sql"));
+        let rows = sqlx::query(list).fetch_all(self.pool()).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(WorkerRow {
+                    id: row.try_get::<Uuid, _>(0)?.to_string(),
+                    name: row.try_get(1)?,
+                    version: row.try_get(2)?,
+                    up_seconds: row.try_get(3)?,
+                    silent_seconds: row.try_get(4)?,
+                    batches: row.try_get(5)?,
+                    jobs: row.try_get(6)?,
+                })
+            })
+            .collect()
+    }
+}
