@@ -1,15 +1,18 @@
 //! The command line's definitions, from which help, completions and man pages come alike.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::exit::{CliError, CliResult};
+use super::jobs;
 use super::offsets::OffsetsCommand;
 use super::replays::arguments::ReplaysCommand;
 use super::selecting::{RangeArguments, SelectArguments};
-use crate::base::ByteSize;
+use crate::base::{ByteSize, parse_duration};
 use crate::engine::WINDOW;
 use crate::store::Schema;
 
@@ -183,6 +186,15 @@ pub enum Command {
     /// The database: whether it is reached, as whom, and whether its tables fit
     #[command(subcommand)]
     Databases(DatabasesCommand),
+    /// Durable jobs: one in, and where they stand
+    #[command(subcommand)]
+    Jobs(JobsCommand),
+    /// The queues of durable jobs: how much lies where, and letting one stand still
+    #[command(subcommand)]
+    Queues(QueuesCommand),
+    /// The engines that run durable jobs
+    #[command(subcommand)]
+    Workers(WorkersCommand),
     /// What the files want of topics against what the broker has
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -239,6 +251,127 @@ pub enum TopicsCommand {
 pub enum DatabasesCommand {
     /// Connect and tell role, version, route, rights and migrations; changes nothing
     Check {
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// `biplane jobs …`
+#[derive(Debug, Subcommand)]
+pub enum JobsCommand {
+    /// Enqueue one job and print its id; where another holds its unique key, that one's
+    Enqueue {
+        /// Which
+        #[command(flatten)]
+        wanted: EnqueueArguments,
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Jobs in the order in which they come up, those that are over only where a state asks for them
+    List {
+        /// Which
+        #[command(flatten)]
+        filter: ListArguments,
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Where a job stands, with its args, its last error and its outcome
+    Show {
+        /// Its id
+        id: i64,
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// Which jobs `jobs list` shows.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// Of this state alone
+    #[arg(long, value_parser = STATES)]
+    pub state: Option<String>,
+    /// Of this queue
+    #[arg(long, value_name = "NAME")]
+    pub queue: Option<String>,
+    /// Of this kind
+    #[arg(long, value_name = "NAME")]
+    pub kind: Option<String>,
+    /// At most this many
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    pub limit: i64,
+    /// How far back outcomes are looked for, such as `2h`
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub since: Duration,
+}
+
+/// The states of jobs, as they are written everywhere.
+const STATES: [&str; 8] =
+    ["scheduled", "queued", "running", "retrying", "failed", "succeeded", "cancelled", "discarded"];
+
+/// What `jobs enqueue` puts in.
+#[derive(Debug, Args)]
+pub struct EnqueueArguments {
+    /// The name of its `[jobs.NAME]`
+    pub kind: String,
+    /// Its args
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub args: String,
+    /// Not before this time, such as `2026-05-01T12:00:00Z`
+    #[arg(long, value_name = "TIME", value_parser = jobs::time)]
+    pub run_at: Option<DateTime<Utc>>,
+    /// Cancel it unless it has started by this time
+    #[arg(long, value_name = "TIME", value_parser = jobs::time)]
+    pub expires_at: Option<DateTime<Utc>>,
+    /// From 1, which goes first, to 9
+    #[arg(long, value_name = "NUMBER")]
+    pub priority: Option<i32>,
+    /// How many attempts it has
+    #[arg(long, value_name = "NUMBER")]
+    pub max_attempts: Option<i32>,
+    /// Only while no other job of its kind holds this key
+    #[arg(long, value_name = "KEY")]
+    pub unique_key: Option<String>,
+}
+
+/// `biplane queues …`
+#[derive(Debug, Subcommand)]
+pub enum QueuesCommand {
+    /// All queues, one a line; counts each job
+    List {
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Let no engine start jobs of a queue until it is resumed; what runs is finished
+    Pause {
+        /// The queue
+        name: String,
+        /// Why, for those who look at it
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Let engines start jobs of a queue again
+    Resume {
+        /// The queue
+        name: String,
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// `biplane workers …`
+#[derive(Debug, Subcommand)]
+pub enum WorkersCommand {
+    /// All engines that are registered, one a line, with what they hold
+    List {
         /// How to write it
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -400,4 +533,8 @@ fn size(text: &str) -> Result<ByteSize, String> {
         Ok(ByteSize(0)) => Err("must be more than nothing".to_owned()),
         size => size.map_err(|error| error.to_string()),
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| error.to_string())
 }

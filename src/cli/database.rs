@@ -6,7 +6,8 @@ use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
 use super::output;
 use crate::store::{
-    self, Compatibility, DatabaseSettings, Inspection, LATEST, MIGRATIONS, Migration, Route, StoreError,
+    self, Compatibility, Database, DatabaseSettings, Inspection, LATEST, MIGRATIONS, Migration, Route,
+    StoreError,
 };
 
 /// Partitions for fewer days ahead than this are a finding.
@@ -166,7 +167,12 @@ fn routes(found: &Inspection) -> String {
     }
 }
 
-/// The database that the arguments and the environment name.
+/// The database that the arguments and the environment name, for a few statements.
+pub(super) fn open(global: &GlobalArguments) -> CliResult<Database> {
+    Ok(Database::new(settings(global)?, 1))
+}
+
+/// Where the arguments and the environment say that it is.
 fn settings(global: &GlobalArguments) -> CliResult<DatabaseSettings> {
     let url = global.require_database_url()?;
     DatabaseSettings::new(url, global.database_direct_url(), global.database_schema.clone())
@@ -174,14 +180,16 @@ fn settings(global: &GlobalArguments) -> CliResult<DatabaseSettings> {
 }
 
 /// Waits for an answer of the database, on this thread.
-fn wait<T>(asking: impl Future<Output = T>) -> CliResult<T> {
+pub(super) fn wait<T>(asking: impl Future<Output = T>) -> CliResult<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(asking))
 }
 
-fn failed(error: StoreError) -> CliError {
+/// A refusal is a mistake of whoever asked; all else could not be completed.
+pub(super) fn failed(error: StoreError) -> CliError {
     match error {
         StoreError::Settings(message) => CliError::usage(message),
+        StoreError::Refused { code, message } => CliError::usage(format!("{message} [{code}]")),
         other => other.into(),
     }
 }

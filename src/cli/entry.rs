@@ -6,15 +6,16 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use super::arguments::{
-    Arguments, Command, DatabasesCommand, DlqsCommand, GlobalArguments, StagesCommand, TopicsCommand,
+    Arguments, Command, DatabasesCommand, DlqsCommand, GlobalArguments, JobsCommand, QueuesCommand,
+    StagesCommand, TopicsCommand, WorkersCommand,
 };
 use super::consent::Consent;
 use super::dlqs::{self, Which};
 use super::exit::{CliError, CliResult, Exit};
 use super::selecting::{RangeArguments, SelectArguments};
 use super::{
-    check, completions, database, dev, discard, explain, holding, man, offsets, output, replays, run, schema,
-    stages, topics,
+    check, completions, database, dev, discard, explain, holding, jobs, man, offsets, output, queues,
+    replays, run, schema, stages, topics,
 };
 use crate::catalog::Bound;
 
@@ -58,6 +59,11 @@ fn dispatch(arguments: Arguments) -> CliResult {
         Command::Migrate { dry_run, format } => database::migrate(global, dry_run, format),
         Command::Databases(DatabasesCommand::Check { format }) => database::check(global, format),
         Command::Dev { sample } => dev::run(global, sample),
+        Command::Jobs(JobsCommand::Enqueue { wanted, format }) => jobs::enqueue(global, &wanted, format),
+        Command::Jobs(JobsCommand::List { filter, format }) => jobs::list(global, &filter, format),
+        Command::Jobs(JobsCommand::Show { id, format }) => jobs::show(global, id, format),
+        Command::Queues(command) => queues_command(global, command),
+        Command::Workers(WorkersCommand::List { format }) => queues::workers(global, format),
         Command::Topics(TopicsCommand::Plan { format }) => topics::plan(global, format),
         Command::Topics(TopicsCommand::Apply { dry_run, yes, format }) => {
             topics::apply(global, &Consent { dry_run, yes }, format)
@@ -75,6 +81,16 @@ fn dispatch(arguments: Arguments) -> CliResult {
         Command::Offsets(command) => offsets::run(global, command),
         Command::Completions { shell } => completions::run(shell),
         Command::Man { directory } => man::run(directory.as_deref()),
+    }
+}
+
+fn queues_command(global: &GlobalArguments, command: QueuesCommand) -> CliResult {
+    match command {
+        QueuesCommand::List { format } => queues::list(global, format),
+        QueuesCommand::Pause { name, reason, format } => {
+            queues::pause(global, &name, reason.as_deref(), format)
+        }
+        QueuesCommand::Resume { name, format } => queues::resume(global, &name, format),
     }
 }
 

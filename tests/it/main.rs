@@ -19,6 +19,7 @@ mod explain;
 mod faults;
 mod formats;
 mod harness;
+mod jobs;
 mod kill_run;
 mod kills;
 mod oauth;
