@@ -1,17 +1,30 @@
-//! The command plane: durable jobs. Pure rules first; whatever talks to the database stands behind them.
+//! The command plane: claims durable jobs, lets them run, writes what became of them, and brings back what
+//! others left.
+//!
+//! Each loop is a service of its own that ends when its token is cancelled. Whoever starts them owns their
+//! tasks. What a job does is none of theirs: see [`Execute`]. The rules of a job's life ([`state`]) are pure, and
+//! one attempt of one ([`Program`]) knows no database.
 
-mod execute;
+mod acker;
+mod attempt;
 #[cfg(test)]
-mod execute_tests;
-mod state;
+mod attempt_tests;
+mod choosing;
+mod claiming;
+mod execute;
+mod polling;
+mod queue;
+mod services;
+pub mod state;
 #[cfg(test)]
 mod state_tests;
+mod wakes;
 
-pub use execute::{
+pub use acker::{AckCounts, Acker};
+pub use attempt::{
     BoxedKeep, Call, Checkpoint, Keep, KeepLater, MAX_KEPT, MAX_RESULT, Outcome, Program, Run,
 };
-pub use state::{
-    Attempts, Cancelled, Due, Event, RESCUES, Refused, Standing, State, callback, callback_missed, cancel,
-    claim, discard, enqueue, expire, fail, hand_back, postpone, promote, rescue, retry_now, snooze, succeed,
-    superseded, wait,
-};
+pub use execute::Execute;
+pub use queue::{QueueOptions, QueueRunner, Shared};
+pub use services::{keep_days, listen, promote, rescue};
+pub use wakes::Wakes;

@@ -5,6 +5,7 @@ mod enqueue;
 mod faults;
 mod leases;
 mod returning;
+mod running;
 mod unique;
 mod upkeep;
 

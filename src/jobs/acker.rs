@@ -1,0 +1,184 @@
+//! Writes outcomes in batches, under the leases that hold them.
+//!
+//! One loop; whatever ends while it waits for the database goes into its next statement. An outcome is sent
+//! until the database has answered, or until the lease may have ended: then it does not count any more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use crate::store::{BatchId, Database, Heartbeat, Outcome, Settlement, StoreError, Worker};
+
+/// How many outcomes are worth a statement of their own.
+const ENOUGH: usize = 128;
+
+/// How long fewer than that wait for more.
+const LINGER: Duration = Duration::from_millis(3);
+
+/// How many outcomes one statement takes.
+const MOST: usize = 1_000;
+
+/// What was written so far.
+#[derive(Debug, Default)]
+pub struct AckCounts {
+    written: AtomicU64,
+    stale: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl AckCounts {
+    /// Outcomes that stand in the database.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Outcomes that came too late: their leases had been taken back.
+    pub fn stale(&self) -> u64 {
+        self.stale.load(Ordering::Relaxed)
+    }
+
+    /// Outcomes that the database refused, or did not take before their leases ended.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Where outcomes are handed in. Cheap to clone; the loop ends once every clone is gone.
+#[derive(Debug, Clone)]
+pub struct Acker {
+    sender: mpsc::Sender<Message>,
+    counts: Arc<AckCounts>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Opened(BatchId, usize),
+    Ended(BatchId, Outcome),
+}
+
+impl Acker {
+    /// An acker, and the loop that whoever starts it runs to its end.
+    pub fn new(
+        database: Database,
+        worker: Worker,
+        heartbeat: Arc<Heartbeat>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (sender, receiver) = mpsc::channel(4 * MOST);
+        let counts = Arc::new(AckCounts::default());
+        let writer =
+            Writer { database, worker, heartbeat, open: HashMap::new(), counts: Arc::clone(&counts) };
+        (Self { sender, counts }, writer.run(receiver))
+    }
+
+    /// What was written so far.
+    pub fn counts(&self) -> &Arc<AckCounts> {
+        &self.counts
+    }
+
+    /// A batch of that many jobs was claimed; its lease is extended until all have ended.
+    pub async fn opened(&self, batch: BatchId, jobs: usize) {
+        let _ = self.sender.send(Message::Opened(batch, jobs)).await;
+    }
+
+    /// One of its jobs has ended.
+    pub async fn ended(&self, batch: BatchId, outcome: Outcome) {
+        let _ = self.sender.send(Message::Ended(batch, outcome)).await;
+    }
+}
+
+struct Writer {
+    database: Database,
+    worker: Worker,
+    heartbeat: Arc<Heartbeat>,
+    /// How many jobs of each batch have not ended.
+    open: HashMap<BatchId, usize>,
+    counts: Arc<AckCounts>,
+}
+
+impl Writer {
+    async fn run(mut self, mut receiver: mpsc::Receiver<Message>) {
+        let mut messages = Vec::new();
+        while receiver.recv_many(&mut messages, MOST).await > 0 {
+            if messages.len() < ENOUGH {
+                let room = MOST - messages.len();
+                let _ = tokio::time::timeout(LINGER, receiver.recv_many(&mut messages, room)).await;
+            }
+            self.write(&mut messages).await;
+        }
+    }
+
+    async fn write(&mut self, messages: &mut Vec<Message>) {
+        let mut outcomes = Vec::with_capacity(messages.len());
+        let mut ended: HashMap<BatchId, usize> = HashMap::new();
+        for message in messages.drain(..) {
+            match message {
+                Message::Opened(batch, jobs) => *self.open.entry(batch).or_default() += jobs,
+                Message::Ended(batch, outcome) => {
+                    *ended.entry(batch).or_default() += 1;
+                    outcomes.push(outcome);
+                }
+            }
+        }
+        if outcomes.is_empty() {
+            return;
+        }
+        let batches: Vec<BatchId> = ended.keys().copied().collect();
+        self.count(self.settle(&batches, &outcomes).await, outcomes.len());
+        for (batch, count) in ended {
+            let left = self.open.entry(batch).or_default();
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                self.open.remove(&batch);
+                self.heartbeat.release(batch);
+            }
+        }
+    }
+
+    /// Sends until the database answers or no lease can hold any more. `true`: sent more than once.
+    async fn settle(
+        &self,
+        batches: &[BatchId],
+        outcomes: &[Outcome],
+    ) -> Result<(Settlement, bool), StoreError> {
+        let (mut wait, mut again) = (Duration::from_millis(10), false);
+        loop {
+            match self.database.settle(&self.worker, batches, outcomes).await {
+                Ok(settlement) => return Ok((settlement, again)),
+                Err(error) if !error.is_transient() => return Err(error),
+                Err(error) if batches.iter().all(|batch| self.heartbeat.remaining(*batch).is_zero()) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    again |= error.is_uncertain();
+                    warn!(%error, jobs = outcomes.len(), "outcomes are sent again");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_millis(500));
+                }
+            }
+        }
+    }
+
+    fn count(&self, settled: Result<(Settlement, bool), StoreError>, sent: usize) {
+        match settled {
+            Ok((settlement, again)) => {
+                self.counts.written.fetch_add(settlement.written.len() as u64, Ordering::Relaxed);
+                let stale = settlement.stale.len() as u64;
+                // What was sent before may have been written then.
+                if again {
+                    self.counts.written.fetch_add(stale, Ordering::Relaxed);
+                } else if stale > 0 {
+                    self.counts.stale.fetch_add(stale, Ordering::Relaxed);
+                    warn!(jobs = stale, "outcomes came too late: their leases had been taken back");
+                }
+            }
+            Err(error) => {
+                self.counts.dropped.fetch_add(sent as u64, Ordering::Relaxed);
+                error!(%error, jobs = sent, "outcomes were not written; the jobs run again after their leases");
+            }
+        }
+    }
+}

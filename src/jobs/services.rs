@@ -1,0 +1,110 @@
+//! The small loops beside the queues: rescue, promotion, days of partitions, notifications.
+//!
+//! Any number of engines may run each; the database sees to it that nothing is done twice. An error is
+//! logged and the next round tries again.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::wakes::Wakes;
+use crate::store::{Database, Listener, StoreResult};
+
+/// Leases past their deadline are looked for this often.
+const RESCUE: Duration = Duration::from_secs(3);
+
+/// What is due later is looked for this often.
+const PROMOTE: Duration = Duration::from_secs(1);
+
+/// Partitions are looked after this often.
+const DAYS: Duration = Duration::from_secs(3600);
+
+/// How long a listener that failed is left alone.
+const RECONNECT: Duration = Duration::from_secs(1);
+
+/// Takes back what dead workers held, until cancelled.
+pub async fn rescue(database: Database, wakes: Arc<Wakes>, cancel: CancellationToken) {
+    while wait(RESCUE, &cancel).await {
+        match database.rescue().await {
+            Ok(rescued) if rescued.batches > 0 => {
+                warn!(
+                    batches = rescued.batches,
+                    returned = rescued.returned,
+                    failed = rescued.failed,
+                    "leases past their deadline were taken back"
+                );
+                wakes.all();
+            }
+            done => log("rescue", done),
+        }
+    }
+}
+
+/// Moves what has become due to its queue, until cancelled.
+pub async fn promote(database: Database, wakes: Arc<Wakes>, cancel: CancellationToken) {
+    while wait(PROMOTE, &cancel).await {
+        match database.promote().await {
+            Ok(promoted) if promoted.due > 0 => wakes.all(),
+            done => log("promotion", done),
+        }
+    }
+}
+
+/// Makes the coming days and drops those of payloads and outcomes that are older than `days`, until cancelled.
+pub async fn keep_days(database: Database, days: i32, cancel: CancellationToken) {
+    loop {
+        log("making partitions", database.make_days().await);
+        loop {
+            match database.drop_jobs(days).await {
+                Ok(Some(day)) => info!(%day, "a day of payloads was dropped"),
+                done => break log("dropping payloads", done),
+            }
+        }
+        log("dropping outcomes", database.drop_done(days).await);
+        if !wait(DAYS, &cancel).await {
+            return;
+        }
+    }
+}
+
+/// Wakes queues as they are notified of, until cancelled. While no listener works, polling finds the work.
+pub async fn listen(database: Database, wakes: Arc<Wakes>, cancel: CancellationToken) {
+    loop {
+        let heard = cancel.run_until_cancelled(hear(&database, &wakes)).await;
+        wakes.set_listening(false);
+        match heard {
+            None => return,
+            Some(failed) => log("listening", failed),
+        }
+        if !wait(RECONNECT, &cancel).await {
+            return;
+        }
+    }
+}
+
+/// Returns only where the connection is gone for good.
+async fn hear(database: &Database, wakes: &Wakes) -> StoreResult<()> {
+    let mut listener = Listener::open(database).await?;
+    wakes.set_listening(true);
+    wakes.all();
+    loop {
+        match listener.next().await? {
+            Some(queue) => wakes.one(&queue),
+            None => wakes.all(),
+        }
+    }
+}
+
+/// `false`: cancelled.
+async fn wait(time: Duration, cancel: &CancellationToken) -> bool {
+    cancel.run_until_cancelled(tokio::time::sleep(time)).await.is_some()
+}
+
+fn log<T, E: Display>(what: &str, done: Result<T, E>) {
+    if let Err(error) = done {
+        warn!(%error, what, "a service of the command plane failed and tries again");
+    }
+}
