@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::state::*;
 use crate::base::{Backoff, CodePattern, Exhausted, Failure, RetryPolicy};
 
 const EVENTS: [Event; 16] = [
