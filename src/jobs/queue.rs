@@ -122,7 +122,7 @@ impl<E: Execute> QueueRunner<E> {
                 },
                 () = wake.notified() => self.polling.woken(),
                 () = tokio::time::sleep(poll.unwrap_or_default()), if poll.is_some() => self.polling.due(),
-                () = tokio::time::sleep(LOOK), if look => self.cancel_lost(),
+                () = tokio::time::sleep(LOOK), if look => self.cancel_lost().await,
                 () = stop.cancelled() => {}
             }
         }
@@ -220,8 +220,8 @@ impl<E: Execute> QueueRunner<E> {
         }
     }
 
-    /// Cancels what runs under leases that are lost or may end before the next look.
-    fn cancel_lost(&mut self) {
+    /// Cancels what runs under leases that are lost or may end before the next look, and gives up what waits.
+    async fn cancel_lost(&mut self) {
         let soon = (2 * LOOK).min(self.options.lease / 4);
         let ending = |batch: &BatchId| self.shared.heartbeat.remaining(*batch) < soon;
         let lost: Vec<BatchId> = self.batches.keys().filter(|batch| ending(batch)).copied().collect();
@@ -232,9 +232,13 @@ impl<E: Execute> QueueRunner<E> {
                 warn!(%batch, queue = self.options.name, "a lease is lost: its jobs are cancelled here");
                 cancel.cancel();
             }
-            let before = self.waiting.len();
-            self.waiting.retain(|(of, _)| *of != batch);
-            self.forget(batch, before - self.waiting.len());
+            let (lost, kept): (VecDeque<_>, VecDeque<_>) =
+                std::mem::take(&mut self.waiting).into_iter().partition(|(of, _)| *of == batch);
+            self.waiting = kept;
+            self.forget(batch, lost.len());
+            for (_, job) in lost {
+                self.shared.acker.ended(batch, outcome(&job, Duration::ZERO, Verdict::Back)).await;
+            }
         }
     }
 

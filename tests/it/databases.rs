@@ -1,8 +1,9 @@
 //! `migrate` and `databases check` on a real server: fresh, current, newer, without rights, unreachable.
 
 use std::process::Output;
+use std::time::Duration;
 
-use crate::support::{ConfigRoot, Engine, TestDatabase};
+use crate::support::{ConfigRoot, Engine, TestDatabase, wait_until};
 
 const NOWHERE: &str = "postgres://app:canary@127.0.0.1:1/none";
 
@@ -156,6 +157,26 @@ fn a_direct_url_to_another_database_is_a_finding() {
     assert!(out(&checked).contains("another database"), "{}", out(&checked));
     variables[1].1 = main.as_str();
     assert_eq!(code(&with(&["databases", "check"], &variables)), 0);
+}
+
+#[test]
+fn an_engine_that_is_told_to_migrates_before_it_starts() {
+    let database = TestDatabase::new();
+    let (root, url) = (ConfigRoot::example("migrating"), database.url());
+    let variables = [
+        ("DATABASE_URL", url.as_str()),
+        ("BIPLANE_KAFKA_BROKERS", "127.0.0.1:1"),
+        ("BIPLANE_LISTEN", "127.0.0.1:0"),
+    ];
+    let mut engine = Engine::begin(root.path(), &["run", "--migrate"], &variables);
+    wait_until("the tables are there", Duration::from_secs(60), || {
+        assert!(matches!(engine.try_wait(), Ok(None)), "it goes on running");
+        database.value("select to_regclass('biplane.ready') is not null") == "true"
+    });
+    engine.kill().expect("it is killed");
+    engine.wait().expect("it ends");
+    let refused = Engine::command(root.path(), &["run", "--migrate"], &variables[1..]);
+    assert_eq!(code(&refused), 2, "{}", err(&refused));
 }
 
 /// The grants of docs/database.md, so that the page cannot fall behind the tables.
