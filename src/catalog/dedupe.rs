@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::scene::Scene;
 use crate::diag::{Diagnostic, codes};
+use crate::expr::RootSet;
 use crate::expr::{Expression, Root};
 use crate::spec::{DedupeSpec, StageSpec};
 
@@ -26,7 +27,7 @@ pub(super) const MAX_KEYS: usize = 1_000_000;
 /// What a stage says of equal records; `Err`: something is wrong, and that has been reported.
 pub(super) fn resolve(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str) -> Result<Option<Dedupe>, ()> {
     let Some(dedupe) = &spec.dedupe else { return Ok(None) };
-    let key = scene.planning(&[], |context| context.expression(dedupe.key.as_ref()?));
+    let key = scene.planning(RootSet::RECORD, &[], |context| context.expression(dedupe.key.as_ref()?));
     if let Some(key) = &key {
         check_key(scene, dedupe, what, key);
     }

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
-use super::state::{Attempts, Standing, State};
+use super::state::{Attempts, State, claim, enqueue};
 use super::*;
 use crate::base::{Class, Failure};
 use crate::catalog::{CheckOptions, Job, Nothing, Tree, check};
