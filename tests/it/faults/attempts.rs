@@ -1,5 +1,7 @@
 //! Kills at each attempt: a record is tried at most as often as its policy says, and once more a kill.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::{Bed, DEADLINE, INTACT};
@@ -9,6 +11,8 @@ use crate::support::{Cluster, Message, wait_until};
 
 const MOST: usize = 4;
 const KILLS: usize = 3;
+/// Between two attempts.
+const WAIT: Duration = Duration::from_millis(250);
 
 fn stub() -> Stub {
     Stub::start(|path, stream| match path {
@@ -19,9 +23,10 @@ fn stub() -> Stub {
 
 fn bed(cluster: &Cluster, stub: &Stub, without: &'static str) -> Bed {
     let stage = format!(
-        "[retries.short]\nmax_attempts = {MOST}\ndelays = [\"250ms\"]\n\n[http_clients.stub]\n\
+        "[retries.short]\nmax_attempts = {MOST}\ndelays = [\"{}ms\"]\n\n[http_clients.stub]\n\
          base_url = \"{}\"\n\n[STAGE]\nfrom = \"input\"\nto = \"output\"\ndlq = \"dead\"\nretry = \"short\"\n\n\
          [[STAGE.steps]]\nhttp.client = \"stub\"\nhttp.path = \"/{{{{ value.path }}}}\"\n",
+        WAIT.as_millis(),
         stub.url()
     );
     Bed::new(cluster, 1, &stage, without)
@@ -64,7 +69,6 @@ fn a_record_whose_engine_is_killed_at_its_attempts_is_tried_at_most_once_more_a_
 /// other keys go on. Without `attempt-gate` each life spends all attempts.
 #[test]
 fn attempts_that_cannot_be_committed_are_not_followed_by_others() {
-    const OTHERS: usize = 10;
     fn check(without: &'static str) -> usize {
         let (cluster, stub) = (Cluster::shared(), stub());
         let gate = Gate::before(&cluster);
@@ -75,10 +79,12 @@ fn attempts_that_cannot_be_committed_are_not_followed_by_others() {
             gate.hold(Kind::OffsetCommit);
             let mut engine = bed.start_named(&gate.brokers());
             wait_until("an attempt", DEADLINE, || asked(&stub) > before);
-            // One after the other, so that several times the policy's wait goes by.
-            for other in 0..OTHERS {
+            // One after the other, until several times the policy's wait has gone by. Not for much longer: the
+            // group, whose coordinator hears nothing, takes the engine for dead after ten seconds.
+            let began = Instant::now();
+            while began.elapsed() < 5 * WAIT {
                 let out = cluster.count(&bed.topic("output"));
-                let path = format!("{life}-{other}");
+                let path = format!("{life}-{}", began.elapsed().as_millis());
                 cluster.produce(&bed.topic("input"), &[Message::json("other", &json!({"path": path}))]);
                 wait_until("another key goes on", DEADLINE, || cluster.count(&bed.topic("output")) > out);
             }
