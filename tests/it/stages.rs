@@ -64,7 +64,7 @@ fn lag_in_seconds_is_the_age_of_the_oldest_unfinished_record_and_not_of_the_newe
     let (name, cluster) = (unique("lag"), Cluster::shared());
     let config = format!(
         "[topics.in]\ntopic = \"{name}\"\npartitions = 2\n[dlqs.d]\ntopic = \"{name}.dlq\"\n\
-         [retries.patient]\nmax_attempts = 2\nbackoff = {{ initial = \"5m\", factor = 1.0, max = \"5m\", jitter = \"none\" }}\n\
+         [retries.patient]\nmax_attempts = 2\nin_place_up_to = \"unlimited\"\nbackoff = {{ initial = \"5m\", factor = 1.0, max = \"5m\", jitter = \"none\" }}\n\
          [stages.s]\nfrom = \"in\"\ndlq = \"d\"\nretry = \"patient\"\n\
          [[stages.s.steps]]\nwhen = \"value.stuck\"\nfail = {{ class = \"transient\", code = \"stuck\", message = \"not yet\" }}\n\
          [[stages.s.steps]]\nfilter = \"false\"\n"
