@@ -275,7 +275,7 @@ fn resolve(
         words::check(&scene);
         unused::check(&scene);
     }
-    not_run::check(&scene);
+    not_run::check_databases(&scene);
     let stages = resolved.into_iter().collect::<Option<Vec<_>>>()?;
     let jobs = resolved_jobs.into_iter().collect::<Option<Vec<_>>>()?;
     let queues: Option<Vec<_>> = scene.queues.values().cloned().collect();

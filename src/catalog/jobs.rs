@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use super::args_path::{self, ArgsPath};
 use super::fingerprint::Used;
-use super::job_steps;
+use super::{job_steps, not_run};
 use super::queues::{self, Queue};
 use super::scene::Scene;
 use super::steps::{self, Place, WrittenStep};
@@ -127,6 +127,7 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenJob<'_>) -> Option<Job
     let unique = spec.unique.as_ref().map(|unique| resolve_unique(scene, unique, &what));
     let exhausted_enqueues = spec.exhausted_enqueues.as_ref().map(|other| find(scene, other, &what));
     job_steps::check(scene, written, &what);
+    not_run::check_job(scene, spec, &what);
     let table = scene.sections.jobs.get(name).map(|definition| definition.table);
     let place = table.map(|table| Place { owner: OWNER, name, table });
     let plans = steps::plan(scene, &written.steps, &what, OWNER, place);

@@ -1,30 +1,90 @@
-//! What this version checks and does not run yet. Whoever brings it to life removes this file, its code
-//! and what no longer compiles then.
+//! What of jobs and queues this version checks and does not carry out. Whoever brings one of them to life
+//! removes its line here.
 
 use super::Catalog;
 use super::scene::Scene;
-use crate::diag::{Diagnostic, codes};
+use crate::diag::{Diagnostic, Span, codes};
+use crate::spec::{JobSpec, OnConflict, QueueSpec, Table};
 
-/// Warns of jobs, queues and databases, once.
-pub(super) fn check(scene: &Scene<'_>) {
-    let sections = scene.sections;
-    let all = [("jobs", &sections.jobs), ("queues", &sections.queues), ("databases", &sections.databases)];
-    let found = all.into_iter().find_map(|(section, all)| Some((section, all.values().next()?)));
-    let Some((section, definition)) = found else { return };
-    scene.report(
-        Diagnostic::new(
-            &codes::JOBS_NOT_RUN,
-            format!("`{section}` are checked, but this version does not run jobs"),
-        )
-        .at(definition.name_span, "nothing is enqueued or run")
-        .help(
-            "keep them out of the config root until a version runs them, or leave them: stages run as ever",
-        ),
-    );
+/// Warns of databases, once.
+pub(super) fn check_databases(scene: &Scene<'_>) {
+    if let Some(definition) = scene.sections.databases.values().next() {
+        report(scene, definition.name_span, "`databases`", "nothing connects to it", "leave it out until a step names one");
+    }
 }
 
-/// What of a catalog an engine leaves out, for its log.
-pub fn not_run(catalog: &Catalog) -> Option<String> {
-    let jobs = catalog.jobs().len();
-    (jobs > 0).then(|| format!("{jobs} kinds of jobs are checked, but this version does not run jobs"))
+/// Warns of what does not happen to a job.
+pub(super) fn check_job(scene: &Scene<'_>, spec: &JobSpec<'_>, what: &str) {
+    if let Some(other) = &spec.exhausted_enqueues {
+        let help = "the job itself is kept as `failed` in any case: `biplane jobs list --state failed`";
+        report(scene, other.span, &format!("`on_exhausted` of {what}"), "nothing is enqueued", help);
+    }
+    if let Some(expires) = &spec.expires {
+        let help = "give `expires_at` as the job is enqueued: `biplane.enqueue(..., expires_at => ...)`";
+        report(scene, expires.span, &format!("`expires` of {what}"), "nothing is cancelled by it", help);
+    }
+    let conflict = spec.unique.as_ref().and_then(|unique| unique.on_conflict.as_ref());
+    if let Some(word) = conflict.filter(|word| word.known && word.value != OnConflict::Keep) {
+        let help = "the job that is there is left as it is, as with `\"keep\"`";
+        report(scene, word.span, &format!("`on_conflict` of {what}"), "the new job changes nothing", help);
+    }
+}
+
+/// Warns of a step that would wait for a callback.
+pub(super) fn check_step(scene: &Scene<'_>, step: &Table, what: &str) {
+    let callback = step.get("http").and_then(|http| http.node.as_table()?.get("callback_within"));
+    if let Some(callback) = callback {
+        let help = "a 202 ends the job as `failed` with the code `callback-not-run`; remove it to take a 202 as done";
+        let which = format!("`http.callback_within` of {what}");
+        report(scene, callback.key_span, &which, "no callback is waited for", help);
+    }
+}
+
+/// Warns of limits that a queue does not keep.
+pub(super) fn check_queue(scene: &Scene<'_>, spec: &QueueSpec, what: &str) {
+    let limits = [
+        ("global_concurrency", spec.global_concurrency.as_ref().map(|limit| limit.span)),
+        ("per_key", spec.per_key.as_ref().map(|limit| limit.span)),
+        ("fairness", spec.fairness.as_ref().map(|limit| limit.span)),
+        ("rate", spec.rate.as_ref().map(|limit| limit.span)),
+    ];
+    for (key, span) in limits {
+        if let Some(span) = span {
+            let help = "`concurrency` is kept, on each engine by itself";
+            report(scene, span, &format!("`{key}` of {what}"), "not kept", help);
+        }
+    }
+}
+
+fn report(scene: &Scene<'_>, place: Span, which: &str, label: &str, help: &str) {
+    let message = format!("{which} is checked, but this version does not carry it out");
+    scene.report(Diagnostic::new(&codes::JOBS_NOT_RUN, message).at(place, label).help(help));
+}
+
+/// What of a catalog an engine leaves out, a line each, for its log.
+pub fn not_run(catalog: &Catalog) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut leave = |key: &str, what: String| lines.push(format!("`{key}` of {what} is not carried out"));
+    for queue in catalog.queues().values() {
+        let what = || format!("queue `{}`", queue.name);
+        let limits = [
+            ("global_concurrency", queue.global_concurrency.is_some()),
+            ("per_key", queue.per_key.is_some()),
+            ("fairness", queue.turns.is_some() && queue.per_key.is_none()),
+            ("rate", queue.rate.is_some()),
+        ];
+        limits.into_iter().filter(|(_, said)| *said).for_each(|(key, _)| leave(key, what()));
+    }
+    for job in catalog.jobs().values() {
+        let what = || format!("job `{}`", job.name);
+        let keeps = job.unique.as_ref().is_none_or(|unique| unique.on_conflict == OnConflict::Keep);
+        let said = [
+            ("on_exhausted", job.exhausted_enqueues.is_some()),
+            ("expires", job.expires.is_some()),
+            ("on_conflict", !keeps),
+            ("http.callback_within", job.steps.iter().any(|step| step.body.callback().is_some())),
+        ];
+        said.into_iter().filter(|(_, said)| *said).for_each(|(key, _)| leave(key, what()));
+    }
+    lines
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
 use super::output;
+use crate::catalog::Catalog;
 use crate::store::{
     self, Compatibility, Database, DatabaseSettings, Inspection, LATEST, MIGRATIONS, Migration, Route,
     StoreError,
@@ -170,6 +171,17 @@ fn routes(found: &Inspection) -> String {
 /// The database that the arguments and the environment name, for a few statements.
 pub(super) fn open(global: &GlobalArguments) -> CliResult<Database> {
     Ok(Database::new(settings(global)?, 1))
+}
+
+/// Where the durable jobs of a catalog are; `None`: it has none.
+pub(super) fn of_jobs(global: &GlobalArguments, catalog: &Catalog) -> CliResult<Option<DatabaseSettings>> {
+    let Some(first) = catalog.jobs().keys().next() else { return Ok(None) };
+    if global.database_url().is_none() {
+        return Err(CliError::usage(format!(
+            "the config has durable jobs (`{first}`) and no database is named: set DATABASE_URL to `postgres://ROLE:PASSWORD@HOST:PORT/DATABASE`"
+        )));
+    }
+    settings(global).map(Some)
 }
 
 /// Where the arguments and the environment say that it is.

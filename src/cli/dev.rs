@@ -20,7 +20,7 @@ use super::outage::{self, Closing};
 use super::samples::{self, Sample};
 use super::screening::{Played, Screening};
 use super::serving::{Serving, Started};
-use super::{example, live, output, reloading, replays, root, serving};
+use super::{database, example, live, output, reloading, replays, root, serving};
 use crate::broker::{ClientSettings, DeliverySink, OutHeaders, Outgoing, Producer, SendError};
 use crate::catalog::Catalog;
 use crate::engine::{EngineSettings, OnError, Reloader, TaskError, View, WINDOW, Warn, load_tree};
@@ -46,12 +46,15 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
     let samples = if sample { samples::read(&config)? } else { Vec::new() };
     let kafka = Arc::new(DevKafka::start(global)?);
     kafka.bring_up(&catalog)?;
+    // Without a database stages run as ever, and the engine says what does not.
+    let database = global.database_url().map(|_| database::of_jobs(global, &catalog)).transpose()?;
     let settings = EngineSettings {
         client: kafka.client().clone(),
         namespace: global.namespace.clone(),
         engine_id: global.engine_id().map(str::to_owned),
         window: WINDOW,
         traces: serving::traces()?,
+        database: database.flatten(),
     };
     let serving = Serving {
         settings,

@@ -16,6 +16,7 @@ pub(super) fn run(global: &GlobalArguments, window: Bound, migrate: bool) -> Cli
         return Ok(Exit::Findings);
     };
     let client = connect::client(global)?;
+    let database = database::of_jobs(global, &catalog)?;
     if migrate {
         database::bring_up(global)?;
     }
@@ -25,6 +26,7 @@ pub(super) fn run(global: &GlobalArguments, window: Bound, migrate: bool) -> Cli
         engine_id: global.engine_id().map(str::to_owned),
         window,
         traces: serving::traces()?,
+        database,
     };
     Serving { settings, catalog, listen: global.listen.clone(), drain: None }.run(|_| Ok(()))
 }

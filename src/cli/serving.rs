@@ -103,6 +103,8 @@ fn spawn_tasks(supervisor: &Supervisor, engine: &Arc<Engine>, listener: Arc<std:
     let (followed, tidied) = (Arc::clone(engine), Arc::clone(engine));
     supervisor.spawn("control", again, move |cancel| Arc::clone(&followed).follow_control(cancel));
     supervisor.spawn("control-tidy", again, move |cancel| Arc::clone(&tidied).tidy_control(cancel));
+    let worked = Arc::clone(engine);
+    supervisor.spawn("jobs", again, move |cancel| Arc::clone(&worked).run_jobs(cancel));
     let exported = Arc::clone(engine);
     supervisor.spawn("traces", again, move |cancel| Arc::clone(&exported).export_spans(cancel));
     let watched = Arc::clone(engine);
@@ -114,10 +116,12 @@ fn spawn_tasks(supervisor: &Supervisor, engine: &Arc<Engine>, listener: Arc<std:
 async fn drain(engine: &Arc<Engine>, limit: Option<Duration>, signals: &mut Signals) -> bool {
     let hurry = CancellationToken::new();
     let (drained, hurried) = (Arc::clone(engine), hurry.clone());
-    let mut draining = tokio::task::spawn_blocking(move || drained.drain(limit, &hurried));
+    let stages = tokio::task::spawn_blocking(move || drained.drain(limit, &hurried));
+    let both = async { tokio::join!(stages, engine.drain_jobs(limit, &hurry)) };
+    tokio::pin!(both);
     loop {
         tokio::select! {
-            end = &mut draining => return end.unwrap_or(false),
+            (stages, jobs) = &mut both => return stages.unwrap_or(false) && jobs,
             () = signals.next(), if !hurry.is_cancelled() => hurry.cancel(),
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod control;
 mod drain;
+mod jobs;
 mod load;
 mod memory;
 pub mod offsets;
@@ -19,6 +20,7 @@ pub mod topics;
 mod view;
 mod watch;
 
+pub use jobs::JobsError;
 pub use load::{LoadError, Process, load_tree};
 pub use memory::Warn;
 pub use reconcile::{Changes, StageChange};

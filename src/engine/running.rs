@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::drain::drain;
+use super::jobs::{Jobs, JobsError};
 use super::own_topics;
 use super::status::{BrokerState, EngineStatus, Readiness};
 use super::supervisor::TaskError;
@@ -26,6 +27,7 @@ use crate::broker::{
 use crate::catalog::{Bound, Catalog, not_run};
 use crate::events::{self, Budget, Producers, StageHandle, StageRuntime, StageStatus, StartError};
 use crate::steps::Ports;
+use crate::store::DatabaseSettings;
 use crate::telemetry::Telemetry;
 use crate::telemetry::traces::{SpanExport, TraceError, TraceSettings, Tracer};
 
@@ -53,6 +55,8 @@ pub struct EngineSettings {
     pub window: Bound,
     /// How spans are exported, where they are.
     pub traces: Option<TraceSettings>,
+    /// Where durable jobs are; `None`: they do not run.
+    pub database: Option<DatabaseSettings>,
 }
 
 /// What all stages of an engine may hold in flight together where nothing else is said.
@@ -75,6 +79,9 @@ pub enum EngineError {
     /// The exporter of traces refused its settings.
     #[error("traces cannot be exported: {0}")]
     Traces(#[from] TraceError),
+    /// What durable jobs need is not there.
+    #[error("durable jobs do not start: {0}")]
+    Jobs(#[from] JobsError),
     /// It is on its way out.
     #[error("the engine is draining")]
     Draining,
@@ -91,6 +98,8 @@ pub struct Engine {
     /// Held while the engine goes over to another config: one at a time.
     pub(super) reloading: Mutex<()>,
     broker: Mutex<BrokerState>,
+    /// Durable jobs, where the catalog has any and a database is named.
+    pub(super) jobs: Option<Jobs>,
     /// Where spans go, where they are exported.
     spans: Option<SpanExport>,
     /// The next offset of the control topic to read; `None`: nothing of it was read yet.
@@ -145,13 +154,14 @@ impl Engine {
             ports: Ports::default(),
             generation: catalog.digest().to_owned(),
         };
+        // Before a stage reads its first record: with what is wrong here nothing starts.
+        let jobs = Jobs::open(settings.database.clone(), &catalog, &id, &shared)?;
         let stages = start_all(&catalog, &shared)?;
         info!(stages = stages.len(), catalog = catalog.digest(), "the stages start");
-        if let Some(why) = not_run(&catalog) {
-            warn!("{why}");
-        }
+        not_run(&catalog).iter().for_each(|what| warn!("{what}"));
         Ok(Self {
             id,
+            jobs,
             spans,
             started_at: now_millis(),
             settings,
@@ -283,7 +293,9 @@ impl View for Engine {
         let running = self.running.read().clone();
         let stages: Vec<_> = running.stages.iter().map(|stage| status_of(stage)).collect();
         let draining = self.draining.load(Ordering::Relaxed);
-        Readiness::judge(&self.broker.lock(), &stages, draining).without(running.missing)
+        let jobs = self.jobs.as_ref().and_then(Jobs::not_ready);
+        let missing = running.missing.into_iter().chain(jobs).collect();
+        Readiness::judge(&self.broker.lock(), &stages, draining).without(missing)
     }
 
     fn metrics(&self) -> String {

@@ -67,6 +67,8 @@ pub struct Claimed {
     pub trace: Option<String>,
     /// It should have started by now and must not any more: cancel it.
     pub expired: bool,
+    /// From 1, which goes first, to 9.
+    pub priority: i16,
 }
 
 /// The first due job of one lane and priority.
@@ -209,5 +211,6 @@ fn read(row: &PgRow) -> StoreResult<Claimed> {
         keyed: row.try_get(7)?,
         trace: row.try_get(8)?,
         expired: row.try_get(9)?,
+        priority: row.try_get(10)?,
     })
 }

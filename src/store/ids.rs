@@ -21,6 +21,13 @@ pub struct KindId(pub i32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BatchId(pub Uuid);
 
+impl JobId {
+    /// When it was enqueued, in milliseconds since the Unix epoch by the database's clock.
+    pub const fn enqueued_at(self) -> i64 {
+        self.0 >> 20
+    }
+}
+
 impl BatchId {
     /// One that nobody else has.
     pub fn new() -> Self {

@@ -17,5 +17,5 @@ pub use codes::{MAX_CODES, OTHER};
 pub use limit::RateLimit;
 pub use logs::{LogError, LogFormat, LogOptions};
 pub use metrics::{
-    DedupeMetrics, SafeguardMetrics, StageCounts, StageMetrics, StepTimer, Telemetry, TraceMetrics,
+    DedupeMetrics, JobMetrics, JobTimer, SafeguardMetrics, StageCounts, StageMetrics, StepTimer, Telemetry, TraceMetrics,
 };

@@ -102,6 +102,16 @@ pub const MARKS_FORGOTTEN: Named = (
     "Marks forgotten before their window was over, since there were too many",
 );
 
+/// Attempts of jobs that ended.
+pub const JOB_ATTEMPTS: Named = (
+    "biplane_job_attempts",
+    "Attempts of durable jobs that ended here, by outcome: succeeded, retried, failed, snoozed, handed-back",
+);
+/// Jobs that run.
+pub const JOBS_RUNNING: Named = ("biplane_jobs_running", "Durable jobs that run here now");
+/// How long attempts take.
+pub const JOB_SECONDS: Named = ("biplane_job_attempt_seconds", "How long one attempt of a durable job takes");
+
 /// Spans that the receiver took.
 pub const SPANS_EXPORTED: Named = ("biplane_spans_exported", "Spans that the receiver of traces took");
 /// Spans that are gone.

@@ -56,7 +56,7 @@ fn checked(folder: &Path) -> Checked {
     checked
 }
 
-/// Said of every root with jobs until they run; a case of its own shows it.
+/// Said of many a root with jobs until all of them runs; a case of its own shows it.
 const NOT_YET: &str = "jobs::not-run";
 
 /// The same; there is a catalog exactly where there are no errors.
@@ -323,8 +323,10 @@ fn a_job_comes_with_its_queue_its_policy_and_what_tells_it_from_others() {
     assert_eq!(keyed.turns.as_ref(), keyed.per_key.as_ref().map(|limit| &limit.key));
     assert!(report.queue.turns.is_none());
     assert_eq!(report.steps.len(), 1);
-    assert!(not_run(&catalog).is_some(), "an engine says what it leaves out");
-    assert!(not_run(&check_text(STAGE, &[], "", None).catalog.unwrap()).is_none());
+    let left_out = not_run(&catalog).join("\n");
+    assert!(left_out.contains("`per_key` of queue `keyed`"), "an engine says what it leaves out: {left_out}");
+    assert!(left_out.contains("`global_concurrency` of queue `sync`") && !left_out.contains("job"), "{left_out}");
+    assert!(not_run(&check_text(STAGE, &[], "", None).catalog.unwrap()).is_empty());
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Codes about queues, jobs and databases.
 
 codes! {
-    JOBS_NOT_RUN: Warning "jobs::not-run", "This version checks jobs and does not run them",
-        "Queues, jobs and databases are read and judged, so that they can be written and reviewed. Nothing is enqueued and nothing is run; an engine says so when it starts.",
-        "[queues.sync]\n\n[jobs.report]\nqueue = \"sync\"\n\n[[jobs.report.steps]]\nhttp.url = \"http://reports/make\"" => "# no [jobs], [queues] or [databases] where something relies on them";
+    JOBS_NOT_RUN: Warning "jobs::not-run", "This version checks a setting of jobs and does not carry it out",
+        "Jobs run, with most of what can be said of them. What is named here is read and judged, so that it can be written and reviewed, and changes nothing yet; an engine says so when it starts.",
+        "[queues.sync]\nglobal_concurrency = 20" => "[queues.sync]\nconcurrency = 10    # on each engine";
     QUEUE_UNDEFINED: Error "queue::undefined", "A job names a queue that is not defined",
         "The name after `queue` refers to `[queues.NAME]`.",
         "[queues.sync]\n\n[jobs.report]\nqueue = \"snyc\"" => "[queues.sync]\n\n[jobs.report]\nqueue = \"sync\"";

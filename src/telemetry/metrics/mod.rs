@@ -6,6 +6,7 @@
 
 mod consumer;
 mod dedupe;
+mod jobs;
 mod labels;
 mod lag;
 mod levels;
@@ -22,6 +23,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
 pub use self::dedupe::DedupeMetrics;
+pub use self::jobs::{JobMetrics, JobTimer};
 pub use self::records::StageCounts;
 pub use self::safeguards::SafeguardMetrics;
 pub use self::times::StepTimer;
@@ -33,6 +35,7 @@ use super::process::Process;
 pub struct Telemetry {
     registry: Registry,
     stages: StageFamilies,
+    jobs: jobs::JobFamilies,
     traces: TraceMetrics,
 }
 
@@ -56,14 +59,20 @@ impl Telemetry {
         let (name, help) = names::BUILD_INFO;
         registry.register(name.trim_end_matches("_info"), help, Info::new(info));
         let stages = StageFamilies::register(&mut registry);
+        let jobs = jobs::JobFamilies::register(&mut registry);
         let traces = TraceMetrics::register(&mut registry);
         registry.register_collector(Box::new(Process));
-        Self { registry, stages, traces }
+        Self { registry, stages, jobs, traces }
     }
 
     /// The handles of `stage`. Asked twice, both count into the same series.
     pub fn stage(&self, stage: &str) -> StageMetrics {
         self.stages.resolve(stage)
+    }
+
+    /// The handles of a kind of jobs in its queue. Asked twice, both count into the same series.
+    pub fn job(&self, queue: &str, kind: &str) -> JobMetrics {
+        self.jobs.of(queue, kind)
     }
 
     /// The metrics of exported spans.

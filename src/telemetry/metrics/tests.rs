@@ -76,6 +76,7 @@ fn full() -> String {
     safeguards.opened("ask");
     safeguards.flooded();
     safeguards.rate_limited("stage", Duration::from_secs(1));
+    telemetry.job("q", "k").started().ended("succeeded");
     telemetry.traces().dropped("queue-full", 1);
     stage.dedupe().duplicate();
     stage.dedupe().set_marks(1);

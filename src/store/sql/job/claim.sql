@@ -18,7 +18,7 @@ with picked as materialized (
     having count(*) > 0
 ), fetched as materialized (
     select g.seq, g.job_id, g.attempt, g.rescues, j.kind_id, j.max_attempts, j.args, j.unique_key, j.unique_while,
-        j.trace, j.expires_at
+        j.trace, j.expires_at, j.priority
     from gone g join biplane.job j on j.id = g.job_id
 ), locked as materialized (
     -- A claim that is not held while a job runs is let go as it starts. In the order in which keys are taken.
@@ -36,6 +36,6 @@ with picked as materialized (
     using locked l where c.kind_id = l.kind_id and c.key = l.key and l.bare
 )
 select seq, job_id, attempt, rescues, kind_id, max_attempts, args::text, unique_key is not null as keyed, trace,
-    coalesce(expires_at <= now(), false) as expired
+    coalesce(expires_at <= now(), false) as expired, priority
 from fetched
 order by seq

@@ -5,7 +5,8 @@ with mine as materialized (
     returning job_ids, attempts, rescues
 )
 select place as seq, h.job_id, h.attempt, h.rescues, j.kind_id, j.max_attempts, j.args::text,
-    j.unique_key is not null as keyed, j.trace, coalesce(j.expires_at <= now(), false) as expired
+    j.unique_key is not null as keyed, j.trace, coalesce(j.expires_at <= now(), false) as expired,
+    j.priority
 from mine m
     cross join lateral unnest(m.job_ids, m.attempts, m.rescues) with ordinality as h (job_id, attempt, rescues, place)
     join biplane.job j on j.id = h.job_id

@@ -1,0 +1,67 @@
+//! What a catalog's kinds and queues are to the database, so that SQL can enqueue.
+
+use std::time::Duration;
+
+use crate::catalog::{Catalog, Job, Unique};
+use crate::spec::KeyState;
+use crate::store::{KindDefinition, UniqueRule, states};
+
+/// The most attempts that the database lets a job have.
+const MOST_ATTEMPTS: u32 = 1000;
+
+/// Every queue by its name, and by the one it had before: jobs may still wait there.
+pub(super) fn queues(catalog: &Catalog) -> Vec<(String, usize)> {
+    let queues = catalog.queues().values();
+    let named = queues.flat_map(|queue| {
+        let names = [Some(&queue.name), queue.was.as_ref()].into_iter().flatten();
+        names.map(|name| (name.to_string(), queue.concurrency))
+    });
+    named.collect()
+}
+
+/// The names under which jobs of this kind are enqueued: its own, and the one it had before.
+pub(super) fn names(job: &Job) -> impl Iterator<Item = &str> {
+    [Some(&*job.name), job.was.as_deref()].into_iter().flatten()
+}
+
+/// Every kind under each of its names.
+pub(super) fn definitions(catalog: &Catalog) -> Vec<KindDefinition> {
+    let jobs = catalog.jobs().values();
+    jobs.flat_map(|job| names(job).map(|name| definition(job, name))).collect()
+}
+
+fn definition(job: &Job, name: &str) -> KindDefinition {
+    let attempts = job.retry.max_attempts.clamp(1, MOST_ATTEMPTS);
+    KindDefinition {
+        name: name.to_owned(),
+        queue: job.queue.name.to_string(),
+        priority: i16::from(job.priority),
+        max_attempts: i16::try_from(attempts).unwrap_or(i16::MAX),
+        unique: job.unique.as_ref().map_or_else(UniqueRule::default, rule),
+    }
+}
+
+fn rule(unique: &Unique) -> UniqueRule {
+    UniqueRule {
+        by: Some(unique.by.iter().map(|path| path.names().to_vec()).collect()),
+        states: unique.states.iter().fold(0, |all, state| all | bit(*state)),
+        seconds: unique.period.map(whole_seconds),
+    }
+}
+
+/// At least as long as was said.
+fn whole_seconds(period: Duration) -> i32 {
+    let seconds = period.as_secs() + u64::from(period.subsec_nanos() > 0);
+    i32::try_from(seconds.max(1)).unwrap_or(i32::MAX)
+}
+
+fn bit(state: KeyState) -> i16 {
+    match state {
+        KeyState::Scheduled => states::SCHEDULED,
+        KeyState::Queued => states::QUEUED,
+        KeyState::Running => states::RUNNING,
+        KeyState::Retrying => states::RETRYING,
+        KeyState::Waiting => states::WAITING,
+        KeyState::Failed => states::FAILED,
+    }
+}

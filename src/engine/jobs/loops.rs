@@ -1,0 +1,116 @@
+//! The loops of one worker: a runner a queue, what brings jobs back, and the acker, which ends last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::execute::Executor;
+use super::kinds;
+use crate::catalog::Catalog;
+use crate::jobs::{
+    Acker, QueueOptions, QueueRunner, Shared, Wakes, keep_days, listen, promote, rescue,
+};
+use crate::store::{Database, Heartbeat, HeartbeatOptions, Published, StoreError, StoreResult, Worker};
+
+/// How long payloads and outcomes of jobs that have ended are kept, in days.
+const KEPT: i32 = 30;
+
+/// A runner waits as long as it is let: whoever stops the jobs hurries them when their time is over.
+const UNTIL_HURRIED: Duration = Duration::from_secs(24 * 3600);
+
+/// Connections beside those of queues: the acker, rescue, promotion, days, the listener.
+const SERVICES: u32 = 5;
+
+/// The most that claims of queues use at one time.
+const CLAIMS: usize = 8;
+
+/// How many connections the jobs of a catalog share.
+pub(super) fn connections(catalog: &Catalog) -> u32 {
+    let claims = kinds::queues(catalog).len().clamp(1, CLAIMS);
+    SERVICES + u32::try_from(claims).unwrap_or(1)
+}
+
+/// Dropping it ends every loop at once, as a kill does.
+pub(super) struct Loops {
+    tasks: JoinSet<()>,
+    acking: JoinSet<()>,
+    acker: Acker,
+    stop: CancellationToken,
+    hurry: CancellationToken,
+}
+
+impl Loops {
+    pub(super) fn start(
+        database: &Database,
+        worker: Worker,
+        executor: Executor,
+        published: &Published,
+        catalog: &Catalog,
+    ) -> StoreResult<Self> {
+        let options = HeartbeatOptions::default();
+        let heartbeat = Arc::new(Heartbeat::start(database, worker, options)?);
+        let (acker, acks) = Acker::new(database.clone(), worker, Arc::clone(&heartbeat));
+        let wakes = Arc::new(Wakes::default());
+        let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+        let (mut tasks, mut acking) = (JoinSet::new(), JoinSet::new());
+        acking.spawn(acks);
+        tasks.spawn(listen(database.clone(), Arc::clone(&wakes), stop.clone()));
+        tasks.spawn(rescue(database.clone(), Arc::clone(&wakes), stop.clone()));
+        tasks.spawn(promote(database.clone(), Arc::clone(&wakes), stop.clone()));
+        tasks.spawn(keep_days(database.clone(), KEPT, stop.clone()));
+        let execute = Arc::new(executor);
+        let (database, shared_acker) = (database.clone(), acker.clone());
+        let shared = Shared { database, worker, execute, acker: shared_acker, heartbeat, wakes };
+        for (name, concurrency) in kinds::queues(catalog) {
+            let Some(queue) = published.queues.get(&name).copied() else { continue };
+            let options =
+                QueueOptions { name, queue, concurrency, lease: options.lease, drain: UNTIL_HURRIED };
+            tasks.spawn(QueueRunner::new(shared.clone(), options).run(stop.clone(), hurry.clone()));
+        }
+        Ok(Self { tasks, acking, acker, stop, hurry })
+    }
+
+    /// Runs until `stop`, and then until all is handed in and written; `hurry` waits for nothing that runs,
+    /// and neither does `cancel`.
+    ///
+    /// # Errors
+    /// Where a loop ended before its time.
+    pub(super) async fn run(
+        mut self,
+        stop: &CancellationToken,
+        hurry: &CancellationToken,
+        cancel: &CancellationToken,
+    ) -> StoreResult<()> {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = cancel.cancelled() => self.hurry.cancel(),
+            Some(_) = self.tasks.join_next() => return Err(early()),
+            Some(_) = self.acking.join_next() => return Err(early()),
+        }
+        self.stop.cancel();
+        loop {
+            tokio::select! {
+                ended = self.tasks.join_next() => match ended {
+                    Some(Ok(())) => {}
+                    Some(Err(_)) => return Err(early()),
+                    None => break,
+                },
+                () = hurry.cancelled(), if !self.hurry.is_cancelled() => self.hurry.cancel(),
+                () = cancel.cancelled(), if !self.hurry.is_cancelled() => self.hurry.cancel(),
+            }
+        }
+        // The acker ends once nobody can hand in any more.
+        drop(self.acker);
+        match self.acking.join_next().await {
+            Some(Ok(())) => Ok(()),
+            _ => Err(early()),
+        }
+    }
+}
+
+/// A panic; what it was about stands in the log.
+fn early() -> StoreError {
+    StoreError::Other { retriable: true, message: "a loop of the durable jobs ended before its time".to_owned() }
+}

@@ -1,0 +1,93 @@
+//! Metrics of durable jobs, labelled by queues and kinds of the config alone.
+
+use std::time::Instant;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::add;
+use crate::telemetry::histogram::Seconds;
+use crate::telemetry::names;
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    queue: String,
+    kind: String,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    queue: String,
+    kind: String,
+    outcome: &'static str,
+}
+
+/// In the order that `/metrics` shows them; clones count together.
+#[derive(Debug, Clone)]
+pub(super) struct JobFamilies {
+    attempts: Family<OutcomeLabels, Counter>,
+    running: Family<KindLabels, Gauge>,
+    seconds: Family<KindLabels, Seconds>,
+}
+
+impl JobFamilies {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        Self {
+            attempts: add(registry, names::JOB_ATTEMPTS),
+            running: add(registry, names::JOBS_RUNNING),
+            seconds: add(registry, names::JOB_SECONDS),
+        }
+    }
+
+    pub(super) fn of(&self, queue: &str, kind: &str) -> JobMetrics {
+        let labels = KindLabels { queue: queue.to_owned(), kind: kind.to_owned() };
+        JobMetrics {
+            running: self.running.get_or_create_owned(&labels),
+            seconds: self.seconds.get_or_create_owned(&labels),
+            attempts: self.attempts.clone(),
+            labels,
+        }
+    }
+}
+
+/// The series of one kind of jobs in its queue.
+#[derive(Debug, Clone)]
+pub struct JobMetrics {
+    labels: KindLabels,
+    attempts: Family<OutcomeLabels, Counter>,
+    running: Gauge,
+    seconds: Seconds,
+}
+
+impl JobMetrics {
+    /// An attempt begins.
+    pub fn started(&self) -> JobTimer<'_> {
+        self.running.inc();
+        JobTimer { metrics: self, began: Instant::now() }
+    }
+}
+
+/// An attempt that runs; dropped, it runs no more.
+#[derive(Debug)]
+pub struct JobTimer<'a> {
+    metrics: &'a JobMetrics,
+    began: Instant,
+}
+
+impl JobTimer<'_> {
+    /// It has ended so; the word comes from a fixed vocabulary.
+    pub fn ended(self, outcome: &'static str) {
+        let KindLabels { queue, kind } = self.metrics.labels.clone();
+        self.metrics.attempts.get_or_create(&OutcomeLabels { queue, kind, outcome }).inc();
+        self.metrics.seconds.observe(self.began.elapsed().as_secs_f64());
+    }
+}
+
+impl Drop for JobTimer<'_> {
+    fn drop(&mut self) {
+        self.metrics.running.dec();
+    }
+}
