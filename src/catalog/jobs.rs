@@ -9,10 +9,10 @@ use serde_json::Value as Json;
 
 use super::args_path::{self, ArgsPath};
 use super::fingerprint::Used;
-use super::{job_steps, not_run};
 use super::queues::{self, Queue};
 use super::scene::Scene;
 use super::steps::{self, Place, WrittenStep};
+use super::{job_steps, not_run};
 use crate::base::{ByteSize, RetryPolicy};
 use crate::diag::{Diagnostic, codes, nearest};
 use crate::expr::RootSet;

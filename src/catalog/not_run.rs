@@ -9,7 +9,13 @@ use crate::spec::{JobSpec, OnConflict, QueueSpec, Table};
 /// Warns of databases, once.
 pub(super) fn check_databases(scene: &Scene<'_>) {
     if let Some(definition) = scene.sections.databases.values().next() {
-        report(scene, definition.name_span, "`databases`", "nothing connects to it", "leave it out until a step names one");
+        report(
+            scene,
+            definition.name_span,
+            "`databases`",
+            "nothing connects to it",
+            "leave it out until a step names one",
+        );
     }
 }
 

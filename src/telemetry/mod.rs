@@ -17,5 +17,6 @@ pub use codes::{MAX_CODES, OTHER};
 pub use limit::RateLimit;
 pub use logs::{LogError, LogFormat, LogOptions};
 pub use metrics::{
-    DedupeMetrics, JobMetrics, JobTimer, SafeguardMetrics, StageCounts, StageMetrics, StepTimer, Telemetry, TraceMetrics,
+    DedupeMetrics, JobMetrics, JobTimer, SafeguardMetrics, StageCounts, StageMetrics, StepTimer, Telemetry,
+    TraceMetrics,
 };

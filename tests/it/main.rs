@@ -39,3 +39,4 @@ mod store;
 mod tls;
 mod topics;
 mod traces;
+mod working;

@@ -9,9 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::execute::Executor;
 use super::kinds;
 use crate::catalog::Catalog;
-use crate::jobs::{
-    Acker, QueueOptions, QueueRunner, Shared, Wakes, keep_days, listen, promote, rescue,
-};
+use crate::jobs::{Acker, QueueOptions, QueueRunner, Shared, Wakes, keep_days, listen, promote, rescue};
 use crate::store::{Database, Heartbeat, HeartbeatOptions, Published, StoreError, StoreResult, Worker};
 
 /// How long payloads and outcomes of jobs that have ended are kept, in days.
@@ -112,5 +110,8 @@ impl Loops {
 
 /// A panic; what it was about stands in the log.
 fn early() -> StoreError {
-    StoreError::Other { retriable: true, message: "a loop of the durable jobs ended before its time".to_owned() }
+    StoreError::Other {
+        retriable: true,
+        message: "a loop of the durable jobs ended before its time".to_owned(),
+    }
 }

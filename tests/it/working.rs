@@ -1,0 +1,243 @@
+//! Durable jobs through the binary, on a real Postgres and a real Kafka: enqueued, run, tried again, taken over
+//! from a killed engine, handed back by one that stops.
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use crate::support::stub::{Stub, reply};
+use crate::support::{ConfigRoot, Engine, TestDatabase, brokers, signal, unique, wait_until};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// One migrated database, one service that jobs ask, and the config root of both.
+struct Scene {
+    database: TestDatabase,
+    service: Stub,
+    gate: Arc<Gate>,
+    root: ConfigRoot,
+    namespace: String,
+}
+
+/// Holds up who asks for `/held` until it is opened.
+#[derive(Default)]
+struct Gate {
+    open: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let open = self.open.lock().expect("the gate");
+        drop(self.changed.wait_while(open, |open| !*open).expect("the gate"));
+    }
+
+    fn open(&self) {
+        *self.open.lock().expect("the gate") = true;
+        self.changed.notify_all();
+    }
+}
+
+impl Scene {
+    fn new() -> Self {
+        let gate = Arc::new(Gate::default());
+        let held = Arc::clone(&gate);
+        let service = Stub::start(move |path, stream| match path {
+            "/bad" => reply(stream, "500 Internal Server Error", "no"),
+            "/held" => {
+                held.pass();
+                reply(stream, "200 OK", r#"{"done": true}"#);
+            }
+            _ => reply(stream, "200 OK", r#"{"pulled": 3}"#),
+        });
+        let text = format!(
+            r#"
+[queues.work]
+concurrency = 2
+
+[retries.twice]
+max_attempts = 2
+backoff      = {{ delays = ["50ms"] }}
+
+[jobs.pull]
+queue = "work"
+
+[[jobs.pull.steps]]
+http.method = "POST"
+http.url    = "{0}/pull"
+http.json   = {{ connector = "{{{{ args.connector }}}}" }}
+
+[[jobs.pull.steps]]
+set.connector = "{{{{ args.connector }}}}"
+
+[jobs.bad]
+queue = "work"
+retry = "twice"
+
+[[jobs.bad.steps]]
+http.url = "{0}/bad"
+
+[jobs.held]
+queue = "work"
+
+[[jobs.held.steps]]
+http.url = "{0}/held"
+"#,
+            service.url()
+        );
+        let root = ConfigRoot::new(&[("pipelines/jobs.toml", &text)]);
+        let database = TestDatabase::new();
+        let scene = Self { database, service, gate, root, namespace: unique("working") };
+        let migrated = scene.command(&["migrate"]);
+        assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+        scene
+    }
+
+    fn start(&self) -> Engine {
+        let variables = [("DATABASE_URL", &*self.database.url()), ("BIPLANE_NAMESPACE", &self.namespace)];
+        Engine::start(&self.root, &brokers(), &variables)
+    }
+
+    fn command(&self, arguments: &[&str]) -> std::process::Output {
+        Engine::command(self.root.path(), arguments, &[("DATABASE_URL", &self.database.url())])
+    }
+
+    /// Enqueues by SQL, as an application would.
+    fn enqueue(&self, kind: &str, args: &str) -> String {
+        // A write within a query has to be its outermost part.
+        let before = self.database.value("select coalesce(max(id), 0) from biplane.job");
+        self.database.execute(&format!("select biplane.enqueue('{kind}', '{args}')"));
+        self.database.value(&format!("select id from biplane.job where id > {before}"))
+    }
+
+    fn shown(&self, id: &str) -> serde_json::Value {
+        let shown = self.command(&["jobs", "show", id, "--format", "json"]);
+        serde_json::from_slice(&shown.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&shown.stderr)))
+    }
+
+    fn count(&self, table: &str) -> String {
+        self.database.value(&format!("select count(*) from biplane.{table}"))
+    }
+
+    fn wait_count(&self, table: &str, count: &str) {
+        wait_until(&format!("{table} has {count}"), LONG, || self.count(table) == count);
+    }
+
+    fn wait_asked(&self, path: &str, times: usize) {
+        wait_until(&format!("{path} is asked {times} times"), LONG, || {
+            self.service.by_path().get(path).copied().unwrap_or_default() >= times
+        });
+    }
+}
+
+#[test]
+fn jobs_from_sql_and_from_the_command_line_run_and_succeed() {
+    let scene = Scene::new();
+    let engine = scene.start();
+    let by_sql = scene.enqueue("pull", r#"{"connector": 7}"#);
+    let put = scene.command(&["jobs", "enqueue", "pull", "--args", r#"{"connector": 8}"#]);
+    assert!(put.status.success(), "{}", String::from_utf8_lossy(&put.stderr));
+    scene.wait_count("done", "2");
+    let shown = scene.shown(&by_sql);
+    assert_eq!((&shown["state"], &shown["kind"]), (&"succeeded".into(), &"pull".into()), "{shown}");
+    let detail = scene.database.value(&format!("select detail from biplane.done where job_id = {by_sql}"));
+    assert_eq!(detail, r#"{"connector": 7}"#, "the value behind the last step");
+    assert_eq!(scene.service.by_path()["/pull"], 2, "each ran once");
+    wait_until("both are counted", LONG, || {
+        engine.metric("biplane_job_attempts_total", &["kind=\"pull\"", "outcome=\"succeeded\""]) >= 2.0
+    });
+    assert_eq!((scene.count("lease"), scene.count("ready")), ("0".into(), "0".into()));
+    let workers = scene.command(&["workers", "list"]);
+    assert_eq!(String::from_utf8_lossy(&workers.stdout).lines().count(), 2, "a heading and a worker");
+}
+
+#[test]
+fn a_job_that_fails_is_tried_again_and_kept_as_failed_with_its_code() {
+    let scene = Scene::new();
+    let engine = scene.start();
+    let id = scene.enqueue("bad", "{}");
+    scene.wait_count("failed", "1");
+    let shown = scene.shown(&id);
+    assert_eq!((&shown["state"], &shown["attempt"]), (&"failed".into(), &2.into()), "{shown}");
+    let kept = scene.database.value("select code || ' ' || (error->>'step') from biplane.failed");
+    assert!(kept.starts_with("http-500 "), "{kept}");
+    assert_eq!(scene.service.by_path()["/bad"], 2);
+    for outcome in ["retried", "failed"] {
+        wait_until(outcome, LONG, || {
+            engine.metric("biplane_job_attempts_total", &["kind=\"bad\"", outcome]) == 1.0
+        });
+    }
+}
+
+#[test]
+fn what_a_killed_engine_held_ends_once_on_another() {
+    let scene = Scene::new();
+    let mut killed = scene.start();
+    let id = scene.enqueue("held", "{}");
+    scene.wait_asked("/held", 1);
+    killed.kill();
+    assert_eq!(scene.count("lease"), "1", "it died with the job in its hands");
+    let _other = scene.start();
+    scene.wait_asked("/held", 2);
+    scene.gate.open();
+    scene.wait_count("done", "1");
+    let shown = scene.shown(&id);
+    assert_eq!((&shown["state"], &shown["attempt"]), (&"succeeded".into(), &1.into()), "{shown}");
+    assert_eq!((scene.count("lease"), scene.count("ready")), ("0".into(), "0".into()));
+}
+
+#[test]
+fn a_second_signal_hands_back_what_runs_and_the_worker_leaves() {
+    let scene = Scene::new();
+    let mut engine = scene.start();
+    let ids = ["held", "held", "held"].map(|kind| scene.enqueue(kind, "{}"));
+    scene.wait_asked("/held", 2);
+    signal(engine.id(), "TERM");
+    wait_until("it drains", LONG, || engine.log().contains("draining"));
+    assert!(engine.runs(), "it waits for what runs");
+    let ended = engine.terminate(Duration::from_secs(8));
+    assert!(ended.success(), "{ended}");
+    assert_eq!(
+        (scene.count("lease"), scene.count("ready"), scene.count("worker")),
+        ("0".into(), "3".into(), "0".into())
+    );
+    for id in ids {
+        let shown = scene.shown(&id);
+        assert_eq!(
+            (&shown["state"], &shown["attempt"]),
+            (&"queued".into(), &1.into()),
+            "no attempt is spent: {shown}"
+        );
+    }
+}
+
+#[test]
+fn a_stop_lets_what_runs_end() {
+    let scene = Scene::new();
+    let mut engine = scene.start();
+    scene.enqueue("held", "{}");
+    scene.wait_asked("/held", 1);
+    signal(engine.id(), "TERM");
+    wait_until("it drains", LONG, || engine.log().contains("draining"));
+    scene.gate.open();
+    wait_until("it ends", LONG, || !engine.runs());
+    assert_eq!((scene.count("done"), scene.count("lease")), ("1".into(), "0".into()));
+}
+
+#[test]
+fn an_engine_with_jobs_does_not_start_without_a_database_that_fits() {
+    let scene = Scene::new();
+    let brokers = brokers();
+    let kafka = ("BIPLANE_KAFKA_BROKERS", &*brokers);
+    let run = |variables: &[(&str, &str)]| {
+        let output = Engine::command(scene.root.path(), &["run", "--listen", "127.0.0.1:0"], variables);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, told) = run(&[kafka]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("DATABASE_URL") && told.contains("`pull`"), "{told}");
+    let empty = TestDatabase::new();
+    let (code, told) = run(&[kafka, ("DATABASE_URL", &empty.url())]);
+    assert_eq!(code, Some(3), "{told}");
+    assert!(told.contains("biplane migrate"), "{told}");
+}
