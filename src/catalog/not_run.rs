@@ -8,11 +8,11 @@ use crate::spec::{JobSpec, OnConflict, QueueSpec, Table};
 
 /// Warns of databases, once.
 pub(super) fn check_databases(scene: &Scene<'_>) {
-    if let Some(definition) = scene.sections.databases.values().next() {
+    if let Some((name, definition)) = scene.sections.databases.iter().next() {
         report(
             scene,
             definition.name_span,
-            "`databases`",
+            &format!("database `{name}`"),
             "nothing connects to it",
             "leave it out until a step names one",
         );

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::drain::drain_unless;
 use super::running::{Engine, EngineError, Running};
@@ -82,6 +82,9 @@ impl Engine {
             return Err(EngineError::Draining);
         }
         let (stages, missing) = plan.carry_out(&before, &catalog, &runtime);
+        if jobs_differ(&before.catalog, &catalog) {
+            warn!("edits of durable jobs and queues count from the next start on");
+        }
         let generation = before.generation + u64::from(before.catalog.digest() != catalog.digest());
         *self.running.write() = Running { catalog, stages, generation, missing: missing.clone() };
         // What was said while they started reached only those that ran.
@@ -90,6 +93,12 @@ impl Engine {
         info!(generation, %changes, "reloaded");
         Ok(changes)
     }
+}
+
+/// Whether a kind of jobs is new, gone or behaves otherwise.
+fn jobs_differ(before: &Catalog, after: &Catalog) -> bool {
+    let mut names = before.jobs().keys().chain(after.jobs().keys());
+    names.any(|name| before.job_fingerprint(name) != after.job_fingerprint(name))
 }
 
 /// What is to become of each stage.
