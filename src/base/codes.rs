@@ -4,11 +4,12 @@
 use super::{Class, CodePattern, Failure};
 
 /// All of them but the statuses of HTTP, `http-100` to `http-599`.
-pub const ENGINE_CODES: [&str; 32] = [
+pub const ENGINE_CODES: [&str; 33] = [
     "args-invalid",
     "batch-answer",
     "body-too-large",
     "bytes",
+    "callback-not-run",
     "connection",
     "deadline",
     "explode-too-large",
