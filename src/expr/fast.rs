@@ -1,4 +1,5 @@
-//! What most expressions are (constants, paths, comparisons joined by and/or/not), evaluated here.
+//! What most expressions are (constants, paths, comparisons joined by and/or/not, choices of these),
+//! evaluated here.
 //!
 //! A node answers only where its answer is certainly the interpreter's; `None` hands the record over
 //! to it. A property test holds both ways together.
@@ -27,6 +28,8 @@ pub(super) enum Node {
     Defined(Path),
     None(Path),
     Default(Path, Json),
+    /// A condition, what stands where it is true, and what else.
+    If(Box<Node>, Box<Node>, Box<Node>),
 }
 
 /// A comparison of two operands.
@@ -108,6 +111,10 @@ impl Node {
                 let path = Path::from_tree(filter.expr.as_ref()?)?;
                 Some(Self::Default(path, to_json(&other.as_const()?).ok()?))
             }
+            Expr::IfExpr(choice) => {
+                let other = sub(choice.false_expr.as_ref()?)?;
+                Some(Self::If(sub(&choice.test_expr)?, sub(&choice.true_expr)?, other))
+            }
             _ => None,
         }
     }
@@ -147,6 +154,11 @@ impl Node {
             Self::Default(path, other) => match path.eval(scope)? {
                 Some(Seen::Undefined) => Seen::Json(other),
                 seen => return Ok(seen),
+            },
+            Self::If(condition, this, other) => match condition.defined(scope)? {
+                Some(holds) if holds.is_true() => return this.eval(scope),
+                Some(_) => return other.eval(scope),
+                None => return Ok(None),
             },
         }))
     }

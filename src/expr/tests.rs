@@ -483,7 +483,8 @@ fn expression() -> impl Strategy<Value = String> {
         ];
         prop_oneof![
             4 => (inner.clone(), operator, inner.clone()).prop_map(|(a, op, b)| format!("({a}) {op} ({b})")),
-            1 => inner.prop_map(|a| format!("not ({a})")),
+            1 => inner.clone().prop_map(|a| format!("not ({a})")),
+            1 => (inner.clone(), inner.clone(), inner).prop_map(|(a, c, b)| format!("({a}) if ({c}) else ({b})")),
         ]
     })
 }
