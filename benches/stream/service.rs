@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde_json::Value as Json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
@@ -54,7 +55,7 @@ async fn answer(stream: TcpStream) {
     }
 }
 
-/// Asks `requests` times, `places` at one time, as the engine's client does, and ends.
+/// Asks `requests` times, `places` at one time, as the engine's client does, decodes each answer, and ends.
 pub(crate) fn ask(base: &str, requests: u64, places: u64) {
     let client = biplane::base::http_client()
         .redirect(reqwest::redirect::Policy::none())
@@ -71,7 +72,8 @@ pub(crate) fn ask(base: &str, requests: u64, places: u64) {
                     || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
                 while more().is_ok() {
                     let answer = client.get(&url).send().await.expect("an answer");
-                    answer.bytes().await.expect("its body");
+                    let body = answer.bytes().await.expect("its body");
+                    std::hint::black_box(serde_json::from_slice::<Json>(&body).expect("JSON"));
                 }
             }
         });
