@@ -57,7 +57,7 @@ fn a_rescue_spends_no_attempt_and_the_fourth_claim_is_alone() {
             work.database.rescue().await.expect("rescued");
         }
         assert_eq!((work.count("ready"), work.count("failed"), work.count("done")), (0, 1, 1));
-        assert_eq!(work.server.value("select code from biplane.failed"), "worker-died");
+        assert_eq!(work.server.value("select code from biplane.failed"), "worker-lost");
     });
 }
 

@@ -19,7 +19,7 @@ with expired as materialized (
         join biplane.job j on j.id = h.job_id
 ), exhausted as (
     insert into biplane.failed (job_id, queue_id, kind_id, attempt, code, error)
-    select job_id, queue_id, kind_id, attempt, 'worker-died',
+    select job_id, queue_id, kind_id, attempt, 'worker-lost',
         jsonb_build_object('message', 'the worker that ran it alone died or lost its lease', 'rescues', rescues + 1)
     from fates where dead
 ), later as (
