@@ -13,8 +13,9 @@ use crate::events::{LEAVE_LIMIT, StageHandle};
 /// How long one look at a draining stage waits, so that a hurry is noticed.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// What a stage's thread may need beyond its own limits.
-const SLACK: Duration = Duration::from_millis(250);
+/// What a stage's thread may need beyond its own limits on a busy machine, and where somebody is in a hurry.
+const SLACK: Duration = Duration::from_secs(2);
+const LITTLE_SLACK: Duration = Duration::from_millis(250);
 
 /// How long the last commit and leaving the group may take, each, once somebody hurries.
 const HURRIED: Duration = Duration::from_millis(200);
@@ -30,7 +31,7 @@ pub(super) fn drain(stages: &[Arc<StageHandle>], limit: Option<Duration>, hurry:
             if latest.is_none() && hurry() {
                 let now = Instant::now();
                 stages.iter().for_each(|stage| stage.stop_by(now, HURRIED));
-                latest = Some(now + 2 * HURRIED + SLACK);
+                latest = Some(now + 2 * HURRIED + LITTLE_SLACK);
             }
             latest.map_or(end, |latest| latest.min(end))
         });
@@ -48,12 +49,13 @@ pub(super) fn drain_unless(stages: &[Arc<StageHandle>], leave_off: impl Fn() -> 
 /// Tells all to stop; each with when it must have left.
 fn stop(stages: &[Arc<StageHandle>], limit: Option<Duration>) -> Vec<(&StageHandle, Instant)> {
     let leave = limit.map_or(LEAVE_LIMIT, |limit| LEAVE_LIMIT.min(limit / 2));
+    let slack = limit.map_or(SLACK, |_| LITTLE_SLACK);
     let started = Instant::now();
     let stop = |stage: &Arc<StageHandle>| {
         let drain = stage.stage().drain;
         let by = started + limit.map_or(drain, |limit| limit.min(drain));
         stage.stop_by(by, leave);
-        by + 2 * leave + SLACK
+        by + 2 * leave + slack
     };
     stages.iter().map(|stage| (&**stage, stop(stage))).collect()
 }
