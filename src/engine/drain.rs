@@ -14,7 +14,7 @@ use crate::events::{LEAVE_LIMIT, StageHandle};
 const SLICE: Duration = Duration::from_millis(50);
 
 /// What a stage's thread may need beyond its own limits on a busy machine, and where somebody is in a hurry.
-const SLACK: Duration = Duration::from_secs(2);
+const SLACK: Duration = Duration::from_secs(1);
 const LITTLE_SLACK: Duration = Duration::from_millis(250);
 
 /// How long the last commit and leaving the group may take, each, once somebody hurries.
