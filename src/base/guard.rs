@@ -71,8 +71,6 @@ pub enum Guard {
     SpanQueue,
     /// An offset that is gone is an error; without it, reading goes on behind the newest record.
     LostOffset,
-    /// What others may have by now is given up at once, and nothing of it is committed.
-    Loss,
     /// A stop waits for what is in flight no longer than `drain`.
     DrainLimit,
     /// A mark says nothing of its own record.
@@ -162,7 +160,6 @@ mod switch {
         ("watchdog", Guard::Watchdog),
         ("span-queue", Guard::SpanQueue),
         ("lost-offset", Guard::LostOffset),
-        ("loss", Guard::Loss),
         ("drain-limit", Guard::DrainLimit),
         ("mark-origin", Guard::MarkOrigin),
         ("take-back", Guard::TakeBack),

@@ -14,7 +14,7 @@ impl Runner {
     pub(super) fn revoked(&mut self, lost: bool) {
         self.retry_assignment = None;
         self.look_for_lost_at = None;
-        if is_lost(lost) {
+        if lost {
             return self.lose_all();
         }
         self.move_tenures(Tenure::Owned, Tenure::Leaving);
@@ -25,7 +25,7 @@ impl Runner {
     /// Answers the group once nothing of the partitions is under way, or the time for that is up.
     pub(super) fn hand_over(&mut self) {
         let Some(deadline) = self.hand_over_by else { return };
-        if is_lost(self.consumer.assignment_lost()) {
+        if self.consumer.assignment_lost() {
             return self.lose_all();
         }
         self.read_acknowledgements();
@@ -65,9 +65,4 @@ impl Runner {
             }
         }
     }
-}
-
-/// Whether others may have the partitions already.
-fn is_lost(said: bool) -> bool {
-    said && !guard::removed(Guard::Loss)
 }

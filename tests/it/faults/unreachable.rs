@@ -35,11 +35,14 @@ fn with_all_brokers_gone_memory_is_bounded_and_sigterm_ends_the_engine_in_time()
         let mut engine = bed.start_at(&gate.brokers(), &[]);
         let held = |bed: &crate::support::Engine| bed.metric("biplane_stage_in_flight_bytes", &[]);
         wait_until("sends hang", DEADLINE, || held(&engine) > 3_000_000.0);
-        broker.kill();
-        gate.cut();
-        wait_until("the engine is not ready", DEADLINE, || {
-            engine.get("/ready").is_some_and(|answer| answer.status == 503)
-        });
+        // Without its guard the stage has to wait for answers alone: a group that is lost would end that, too.
+        if without.is_empty() {
+            broker.kill();
+            gate.cut();
+            wait_until("the engine is not ready", DEADLINE, || {
+                engine.get("/ready").is_some_and(|answer| answer.status == 503)
+            });
+        }
         let (held, resident) = (held(&engine), engine.resident_bytes());
         assert!(held <= 4_200_000.0 && resident < 150 << 20, "{held} in flight, {resident} resident");
         let asked = Instant::now();
@@ -51,9 +54,9 @@ fn with_all_brokers_gone_memory_is_bounded_and_sigterm_ends_the_engine_in_time()
             engine.log().lines().rev().nth(1).unwrap_or_default()
         );
         let left = !engine.log().contains("had not left its group");
-        broker.restart();
         gate.open();
         if without.is_empty() {
+            broker.restart();
             let _engine = bed.start(&cluster);
             wait_until("all is committed", DEADLINE, || bed.committed(&cluster) >= COUNT);
             let out: BTreeSet<_> = numbers(&cluster.read_all(&bed.topic("output"))).into_iter().collect();
