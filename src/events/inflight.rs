@@ -92,6 +92,36 @@ pub(super) struct Entry {
     pub(super) parking: Option<Box<Parking>>,
 }
 
+impl Entry {
+    /// A record that nothing was done for yet.
+    pub(super) fn new(slot: u32, sequence: Sequence, offset: i64, size: usize) -> Self {
+        Self {
+            slot,
+            sequence,
+            offset,
+            size,
+            lane: None,
+            attempt: 1,
+            secured_by: 0,
+            timestamp: None,
+            sampled: false,
+            alone: false,
+            sent: (0, 0),
+            unacknowledged: 0,
+            first_started: None,
+            first_failed: None,
+            record: None,
+            due: None,
+            sentence: None,
+            span: None,
+            task: None,
+            resting: false,
+            parked: None,
+            parking: None,
+        }
+    }
+}
+
 /// What was given up with a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Abandoned {
@@ -257,30 +287,7 @@ mod tests {
     use super::*;
 
     fn entry(slot: u32, size: usize) -> Entry {
-        Entry {
-            slot,
-            sequence: 0,
-            offset: 0,
-            size,
-            lane: None,
-            attempt: 1,
-            secured_by: 0,
-            timestamp: None,
-            sampled: false,
-            alone: false,
-            sent: (0, 0),
-            unacknowledged: 1,
-            first_started: None,
-            first_failed: None,
-            record: None,
-            due: None,
-            sentence: None,
-            span: None,
-            task: None,
-            resting: false,
-            parked: None,
-            parking: None,
-        }
+        Entry { unacknowledged: 1, ..Entry::new(slot, 0, 0, size) }
     }
 
     #[test]

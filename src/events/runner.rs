@@ -345,28 +345,14 @@ impl Runner {
         self.rates.took(self.now);
         let sampled = self.taken.is_multiple_of(LATENCY_SAMPLE);
         let id = self.in_flight.insert(Entry {
-            slot,
-            sequence,
-            offset: raw.offset,
-            size,
             timestamp: raw.timestamp,
             sampled,
-            lane: None,
             attempt: spent + 1,
             secured_by: carried.as_ref().map_or(0, |carried| carried.secured_by),
             alone,
-            sent: (0, 0),
-            unacknowledged: 0,
             first_started: carried.as_ref().and_then(|carried| carried.first_started),
             first_failed: carried.as_ref().and_then(|carried| carried.first_failed),
-            record: None,
-            due: None,
-            sentence: None,
-            span: None,
-            task: None,
-            resting: false,
-            parked: None,
-            parking: None,
+            ..Entry::new(slot, sequence, raw.offset, size)
         });
         let timed = self.rates.by_key();
         let go = |raw| match carried {

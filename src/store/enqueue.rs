@@ -1,7 +1,9 @@
 //! Putting jobs in from Rust. SQL has the same functions, `biplane.enqueue` and `biplane.enqueue_many`.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use sqlx::Row;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{Postgres, Row};
 
 use super::connect::Database;
 use super::error::StoreResult;
@@ -40,18 +42,9 @@ impl Database {
         let enqueue = self.schema().sql(
             "select biplane.enqueue($1, $2::text::jsonb, $3, $4::text::timestamptz, $5, $6, $7::text::timestamptz, $8)",
         );
-        let id = sqlx::query_scalar(enqueue)
-            .bind(kind)
-            .bind(args)
-            .bind(unique_key)
-            .bind(options.run_at.map(text))
-            .bind(options.priority)
-            .bind(options.max_attempts)
-            .bind(options.expires_at.map(text))
-            .bind(options.trace.as_deref())
-            .fetch_one(self.pool())
-            .await?;
-        Ok(JobId(id))
+        let query = sqlx::query(enqueue).bind(kind).bind(args).bind(unique_key);
+        let row = with_options(query, options).fetch_one(self.pool()).await?;
+        Ok(JobId(row.try_get(0)?))
     }
 
     /// Enqueues many jobs of one kind in one statement. The answer has an id for each, in the order of `args`,
@@ -70,19 +63,23 @@ impl Database {
             "select job_id from biplane.enqueue_many($1, $2::text[]::jsonb[], $3, $4::text::timestamptz, $5, $6,
                 $7::text::timestamptz, $8) order by place",
         );
-        let rows = sqlx::query(enqueue)
-            .bind(kind)
-            .bind(args)
-            .bind(unique_keys)
-            .bind(options.run_at.map(text))
-            .bind(options.priority)
-            .bind(options.max_attempts)
-            .bind(options.expires_at.map(text))
-            .bind(options.trace.as_deref())
-            .fetch_all(self.pool())
-            .await?;
+        let query = sqlx::query(enqueue).bind(kind).bind(args).bind(unique_keys);
+        let rows = with_options(query, options).fetch_all(self.pool()).await?;
         rows.iter().map(|row| Ok(row.try_get::<Option<i64>, _>(0)?.map(JobId))).collect()
     }
+}
+
+/// Binds what both ways in take last, in their order.
+fn with_options<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    options: &'q JobOptions,
+) -> Query<'q, Postgres, PgArguments> {
+    query
+        .bind(options.run_at.map(text))
+        .bind(options.priority)
+        .bind(options.max_attempts)
+        .bind(options.expires_at.map(text))
+        .bind(options.trace.as_deref())
 }
 
 fn text(at: DateTime<Utc>) -> String {

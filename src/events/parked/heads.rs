@@ -102,28 +102,15 @@ impl Runner {
         let partition = self.partitions.get_mut(slot)?;
         let alone = !partition.suspects.is_empty() && partition.suspects.remove(&key.offset);
         let id = self.in_flight.insert(Entry {
-            slot,
-            sequence,
-            offset: key.offset,
-            size,
             timestamp,
             sampled: true,
-            lane: None,
             attempt: spent + 1,
-            secured_by: 0,
             alone,
-            sent: (0, 0),
-            unacknowledged: 0,
             first_started: started,
             first_failed: failed,
             record: Some(Arc::clone(&record)),
-            due: None,
-            sentence: None,
-            span: None,
-            task: None,
-            resting: false,
             parked: Some(Box::new(key)),
-            parking: None,
+            ..Entry::new(slot, sequence, key.offset, size)
         });
         Some((id, record))
     }

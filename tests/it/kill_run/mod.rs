@@ -22,8 +22,8 @@ const KEYS: usize = 2_000;
 const PARTITIONS: i32 = 4;
 
 /// Three kinds of failure: a transient one that passes on the second attempt, a permanent one, and a
-/// transient one that never passes.
-const PIPELINE: &str = r#"
+/// transient one that never passes. `FIRST` and `SECOND` are what a run wants of its stages besides.
+pub(super) const PIPELINE: &str = r#"
 [topics.input]
 topic = "PREFIX.input"
 [topics.middle]
@@ -47,7 +47,7 @@ from            = "input"
 to              = "middle"
 dlq             = "first"
 retry           = "brief"
-commit_interval = "COMMIT"
+FIRST
 # Half of all requests fail, each record's first.
 breaker.transient.enabled = false
 
@@ -66,7 +66,7 @@ from            = "middle"
 to              = "output"
 dlq             = "second"
 retry           = "brief"
-commit_interval = "COMMIT"
+SECOND
 
 [[stages.second.steps]]
 when         = "value.number % 389 == 5"
@@ -142,11 +142,13 @@ impl Run {
             1 => reply(stream, "503 Service Unavailable", ""),
             _ => reply(stream, "200 OK", "{}"),
         });
+        let commit = format!("commit_interval = \"{}\"", self.setup.commit);
         let pipeline = PIPELINE
             .replace("PREFIX", &self.prefix)
             .replace("URL", &stub.url())
             .replace("WAIT", self.setup.wait)
-            .replace("COMMIT", self.setup.commit);
+            .replace("FIRST", &commit)
+            .replace("SECOND", &commit);
         self.root.write("pipelines/run.toml", &pipeline);
         let started = Instant::now();
         let mut evidence = Evidence::default();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::kill_run::PIPELINE;
 use crate::support::gate::{Gate, Kind};
 use crate::support::stub::{Stub, reply};
 use crate::support::{Cluster, ConfigRoot, Engine, Message, PrivateKafka, Random, holds_within};
@@ -18,63 +19,6 @@ use verdict::Verdict;
 const KEYS: usize = 200;
 const PARTITIONS: i32 = 4;
 const DEADLINE: Duration = Duration::from_secs(120);
-
-/// Three kinds of failure, as in `kill_run`. The rate spreads what a life does over several transactions.
-const PIPELINE: &str = r#"
-[topics.input]
-topic = "once.input"
-[topics.middle]
-topic = "once.middle"
-[topics.output]
-topic = "once.output"
-[dlqs.first]
-topic = "once.first-dlq"
-[dlqs.second]
-topic = "once.second-dlq"
-
-[retries.brief]
-max_attempts = 4
-delays       = ["20ms"]
-
-[http_clients.stub]
-base_url = "URL"
-
-[stages.first]
-from            = "input"
-to              = "middle"
-dlq             = "first"
-retry           = "brief"
-delivery        = "DELIVERY"
-rate_limit.rate = "RATE/s"
-# Half of all requests fail, each record's first.
-breaker.transient.enabled = false
-
-[[stages.first.steps]]
-when        = "value.number % 211 == 7"
-http.client = "stub"
-http.path   = "/{{ value.number }}"
-
-[[stages.first.steps]]
-when         = "value.number % 97 == 13"
-fail.code    = "doomed"
-fail.message = "{{ value.number }}"
-
-[stages.second]
-from     = "middle"
-to       = "output"
-dlq      = "second"
-retry    = "brief"
-delivery = "DELIVERY"
-
-[[stages.second.steps]]
-when         = "value.number % 389 == 5"
-fail.class   = "transient"
-fail.code    = "never"
-fail.message = "{{ value.number }}"
-
-[[stages.second.steps]]
-set.passed = "{{ value.number }}"
-"#;
 
 /// What befalls a life besides the kill that ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,10 +96,14 @@ impl Run {
         });
         // A life lasts about a second.
         let rate = self.share().max(1_000);
+        let delivery = format!("delivery = \"{}\"", self.delivery);
         let pipeline = PIPELINE
+            .replace("PREFIX", "once")
             .replace("URL", &stub.url())
-            .replace("DELIVERY", self.delivery)
-            .replace("RATE", &rate.to_string());
+            .replace("WAIT", "20ms")
+            // The rate spreads what a life does over several transactions.
+            .replace("FIRST", &format!("{delivery}\nrate_limit.rate = \"{rate}/s\""))
+            .replace("SECOND", &delivery);
         self.root.write("pipelines/run.toml", &pipeline);
         self.produce();
         let started = Instant::now();
