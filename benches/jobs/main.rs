@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use biplane::store::{
     BatchId, ClaimRequest, Database, DatabaseSettings, JobOptions, KindDefinition, Lane, Listener, LowWater,
-    Outcome, QueueId, Schema, UniqueRule, Verdict, Worker, migrate,
+    MAX_ARGS, Outcome, QueueId, Schema, UniqueRule, Verdict, Worker, migrate,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::task::JoinSet;
@@ -61,6 +61,7 @@ impl Bench {
             priority: 5,
             max_attempts: 3,
             unique: UniqueRule::default(),
+            max_args_bytes: MAX_ARGS,
         };
         let published = database.publish(&[], &[kind]).await.expect("published");
         let worker = database.register("bench", "0").await.expect("registered");

@@ -13,7 +13,7 @@ use super::queues::{self, Queue};
 use super::scene::Scene;
 use super::steps::{self, Place, WrittenStep};
 use super::{job_steps, not_run};
-use crate::base::{ByteSize, RetryPolicy};
+use crate::base::{ByteSize, Failure, RetryPolicy};
 use crate::diag::{Diagnostic, codes, nearest};
 use crate::expr::RootSet;
 use crate::spec::{About, JOB_KEYS, JobSpec, KeyState, OnConflict, Spanned, UniqueSpec};
@@ -51,6 +51,17 @@ pub struct Job {
     pub steps: Vec<StepPlan>,
     /// What expressions see as `env`.
     pub env: Arc<Json>,
+}
+
+impl Job {
+    /// Whether these are args that its steps can expect.
+    ///
+    /// # Errors
+    /// A permanent failure `args-invalid` that says where they and `args_schema` disagree.
+    pub fn check_args(&self, args: &Json) -> Result<(), Failure> {
+        let Some(schema) = &self.args_schema else { return Ok(()) };
+        schema.check(args).map_err(|failure| Failure::permanent("args-invalid", failure.message).given_up())
+    }
 }
 
 impl fmt::Debug for Job {

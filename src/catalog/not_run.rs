@@ -4,7 +4,7 @@
 use super::Catalog;
 use super::scene::Scene;
 use crate::diag::{Diagnostic, Span, codes};
-use crate::spec::{JobSpec, OnConflict, QueueSpec, Table};
+use crate::spec::{JobSpec, QueueSpec, Table};
 
 /// Warns of databases, once.
 pub(super) fn check_databases(scene: &Scene<'_>) {
@@ -28,11 +28,6 @@ pub(super) fn check_job(scene: &Scene<'_>, spec: &JobSpec<'_>, what: &str) {
     if let Some(expires) = &spec.expires {
         let help = "give `expires_at` as the job is enqueued: `biplane.enqueue(..., expires_at => ...)`";
         report(scene, expires.span, &format!("`expires` of {what}"), "nothing is cancelled by it", help);
-    }
-    let conflict = spec.unique.as_ref().and_then(|unique| unique.on_conflict.as_ref());
-    if let Some(word) = conflict.filter(|word| word.known && word.value != OnConflict::Keep) {
-        let help = "the job that is there is left as it is, as with `\"keep\"`";
-        report(scene, word.span, &format!("`on_conflict` of {what}"), "the new job changes nothing", help);
     }
 }
 
@@ -83,11 +78,9 @@ pub fn not_run(catalog: &Catalog) -> Vec<String> {
     }
     for job in catalog.jobs().values() {
         let what = || format!("job `{}`", job.name);
-        let keeps = job.unique.as_ref().is_none_or(|unique| unique.on_conflict == OnConflict::Keep);
         let said = [
             ("on_exhausted", job.exhausted_enqueues.is_some()),
             ("expires", job.expires.is_some()),
-            ("on_conflict", !keeps),
             ("http.callback_within", job.steps.iter().any(|step| step.body.callback().is_some())),
         ];
         said.into_iter().filter(|(_, said)| *said).for_each(|(key, _)| leave(key, what()));

@@ -317,8 +317,8 @@ const STATES: [&str; 8] =
 pub struct EnqueueArguments {
     /// The name of its `[jobs.NAME]`
     pub kind: String,
-    /// Its args
-    #[arg(long, value_name = "JSON", default_value = "{}")]
+    /// Its args; `-` reads them from standard input
+    #[arg(long, value_name = "JSON", default_value = "{}", allow_hyphen_values = true)]
     pub args: String,
     /// Not before this time, such as `2026-05-01T12:00:00Z`
     #[arg(long, value_name = "TIME", value_parser = jobs::time)]

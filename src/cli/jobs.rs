@@ -1,18 +1,29 @@
 //! `biplane jobs enqueue|list|show`: one job in, and where jobs stand.
 
+use std::io;
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::arguments::{EnqueueArguments, Format, GlobalArguments, ListArguments};
 use super::database::{failed, open, wait};
 use super::exit::{CliError, CliResult, Exit};
 use super::output;
+use crate::base::Failure;
+use crate::catalog::{self, CheckOptions, Job};
+use crate::engine::{Process, load_tree};
 use crate::store::{JobFilter, JobId, JobOptions, JobRow, ListedJob};
 
 /// Puts one job in and says its id.
 pub(super) fn enqueue(global: &GlobalArguments, wanted: &EnqueueArguments, format: Format) -> CliResult {
-    let args: serde_json::Value = serde_json::from_str(&wanted.args)
+    let text = match wanted.args.as_str() {
+        "-" => io::read_to_string(io::stdin().lock())?,
+        text => text.to_owned(),
+    };
+    let args: Json = serde_json::from_str(&text)
         .map_err(|error| CliError::usage(format!("--args is no JSON: {error}")))?;
+    check_args(global, &wanted.kind, &args)?;
     let options = JobOptions {
         run_at: wanted.run_at,
         priority: wanted.priority,
@@ -31,6 +42,18 @@ pub(super) fn enqueue(global: &GlobalArguments, wanted: &EnqueueArguments, forma
         Format::Text => output::line(&id.to_string())?,
     }
     Ok(Exit::Clean)
+}
+
+/// Judges args by the kind's `args_schema` where the config root has that kind; whoever runs it judges them again.
+fn check_args(global: &GlobalArguments, kind: &str, args: &Json) -> CliResult<()> {
+    let Ok(tree) = load_tree(&global.config) else { return Ok(()) };
+    let options = CheckOptions { environment: global.environment(), require_env: false, outside: &Process };
+    let Some(catalog) = catalog::check(&tree, &options).catalog else { return Ok(()) };
+    let called = |job: &&Arc<Job>| *job.name == *kind || job.was.as_deref() == Some(kind);
+    let Some(job) = catalog.jobs().values().find(called) else { return Ok(()) };
+    let refused =
+        |failure: Failure| CliError::usage(format!("--args: {} [{}]", failure.message, failure.code));
+    job.check_args(args).map_err(refused)
 }
 
 /// Lists jobs.

@@ -220,7 +220,8 @@ impl Program {
         until: Instant,
         progress: &mut Progress,
     ) -> Result<Outcome, Failure> {
-        self.check_args(&call.facts.args)?;
+        // SQL enqueues without a look at the schema.
+        self.job.check_args(&call.facts.args)?;
         let (first, mut item) = self.resume(call, progress)?;
         let pause = Until(until);
         for (index, step) in self.steps.iter().enumerate().skip(first) {
@@ -242,12 +243,6 @@ impl Program {
         }
         let result = item.value()?;
         Ok(Outcome::Succeeded { result: (weight(result) <= MAX_RESULT).then(|| result.clone()) })
-    }
-
-    /// SQL enqueues without a look at the schema, so the first step is not to meet what it cannot expect.
-    fn check_args(&self, args: &Json) -> Result<(), Failure> {
-        let Some(schema) = &self.job.args_schema else { return Ok(()) };
-        schema.check(args).map_err(|failure| Failure::permanent("args-invalid", failure.message).given_up())
     }
 
     /// The step to begin at, and what it begins with.

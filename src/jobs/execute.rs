@@ -11,6 +11,9 @@ pub trait Execute: Send + Sync + 'static {
     /// Whether jobs of this kind can be run here. What cannot is put off, with no attempt spent.
     fn knows(&self, kind: KindId) -> bool;
 
+    /// Says that a job of a kind that is not known here was put off.
+    fn unknown(&self, job: &Claimed);
+
     /// Runs one attempt. `cancel` says that the lease may be lost soon, or that the engine stops and waits
     /// no longer: what is returned then may not count any more.
     fn execute(&self, job: &Claimed, cancel: CancellationToken) -> impl Future<Output = Verdict> + Send;

@@ -270,6 +270,7 @@ async fn attempt<E: Execute>(execute: &E, job: Claimed, cancel: CancellationToke
         return outcome(&job, Duration::ZERO, Verdict::Cancelled { code: "expired".to_owned() });
     }
     if !execute.knows(job.kind) {
+        execute.unknown(&job);
         return outcome(&job, Duration::ZERO, Verdict::Snooze { delay: UNKNOWN });
     }
     let started = Instant::now();

@@ -30,7 +30,7 @@ impl Database {
     ///
     /// # Errors
     /// [`StoreError::Refused`](super::StoreError::Refused) with `BP001` for a kind that no engine knows, `BP002`
-    /// for args above 1 MiB, `BP003` for an option out of its range, `BP004` for a key above 1 KiB, `22P05` for
+    /// for args larger than the kind takes, `BP003` for an option out of its range, `BP004` for a key above 1 KiB, `22P05` for
     /// a NUL in args and `22P02` for what is no JSON; those of the database.
     pub async fn enqueue(
         &self,

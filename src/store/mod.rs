@@ -36,7 +36,7 @@ pub use listen::Listener;
 pub use low_water::{LowWater, Scan};
 pub use migrate::{Compatibility, Migrated, Standing, migrate, standing};
 pub use migrations::{LATEST, MIGRATIONS, Migration};
-pub use publish::{KindDefinition, Published, UniqueRule, states};
+pub use publish::{Conflict, KindDefinition, MAX_ARGS, Published, UniqueRule, states};
 pub use queues::{Held, QueueRow};
 pub use returning::{Promoted, Rescued};
 pub use schema::Schema;

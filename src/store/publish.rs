@@ -35,13 +35,40 @@ pub struct UniqueRule {
     pub states: i16,
     /// How long the key is kept after its job has left those states, from enqueue on; in seconds.
     pub seconds: Option<i32>,
+    /// What becomes of the job that holds the key.
+    pub on_conflict: Conflict,
+}
+
+/// What becomes of a job whose unique key is wanted again while it waits to run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Conflict {
+    /// Nothing.
+    #[default]
+    Keep,
+    /// It takes the new args.
+    ReplaceArgs,
+    /// It becomes due when the new one would have been.
+    PushBack,
+}
+
+impl Conflict {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::ReplaceArgs => "replace-args",
+            Self::PushBack => "push-back",
+        }
+    }
 }
 
 impl Default for UniqueRule {
     fn default() -> Self {
-        Self { by: None, states: states::LIVE, seconds: None }
+        Self { by: None, states: states::LIVE, seconds: None, on_conflict: Conflict::Keep }
     }
 }
+
+/// The largest args that any kind may take, in bytes.
+pub const MAX_ARGS: i32 = 1 << 20;
 
 /// A kind of job as engines make it known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +83,8 @@ pub struct KindDefinition {
     pub max_attempts: i16,
     /// What makes its jobs unique.
     pub unique: UniqueRule,
+    /// The largest args as JSON text, in bytes; at most [`MAX_ARGS`].
+    pub max_args_bytes: i32,
 }
 
 /// The numbers that kinds and queues bear in the database.
@@ -88,6 +117,16 @@ impl Database {
         Ok(published)
     }
 
+    /// What the database calls each kind that was ever made known.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn kinds(&self) -> StoreResult<HashMap<KindId, String>> {
+        let known = self.schema().sql("select id, name from biplane.kind");
+        let rows = sqlx::query(known).fetch_all(self.pool()).await?;
+        rows.iter().map(|row| Ok((KindId(row.try_get(0)?), row.try_get(1)?))).collect()
+    }
+
     async fn publish_kinds(
         &self,
         queues: &HashMap<String, QueueId>,
@@ -110,6 +149,8 @@ impl Database {
             .bind(kinds.iter().map(|kind| kind.unique.by.as_deref().map(array_of_paths)).collect::<Vec<_>>())
             .bind(kinds.iter().map(|kind| kind.unique.states).collect::<Vec<_>>())
             .bind(kinds.iter().map(|kind| kind.unique.seconds).collect::<Vec<_>>())
+            .bind(kinds.iter().map(|kind| kind.unique.on_conflict.as_str()).collect::<Vec<_>>())
+            .bind(kinds.iter().map(|kind| kind.max_args_bytes).collect::<Vec<_>>())
             .fetch_all(self.pool())
             .await?;
         rows.iter().map(|row| Ok((row.try_get(1)?, KindId(row.try_get(0)?)))).collect()

@@ -18,5 +18,5 @@ pub use limit::RateLimit;
 pub use logs::{LogError, LogFormat, LogOptions};
 pub use metrics::{
     DedupeMetrics, JobMetrics, JobTimer, SafeguardMetrics, StageCounts, StageMetrics, StepTimer, Telemetry,
-    TraceMetrics,
+    TraceMetrics, UnknownKinds,
 };

@@ -111,6 +111,9 @@ pub const JOB_ATTEMPTS: Named = (
 pub const JOBS_RUNNING: Named = ("biplane_jobs_running", "Durable jobs that run here now");
 /// How long attempts take.
 pub const JOB_SECONDS: Named = ("biplane_job_attempt_seconds", "How long one attempt of a durable job takes");
+/// Jobs nobody here knows.
+pub const JOBS_UNKNOWN: Named =
+    ("biplane_jobs_unknown_kind", "Durable jobs that were put off because the config has no such kind");
 
 /// Spans that the receiver took.
 pub const SPANS_EXPORTED: Named = ("biplane_spans_exported", "Spans that the receiver of traces took");

@@ -61,6 +61,48 @@ fn what_cannot_be_a_job_is_a_mistake_of_the_command_line() {
 }
 
 #[test]
+fn args_that_their_kind_does_not_take_are_refused_before_anything_is_put_in() {
+    let (database, url) = known();
+    database.execute("update biplane.kind set max_args_bytes = 2000");
+    let root = ConfigRoot::new(&[
+        ("pipelines/jobs.toml", SCHEMA_JOB),
+        (
+            "schemas/pull.json",
+            r#"{"properties": {"connector": {"type": "integer"}}, "required": ["connector"]}"#,
+        ),
+    ]);
+    let put = |args: &str| {
+        Engine::fed(root.path(), &["jobs", "enqueue", "pull", "--args", "-"], args, &[("DATABASE_URL", &url)])
+    };
+    let large = |bytes: usize| format!(r#"{{"connector": 1, "pad": "{}"}}"#, "x".repeat(bytes));
+    for (args, told) in [
+        (large(10 << 20), "BP002"),
+        (large(2000), "BP002"),
+        (r#"{"connector": 1, "a": "\u0000"}"#.to_owned(), "22P05"),
+        (r#"{"connector": "#.to_owned(), "--args is no JSON"),
+        (r#"{"connector": "seven"}"#.to_owned(), "args-invalid"),
+    ] {
+        let output = put(&args);
+        assert_eq!(code(&output), 2, "{}", err(&output));
+        assert!(err(&output).contains(told), "{told}: {}", err(&output));
+    }
+    assert_eq!(database.value("select count(*) from biplane.job"), "0");
+    let output = put(&large(1900));
+    assert_eq!(code(&output), 0, "{}", err(&output));
+}
+
+const SCHEMA_JOB: &str = r#"
+[queues.sync]
+
+[jobs.pull]
+queue       = "sync"
+args_schema = "pull.json"
+
+[[jobs.pull.steps]]
+log = "{{ args.connector }}"
+"#;
+
+#[test]
 fn queues_and_workers_are_listed_and_a_queue_stands_still_until_it_is_resumed() {
     let (database, url) = known();
     run(&["jobs", "enqueue", "pull"], &url);

@@ -76,6 +76,13 @@ retry = "twice"
 [[jobs.bad.steps]]
 http.url = "{0}/bad"
 
+[jobs.strict]
+queue       = "work"
+args_schema = "strict.json"
+
+[[jobs.strict.steps]]
+http.url = "{0}/strict"
+
 [jobs.held]
 queue = "work"
 
@@ -84,7 +91,10 @@ http.url = "{0}/held"
 "#,
             service.url()
         );
-        let root = ConfigRoot::new(&[("pipelines/jobs.toml", &text)]);
+        let root = ConfigRoot::new(&[
+            ("pipelines/jobs.toml", &text),
+            ("schemas/strict.json", r#"{"required": ["connector"]}"#),
+        ]);
         let database = TestDatabase::new();
         let scene = Self { database, service, gate, root, namespace: unique("working") };
         let migrated = scene.command(&["migrate"]);
@@ -167,6 +177,39 @@ fn a_job_that_fails_is_tried_again_and_kept_as_failed_with_its_code() {
             engine.metric("biplane_job_attempts_total", &["kind=\"bad\"", outcome]) == 1.0
         });
     }
+}
+
+#[test]
+fn args_from_sql_that_fail_the_schema_end_the_job_before_its_first_step() {
+    let scene = Scene::new();
+    let _engine = scene.start();
+    let id = scene.enqueue("strict", "{}");
+    scene.wait_count("failed", "1");
+    let shown = scene.shown(&id);
+    assert_eq!((&shown["code"], &shown["attempt"]), (&"args-invalid".into(), &1.into()), "{shown}");
+    scene.enqueue("strict", r#"{"connector": 1}"#);
+    scene.wait_count("done", "1");
+    assert_eq!(scene.service.by_path()["/strict"], 1, "only that one came so far");
+}
+
+#[test]
+fn jobs_of_a_kind_that_is_gone_from_the_config_wait_and_are_told_of() {
+    let scene = Scene::new();
+    scene.start().kill();
+    scene.database.execute(
+        "insert into biplane.kind (name, queue_id, max_attempts) select 'gone', id, 1 from biplane.queue",
+    );
+    let gone = scene.enqueue("gone", "{}");
+    let engine = scene.start();
+    let pulled = scene.enqueue("pull", r#"{"connector": 1}"#);
+    scene.wait_count("done", "1");
+    assert_eq!(scene.shown(&pulled)["state"], "succeeded");
+    scene.wait_count("deferred", "1");
+    let shown = scene.shown(&gone);
+    assert_eq!((&shown["state"], &shown["attempt"]), (&"scheduled".into(), &1.into()), "{shown}");
+    wait_until("it is counted", LONG, || engine.metric("biplane_jobs_unknown_kind_total", &[]) >= 1.0);
+    let log = engine.log();
+    assert!(log.lines().any(|line| line.contains("gone") && line.contains(&gone)), "{log}");
 }
 
 #[test]

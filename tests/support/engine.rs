@@ -175,6 +175,15 @@ impl Engine {
         command.spawn().expect("the binary runs")
     }
 
+    /// Runs the binary to its end with `input` on its standard input.
+    pub fn fed(root: &Path, arguments: &[&str], input: &str, variables: &[(&str, &str)]) -> Output {
+        let mut command = biplane(root);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.envs(variables.iter().copied()).spawn().expect("the binary runs");
+        process.stdin.take().expect("its input").write_all(input.as_bytes()).expect("it reads");
+        process.wait_with_output().expect("it ends")
+    }
+
     /// Runs the binary with these arguments to its end.
     pub fn command(root: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         let mut command = biplane(root);

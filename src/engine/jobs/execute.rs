@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::verdict::verdict;
 use crate::base::Failure;
 use crate::jobs::{self, Call, KeepLater, Outcome, Program};
 use crate::store::{Claimed, KindId, Verdict};
-use crate::telemetry::JobMetrics;
+use crate::telemetry::{JobMetrics, UnknownKinds};
 
 /// A kind whose steps are open.
 pub(super) struct Kind {
@@ -22,11 +24,42 @@ pub(super) struct Kind {
 /// The kinds that run here, by their numbers in the database.
 pub(super) struct Executor {
     pub(super) kinds: HashMap<KindId, Arc<Kind>>,
+    pub(super) strangers: Strangers,
+}
+
+/// The kinds of which jobs were met that no config here has.
+pub(super) struct Strangers {
+    /// What the database calls them, as far as it did when this worker registered.
+    pub(super) names: HashMap<KindId, String>,
+    pub(super) metrics: UnknownKinds,
+    /// When each was told of last.
+    pub(super) told: Mutex<HashMap<KindId, Instant>>,
+}
+
+/// How often the log says that jobs of one unknown kind wait.
+const TELL: Duration = Duration::from_secs(300);
+
+impl Strangers {
+    fn met(&self, job: &Claimed) {
+        self.metrics.put_off();
+        let now = Instant::now();
+        let mut told = self.told.lock();
+        if told.get(&job.kind).is_some_and(|last| now.duration_since(*last) < TELL) {
+            return;
+        }
+        told.insert(job.kind, now);
+        let kind = self.names.get(&job.kind).map_or_else(|| job.kind.0.to_string(), Clone::clone);
+        warn!(kind, job = %job.id, "jobs wait of a kind that this config has not: define it, or cancel them");
+    }
 }
 
 impl jobs::Execute for Executor {
     fn knows(&self, kind: KindId) -> bool {
         self.kinds.contains_key(&kind)
+    }
+
+    fn unknown(&self, job: &Claimed) {
+        self.strangers.met(job);
     }
 
     async fn execute(&self, job: &Claimed, cancel: CancellationToken) -> Verdict {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Job, Unique};
-use crate::spec::KeyState;
-use crate::store::{KindDefinition, UniqueRule, states};
+use crate::spec::{KeyState, OnConflict};
+use crate::store::{Conflict, KindDefinition, MAX_ARGS, UniqueRule, states};
 
 /// The most attempts that the database lets a job have.
 const MOST_ATTEMPTS: u32 = 1000;
@@ -38,6 +38,7 @@ fn definition(job: &Job, name: &str) -> KindDefinition {
         priority: i16::from(job.priority),
         max_attempts: i16::try_from(attempts).unwrap_or(i16::MAX),
         unique: job.unique.as_ref().map_or_else(UniqueRule::default, rule),
+        max_args_bytes: i32::try_from(job.max_args.0).unwrap_or(MAX_ARGS).min(MAX_ARGS),
     }
 }
 
@@ -46,6 +47,11 @@ fn rule(unique: &Unique) -> UniqueRule {
         by: Some(unique.by.iter().map(|path| path.names().to_vec()).collect()),
         states: unique.states.iter().fold(0, |all, state| all | bit(*state)),
         seconds: unique.period.map(whole_seconds),
+        on_conflict: match unique.on_conflict {
+            OnConflict::Keep => Conflict::Keep,
+            OnConflict::ReplaceArgs => Conflict::ReplaceArgs,
+            OnConflict::PushBack => Conflict::PushBack,
+        },
     }
 }
 

@@ -11,11 +11,12 @@ mod verdict;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::execute::{Executor, Kind};
+use self::execute::{Executor, Kind, Strangers};
 use self::loops::Loops;
 use super::running::Engine;
 use super::supervisor::TaskError;
@@ -24,6 +25,7 @@ use crate::events::StageRuntime;
 use crate::jobs::Program;
 use crate::steps::OpenError;
 use crate::store::{self, Database, DatabaseSettings, StoreError, StoreResult, Worker};
+use crate::telemetry::UnknownKinds;
 
 /// How long a stop waits for jobs that run, unless something else is said.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -54,6 +56,7 @@ pub(super) struct Jobs {
     /// What the worker is called.
     name: String,
     kinds: Vec<Arc<Kind>>,
+    unknown: UnknownKinds,
     /// Nothing is claimed any more.
     stop: CancellationToken,
     /// Nothing that runs is waited for any more.
@@ -101,6 +104,7 @@ impl Jobs {
             database: Database::new(settings, loops::connections(catalog)),
             name: name.to_owned(),
             kinds,
+            unknown: shared.telemetry.unknown_kinds().clone(),
             stop: CancellationToken::new(),
             hurry: CancellationToken::new(),
             state: watch::Sender::new(State::Away("no worker is registered yet".to_owned())),
@@ -132,11 +136,16 @@ impl Jobs {
         fits(self.database.settings()).await?;
         let queues: Vec<String> = kinds::queues(&self.catalog).into_iter().map(|(name, _)| name).collect();
         let published = self.database.publish(&queues, &kinds::definitions(&self.catalog)).await?;
+        let strangers = Strangers {
+            names: self.database.kinds().await?,
+            metrics: self.unknown.clone(),
+            told: Mutex::default(),
+        };
         let numbered = self.kinds.iter().flat_map(|kind| {
             let numbers = kinds::names(kind.program.job()).filter_map(|name| published.kinds.get(name));
             numbers.map(|number| (*number, Arc::clone(kind)))
         });
-        let executor = Executor { kinds: numbered.collect() };
+        let executor = Executor { kinds: numbered.collect(), strangers };
         let worker = self.database.register(&self.name, env!("CARGO_PKG_VERSION")).await?;
         Ok((executor, published, worker))
     }

@@ -31,6 +31,18 @@ pub(super) struct JobFamilies {
     attempts: Family<OutcomeLabels, Counter>,
     running: Family<KindLabels, Gauge>,
     seconds: Family<KindLabels, Seconds>,
+    unknown: UnknownKinds,
+}
+
+/// Jobs of kinds that no config here has.
+#[derive(Debug, Clone)]
+pub struct UnknownKinds(Counter);
+
+impl UnknownKinds {
+    /// One was met and put off.
+    pub fn put_off(&self) {
+        self.0.inc();
+    }
 }
 
 impl JobFamilies {
@@ -39,7 +51,12 @@ impl JobFamilies {
             attempts: add(registry, names::JOB_ATTEMPTS),
             running: add(registry, names::JOBS_RUNNING),
             seconds: add(registry, names::JOB_SECONDS),
+            unknown: UnknownKinds(add(registry, names::JOBS_UNKNOWN)),
         }
+    }
+
+    pub(super) fn unknown(&self) -> &UnknownKinds {
+        &self.unknown
     }
 
     pub(super) fn of(&self, queue: &str, kind: &str) -> JobMetrics {

@@ -80,6 +80,24 @@ fn what_cannot_be_a_job_is_refused_with_a_code() {
 }
 
 #[test]
+fn a_kind_says_how_large_its_args_may_be_as_text() {
+    block_on(async {
+        let work = Work::new().await;
+        work.server.execute("update biplane.kind set max_args_bytes = 64 where name = 'plain'");
+        // Of the longest text for what it is kept as, and of the shortest.
+        for (unit, text) in [(r"\u0001", 6), ("x", 1), ("\u{20ac}", 3)] {
+            for (count, fits) in [(55 / text, true), (55 / text + 1, false)] {
+                let args = format!("{{\"a\": \"{}\"}}", unit.repeat(count));
+                let put = work.database.enqueue("plain", &args, None, &JobOptions::default()).await;
+                assert_eq!(put.is_ok(), fits, "{args}");
+                let many = work.database.enqueue_many("plain", &[&args], None, &JobOptions::default()).await;
+                assert_eq!(many.map_err(refused).err(), (!fits).then(|| "BP002".to_owned()), "{args}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_bulk_is_queued_in_its_order_and_ids_name_their_day() {
     block_on(async {
         let work = Work::new().await;

@@ -1,6 +1,7 @@
 //! The command plane's tables through `biplane::store`, on a real server.
 
 mod claims;
+mod conflicts;
 mod enqueue;
 mod faults;
 mod leases;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use biplane::store::{
     BatchId, ClaimRequest, Claimed, Database, DatabaseSettings, JobId, JobOptions, KindDefinition, KindId,
-    Lane, Outcome, QueueId, Schema, StoreError, UniqueRule, Verdict, Worker, migrate,
+    Lane, MAX_ARGS, Outcome, QueueId, Schema, StoreError, UniqueRule, Verdict, Worker, migrate,
 };
 
 use crate::support::TestDatabase;
@@ -97,7 +98,14 @@ impl Work {
 }
 
 fn kind(name: &str, unique: UniqueRule) -> KindDefinition {
-    KindDefinition { name: name.to_owned(), queue: "work".to_owned(), priority: 5, max_attempts: 3, unique }
+    KindDefinition {
+        name: name.to_owned(),
+        queue: "work".to_owned(),
+        priority: 5,
+        max_attempts: 3,
+        unique,
+        max_args_bytes: MAX_ARGS,
+    }
 }
 
 fn open(url: &str, connections: u32) -> Database {

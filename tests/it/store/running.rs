@@ -21,11 +21,16 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct Script {
     known: KindId,
     ran: Mutex<HashMap<JobId, u32>>,
+    unknown: Mutex<HashMap<KindId, u32>>,
 }
 
 impl Execute for Script {
     fn knows(&self, kind: KindId) -> bool {
         kind == self.known
+    }
+
+    fn unknown(&self, job: &Claimed) {
+        *self.unknown.lock().entry(job.kind).or_default() += 1;
     }
 
     async fn execute(&self, job: &Claimed, cancel: CancellationToken) -> Verdict {
@@ -72,7 +77,7 @@ impl Running {
     fn with(work: &Work, database: Database, worker: Worker, lease: Duration) -> Self {
         let options = HeartbeatOptions { every: lease / 10, lease };
         let heartbeat = Arc::new(Heartbeat::start(&database, worker, options).expect("a heartbeat"));
-        let script = Arc::new(Script { known: work.plain, ran: Mutex::default() });
+        let script = Arc::new(Script { known: work.plain, ran: Mutex::default(), unknown: Mutex::default() });
         let (acker, acks) = Acker::new(database.clone(), worker, Arc::clone(&heartbeat));
         let wakes = Arc::new(Wakes::default());
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
@@ -151,6 +156,7 @@ fn jobs_that_succeed_fail_and_panic_each_end_once() {
         assert_eq!(ran.values().sum::<u32>(), 1500 + 60 + 3 + 1, "nothing ran twice");
         assert!(!ran.contains_key(&foreign));
         assert_eq!(work.state(foreign).await, "scheduled", "what is not known here is put off");
+        assert_eq!(script.unknown.lock().values().copied().collect::<Vec<_>>(), [1], "and told of");
         let shown = work.database.show_job(panicked[0]).await.expect("shown").expect("known");
         assert!(shown.detail.expect("an error").contains("as it was told"));
         assert_eq!(work.count("lease"), 0);

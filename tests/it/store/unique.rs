@@ -80,6 +80,30 @@ fn a_key_that_is_held_for_a_period_outlives_its_job() {
 }
 
 #[test]
+fn of_a_batch_that_comes_back_only_those_end_whose_keys_others_hold_now() {
+    block_on(async {
+        let work = Work::new().await;
+        let args: Vec<String> = (0..10).map(|key| format!("{{\"key\": {key}}}")).collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let options = JobOptions::default();
+        let put = work.database.enqueue_many("waiting", &args, None, &options).await.expect("enqueued");
+        let (batch, claimed) = work.claim(Lane::New, 10).await;
+        let newer =
+            work.database.enqueue_many("waiting", &args[..4], None, &options).await.expect("enqueued");
+        assert_eq!(newer.iter().flatten().count(), 4);
+        assert_eq!(work.settle(batch, &claimed, &Verdict::Back).await, 10);
+        let promoted = work.database.promote().await.expect("promoted");
+        assert_eq!((promoted.due, promoted.superseded, promoted.put_off), (10, 4, 0));
+        for (place, id) in put.into_iter().flatten().enumerate() {
+            assert_eq!(work.state(id).await, if place < 4 { "cancelled" } else { "queued" }, "{place}");
+        }
+        let (batch, claimed) = work.claim(Lane::Again, 10).await;
+        assert_eq!(work.settle(batch, &claimed, &done()).await, 6);
+        assert_eq!((work.count("ready"), work.count("lease"), work.count("unique_claim")), (4, 0, 4));
+    });
+}
+
+#[test]
 fn a_job_that_comes_back_to_a_key_that_another_holds_ends_visibly_and_its_batch_is_unharmed() {
     block_on(async {
         let work = Work::new().await;
