@@ -7,11 +7,14 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::audit::AuditCommand;
 use super::exit::{CliError, CliResult};
 use super::jobs;
 use super::offsets::OffsetsCommand;
+use super::operating::{self, OperateArguments, SnoozeArguments};
 use super::replays::arguments::ReplaysCommand;
 use super::selecting::{RangeArguments, SelectArguments};
+use super::tailing::TailArguments;
 use crate::base::{ByteSize, parse_duration};
 use crate::engine::WINDOW;
 use crate::store::Schema;
@@ -192,6 +195,9 @@ pub enum Command {
     /// The queues of durable jobs: how much lies where, and letting one stand still
     #[command(subcommand)]
     Queues(QueuesCommand),
+    /// What operators did to jobs, queues and tokens
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// The engines that run durable jobs
     #[command(subcommand)]
     Workers(WorkersCommand),
@@ -286,6 +292,32 @@ pub enum JobsCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Let jobs run now; those that were given up begin anew with all their attempts
+    Retry(OperateArguments),
+    /// End jobs; whoever runs one is asked to end it, and loses it ten seconds later
+    Cancel(OperateArguments),
+    /// Put jobs that wait off, with no attempt spent
+    Snooze {
+        /// When they are due
+        #[command(flatten)]
+        when: SnoozeArguments,
+        /// Which
+        #[command(flatten)]
+        jobs: OperateArguments,
+    },
+    /// Give failed jobs up for good
+    Discard(OperateArguments),
+    /// Give jobs that wait another priority
+    Prioritise {
+        /// From 1, which goes first, to 9
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i16).range(1..=9))]
+        priority: i16,
+        /// Which
+        #[command(flatten)]
+        jobs: OperateArguments,
+    },
+    /// Follow jobs as they end, or one job through its states until it is over
+    Tail(TailArguments),
 }
 
 /// Which jobs `jobs list` shows.
@@ -300,6 +332,12 @@ pub struct ListArguments {
     /// Of this kind
     #[arg(long, value_name = "NAME")]
     pub kind: Option<String>,
+    /// With this unique key
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Whose args contain these, such as `{"tenant_id": 7}`
+    #[arg(long, value_name = "JSON", value_parser = operating::json_text)]
+    pub where_args: Option<String>,
     /// At most this many
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
     pub limit: i64,
@@ -309,7 +347,7 @@ pub struct ListArguments {
 }
 
 /// The states of jobs, as they are written everywhere.
-const STATES: [&str; 8] =
+pub(super) const STATES: [&str; 8] =
     ["scheduled", "queued", "running", "retrying", "failed", "succeeded", "cancelled", "discarded"];
 
 /// What `jobs enqueue` puts in.
@@ -335,6 +373,10 @@ pub struct EnqueueArguments {
     /// Only while no other job of its kind holds this key
     #[arg(long, value_name = "KEY")]
     pub unique_key: Option<String>,
+    /// Wait until it is over, at most so long; one that does not succeed ends with 1
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "1h")]
+    #[arg(value_parser = duration)]
+    pub wait: Option<Duration>,
 }
 
 /// `biplane queues …`
@@ -535,6 +577,6 @@ fn size(text: &str) -> Result<ByteSize, String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| error.to_string())
 }

@@ -14,10 +14,11 @@ use super::dlqs::{self, Which};
 use super::exit::{CliError, CliResult, Exit};
 use super::selecting::{RangeArguments, SelectArguments};
 use super::{
-    check, completions, database, dev, discard, explain, holding, jobs, man, offsets, output, queues,
-    replays, run, schema, stages, topics,
+    audit, check, completions, database, dev, discard, explain, holding, jobs, man, offsets, operating,
+    output, queues, replays, run, schema, stages, tailing, topics,
 };
 use crate::catalog::Bound;
+use crate::store::Change;
 
 /// Runs the command that `arguments` (the program's name first) ask for. Errors are written to
 /// standard error; a closed pipe ends quietly.
@@ -59,9 +60,8 @@ fn dispatch(arguments: Arguments) -> CliResult {
         Command::Migrate { dry_run, format } => database::migrate(global, dry_run, format),
         Command::Databases(DatabasesCommand::Check { format }) => database::check(global, format),
         Command::Dev { sample } => dev::run(global, sample),
-        Command::Jobs(JobsCommand::Enqueue { wanted, format }) => jobs::enqueue(global, &wanted, format),
-        Command::Jobs(JobsCommand::List { filter, format }) => jobs::list(global, &filter, format),
-        Command::Jobs(JobsCommand::Show { id, format }) => jobs::show(global, id, format),
+        Command::Jobs(command) => jobs_command(global, &command),
+        Command::Audit(command) => audit::run(global, &command),
         Command::Queues(command) => queues_command(global, command),
         Command::Workers(WorkersCommand::List { format }) => queues::workers(global, format),
         Command::Topics(TopicsCommand::Plan { format }) => topics::plan(global, format),
@@ -81,6 +81,22 @@ fn dispatch(arguments: Arguments) -> CliResult {
         Command::Offsets(command) => offsets::run(global, command),
         Command::Completions { shell } => completions::run(shell),
         Command::Man { directory } => man::run(directory.as_deref()),
+    }
+}
+
+fn jobs_command(global: &GlobalArguments, command: &JobsCommand) -> CliResult {
+    match command {
+        JobsCommand::Enqueue { wanted, format } => jobs::enqueue(global, wanted, *format),
+        JobsCommand::List { filter, format } => jobs::list(global, filter, *format),
+        JobsCommand::Show { id, format } => jobs::show(global, *id, *format),
+        JobsCommand::Retry(jobs) => operating::run(global, Change::Retry, jobs),
+        JobsCommand::Cancel(jobs) => operating::run(global, operating::CANCEL, jobs),
+        JobsCommand::Snooze { when, jobs } => operating::run(global, when.change(), jobs),
+        JobsCommand::Discard(jobs) => operating::run(global, Change::Discard, jobs),
+        JobsCommand::Prioritise { priority, jobs } => {
+            operating::run(global, Change::Prioritise(*priority), jobs)
+        }
+        JobsCommand::Tail(arguments) => tailing::run(global, arguments),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
@@ -9,7 +10,7 @@ use serde_json::{Value as Json, json};
 use super::arguments::{EnqueueArguments, Format, GlobalArguments, ListArguments};
 use super::database::{failed, open, wait};
 use super::exit::{CliError, CliResult, Exit};
-use super::output;
+use super::{output, tailing};
 use crate::base::Failure;
 use crate::catalog::{self, CheckOptions, Job};
 use crate::engine::{Process, load_tree};
@@ -32,16 +33,43 @@ pub(super) fn enqueue(global: &GlobalArguments, wanted: &EnqueueArguments, forma
         trace: None,
     };
     let key = wanted.unique_key.as_deref();
-    let id = wait(async {
+    wait(async {
         let database = open(global)?;
-        database.enqueue(&wanted.kind, &args.to_string(), key, &options).await.map_err(failed)
-    })??;
-    match format {
+        let enqueued = database.enqueue(&wanted.kind, &args.to_string(), key, &options).await;
+        let id = enqueued.map_err(failed)?;
+        let Some(limit) = wanted.wait else {
+            told(id, None, format)?;
+            return Ok(Exit::Clean);
+        };
+        let mut last = None;
+        let exit = tailing::follow(&database, id, Some(limit), |job| {
+            last = Some(job.clone());
+            Ok(())
+        });
+        let exit = exit.await?;
+        told(id, last.as_ref(), format)?;
+        Ok(exit)
+    })?
+}
+
+fn told(id: JobId, ended: Option<&JobRow>, format: Format) -> CliResult<()> {
+    match (format, ended) {
         // A number of this size is not safe in every reader of JSON.
-        Format::Json => output::json(&json!({ "id": id.to_string() }))?,
-        Format::Text => output::line(&id.to_string())?,
+        (Format::Json, None) => output::json(&json!({ "id": id.to_string() })),
+        (Format::Json, Some(job)) => output::json(&json!({
+            "id": id.to_string(), "state": job.state, "code": job.code, "detail": job.detail,
+        })),
+        (Format::Text, None) => output::line(&id.to_string()),
+        (Format::Text, Some(job)) => {
+            let code = job.code.as_deref().map(|code| format!(" {code}")).unwrap_or_default();
+            output::line(&format!("{id} {}{code}", job.state))
+        }
     }
-    Ok(Exit::Clean)
+}
+
+/// Whole seconds, as filters take them.
+pub(super) fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Judges args by the kind's `args_schema` where the config root has that kind; whoever runs it judges them again.
@@ -63,7 +91,9 @@ pub(super) fn list(global: &GlobalArguments, filter: &ListArguments, format: For
         queue: filter.queue.clone(),
         kind: filter.kind.clone(),
         limit: filter.limit,
-        since_seconds: i64::try_from(filter.since.as_secs()).unwrap_or(i64::MAX),
+        since_seconds: seconds(filter.since),
+        key: filter.key.clone(),
+        args: filter.where_args.clone(),
     };
     let jobs = wait(async { open(global)?.list_jobs(&filter).await.map_err(failed) })??;
     match format {

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod asking;
+mod audit;
 mod check;
 mod completions;
 mod connect;
@@ -25,6 +26,7 @@ mod live;
 mod man;
 mod members;
 mod offsets;
+mod operating;
 mod outage;
 mod output;
 mod progress;
@@ -41,6 +43,7 @@ mod serving;
 mod settings;
 mod shown;
 mod stages;
+mod tailing;
 mod topics;
 
 use crate::engine::scan;

@@ -12,6 +12,7 @@ mod attempt_tests;
 mod choosing;
 mod claiming;
 mod execute;
+mod operating;
 mod polling;
 mod queue;
 mod services;
@@ -25,6 +26,7 @@ pub use attempt::{
     BoxedKeep, Call, Checkpoint, Keep, KeepLater, MAX_KEPT, MAX_RESULT, Outcome, Program, Run,
 };
 pub use execute::Execute;
+pub use operating::{Action, CANCEL_WITHIN, Operated};
 pub use queue::{QueueOptions, QueueRunner, Shared};
-pub use services::{keep_days, listen, promote, rescue};
+pub use services::{fence, keep_days, listen, promote, rescue};
 pub use wakes::Wakes;

@@ -18,8 +18,11 @@ use super::choosing::Marks;
 use super::claiming::{Answer, claim};
 use super::execute::Execute;
 use super::polling::Polling;
+use super::state::Cancelled;
 use super::wakes::Wakes;
-use crate::store::{BATCH_LIMIT, BatchId, Claimed, Database, Heartbeat, Outcome, QueueId, Verdict, Worker};
+use crate::store::{
+    BATCH_LIMIT, BatchId, Claimed, Database, Heartbeat, JobId, Outcome, QueueId, Verdict, Worker,
+};
 
 /// How long a job of a kind that is not known here is put off.
 const UNKNOWN: Duration = Duration::from_secs(30);
@@ -82,7 +85,9 @@ pub struct QueueRunner<E> {
     polling: Polling,
     /// Claimed and not started.
     waiting: VecDeque<(BatchId, Claimed)>,
-    running: JoinSet<BatchId>,
+    running: JoinSet<(BatchId, JobId)>,
+    /// What cancels each job that runs.
+    tokens: HashMap<JobId, CancellationToken>,
     /// The batches with jobs that have not ended: how many, and what cancels them.
     batches: HashMap<BatchId, (usize, CancellationToken)>,
     claims: JoinSet<Answer>,
@@ -99,6 +104,7 @@ impl<E: Execute> QueueRunner<E> {
             polling: Polling::default(),
             waiting: VecDeque::new(),
             running: JoinSet::new(),
+            tokens: HashMap::new(),
             batches: HashMap::new(),
             claims: JoinSet::new(),
             prefetch: 0,
@@ -122,7 +128,10 @@ impl<E: Execute> QueueRunner<E> {
                 },
                 () = wake.notified() => self.polling.woken(),
                 () = tokio::time::sleep(poll.unwrap_or_default()), if poll.is_some() => self.polling.due(),
-                () = tokio::time::sleep(LOOK), if look => self.cancel_lost().await,
+                () = tokio::time::sleep(LOOK), if look => {
+                    self.cancel_lost().await;
+                    self.cancel_asked().await;
+                }
                 () = stop.cancelled() => {}
             }
         }
@@ -137,10 +146,15 @@ impl<E: Execute> QueueRunner<E> {
                 .get(&batch)
                 .map_or_else(CancellationToken::new, |(_, cancel)| cancel.child_token());
             let (execute, acker) = (Arc::clone(&self.shared.execute), self.shared.acker.clone());
+            let (heartbeat, id) = (Arc::clone(&self.shared.heartbeat), job.id);
+            self.tokens.insert(id, cancel.clone());
             self.running.spawn(async move {
-                let outcome = attempt(&*execute, job, cancel).await;
+                let mut outcome = attempt(&*execute, job, cancel).await;
+                if outcome.verdict.comes_back() && heartbeat.is_asked(id) {
+                    outcome.verdict = asked();
+                }
                 acker.ended(batch, outcome).await;
-                batch
+                (batch, id)
             });
         }
     }
@@ -203,9 +217,12 @@ impl<E: Execute> QueueRunner<E> {
         }
     }
 
-    fn ended(&mut self, ended: Result<BatchId, tokio::task::JoinError>) {
+    fn ended(&mut self, ended: Result<(BatchId, JobId), tokio::task::JoinError>) {
         match ended {
-            Ok(batch) => self.forget(batch, 1),
+            Ok((batch, job)) => {
+                self.tokens.remove(&job);
+                self.forget(batch, 1);
+            }
             // What runs is guarded against panics, so this is a task that was cut off.
             Err(error) => error!(%error, queue = self.options.name, "a job's task ended without an outcome"),
         }
@@ -239,6 +256,22 @@ impl<E: Execute> QueueRunner<E> {
             for (_, job) in lost {
                 self.shared.acker.ended(batch, outcome(&job, Duration::ZERO, Verdict::Back)).await;
             }
+        }
+    }
+
+    /// Cancels what runs and an operator wants ended, and ends what of that waits.
+    async fn cancel_asked(&mut self) {
+        let wanted = self.shared.heartbeat.asked();
+        if wanted.is_empty() {
+            return;
+        }
+        wanted.iter().filter_map(|job| self.tokens.get(job)).for_each(CancellationToken::cancel);
+        let (ended, kept): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|(_, job)| wanted.contains(&job.id));
+        self.waiting = kept;
+        for (batch, job) in ended {
+            self.forget(batch, 1);
+            self.shared.acker.ended(batch, outcome(&job, Duration::ZERO, asked())).await;
         }
     }
 
@@ -281,6 +314,11 @@ async fn attempt<E: Execute>(execute: &E, job: Claimed, cancel: CancellationToke
         execute.panicked(&job, &text.unwrap_or_else(|| "it panicked".to_owned()))
     });
     outcome(&job, started.elapsed(), verdict)
+}
+
+/// What becomes of a job that an operator wants ended.
+fn asked() -> Verdict {
+    Verdict::Cancelled { code: Cancelled::Asked.as_str().to_owned() }
 }
 
 fn outcome(job: &Claimed, took: Duration, verdict: Verdict) -> Outcome {

@@ -16,6 +16,9 @@ use crate::store::{Database, Listener, StoreResult};
 /// Leases past their deadline are looked for this often.
 const RESCUE: Duration = Duration::from_secs(3);
 
+/// Cancelled jobs that did not end are looked for this often.
+const FENCE: Duration = Duration::from_secs(3);
+
 /// What is due later is looked for this often.
 const PROMOTE: Duration = Duration::from_secs(1);
 
@@ -39,6 +42,18 @@ pub async fn rescue(database: Database, wakes: Arc<Wakes>, cancel: CancellationT
                 wakes.all();
             }
             done => log("rescue", done),
+        }
+    }
+}
+
+/// Ends jobs whose workers were asked to end them and did not in time, until cancelled.
+pub async fn fence(database: Database, cancel: CancellationToken) {
+    while wait(FENCE, &cancel).await {
+        match database.fence_cancelled().await {
+            Ok(fenced) if fenced > 0 => {
+                warn!(fenced, "cancelled jobs were taken from workers that had not ended them in time");
+            }
+            done => log("fencing of cancelled jobs", done),
         }
     }
 }

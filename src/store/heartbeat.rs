@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::claims::millis;
 use super::connect::{Database, open};
 use super::error::{StoreError, StoreResult};
-use super::ids::{BatchId, Worker};
+use super::ids::{BatchId, JobId, Worker};
 use crate::base::guard::{self, Guard};
 
 /// How often and for how long.
@@ -59,6 +59,8 @@ struct Held {
     /// What is held, and since when at the latest its lease is sure to run.
     batches: HashMap<BatchId, Instant>,
     lost: HashSet<BatchId>,
+    /// Jobs that somebody wants ended, as the last beat said.
+    asked: HashSet<JobId>,
 }
 
 impl Heartbeat {
@@ -109,6 +111,16 @@ impl Heartbeat {
         let held = self.shared.held.lock();
         let until = held.batches.get(&batch).map(|since| *since + self.shared.options.lease);
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// The jobs among what this worker holds that an operator wants ended.
+    pub fn asked(&self) -> Vec<JobId> {
+        self.shared.held.lock().asked.iter().copied().collect()
+    }
+
+    /// Whether an operator wants this job ended.
+    pub fn is_asked(&self, job: JobId) -> bool {
+        self.shared.held.lock().asked.contains(&job)
     }
 
     /// The batches that were held and whose leases have been taken back since the last time this was asked.
@@ -172,10 +184,16 @@ async fn beat_once(shared: &Shared, connection: &mut Option<PgConnection>) -> St
         .fetch_all(&mut *connection)
         .await?;
     let mut extended = HashSet::with_capacity(rows.len());
+    let mut asked = HashSet::new();
     for row in &rows {
-        extended.insert(BatchId(row.try_get(0)?));
+        match (row.try_get::<Option<Uuid>, _>(0)?, row.try_get::<Option<i64>, _>(1)?) {
+            (Some(batch), _) => drop(extended.insert(BatchId(batch))),
+            (None, Some(job)) => drop(asked.insert(JobId(job))),
+            (None, None) => {}
+        }
     }
     let mut held = shared.held.lock();
+    held.asked = asked;
     for batch in named {
         if extended.contains(&batch) {
             if let Some(since) = held.batches.get_mut(&batch) {

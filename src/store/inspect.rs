@@ -53,9 +53,10 @@ const RIGHTS: &[(&str, &str)] = &[
     ("lease", "SELECT,INSERT,UPDATE,DELETE"),
     ("worker", "SELECT,INSERT,UPDATE,DELETE"),
     ("failed", "SELECT,INSERT,UPDATE,DELETE"),
-    ("done", "SELECT,INSERT"),
+    ("done", "SELECT,INSERT,DELETE"),
     ("unique_claim", "SELECT,INSERT,UPDATE,DELETE"),
-    ("audit", "SELECT,INSERT"),
+    ("cancel_ask", "SELECT,INSERT,UPDATE,DELETE"),
+    ("audit", "SELECT,INSERT,UPDATE"),
 ];
 
 /// Looks at the database.

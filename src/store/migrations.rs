@@ -40,6 +40,7 @@ macro_rules! migration {
 pub const MIGRATIONS: &[Migration] = &[
     migration!(1, "jobs", "0001_jobs.sql"),
     migration!(2, "enqueue", "0002_enqueue.sql"),
+    migration!(6, "operators", "0006_operators.sql"),
     migration!(8, "conflicts", "0008_conflicts.sql"),
 ];
 

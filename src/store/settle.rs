@@ -163,6 +163,11 @@ impl Verdict {
         matches!(self, Self::Succeeded { .. } | Self::Cancelled { .. } | Self::Discarded { .. })
     }
 
+    /// Whether the job is to run again.
+    pub fn comes_back(&self) -> bool {
+        matches!(self, Self::Retry { .. } | Self::Snooze { .. } | Self::Back)
+    }
+
     fn letter(&self) -> i8 {
         let letter = match self {
             Self::Succeeded { .. } => b's',

@@ -50,6 +50,10 @@ pub struct JobFilter {
     pub queue: Option<String>,
     /// Of this kind.
     pub kind: Option<String>,
+    /// With this unique key.
+    pub key: Option<String>,
+    /// Whose args contain these, as JSON text.
+    pub args: Option<String>,
     /// At most this many.
     pub limit: i64,
     /// Of those that are over, only the last seconds.
@@ -90,6 +94,8 @@ impl Database {
             .bind(filter.kind.as_deref())
             .bind(filter.limit)
             .bind(filter.since_seconds)
+            .bind(filter.key.as_deref())
+            .bind(filter.args.as_deref())
             .fetch_all(self.pool())
             .await?;
         rows.iter()

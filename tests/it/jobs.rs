@@ -119,6 +119,54 @@ fn queues_and_workers_are_listed_and_a_queue_stands_still_until_it_is_resumed() 
 }
 
 #[test]
+fn operators_end_put_off_and_retry_jobs_by_id_and_by_filter() {
+    let (database, url) = known();
+    let enqueue =
+        |args: &str| out(&run(&["jobs", "enqueue", "pull", "--args", args], &url)).trim().to_owned();
+    let ids: Vec<String> = (0..6).map(|nth| enqueue(&format!(r#"{{"half": {}}}"#, nth % 2))).collect();
+    let state = |id: &str| json(&run(&["jobs", "show", id, "--format", "json"], &url))["state"].clone();
+
+    let snoozed = run(&["jobs", "snooze", &ids[0], "--for", "2h"], &url);
+    assert_eq!((code(&snoozed), &*out(&snoozed)), (0, "snooze: 1 done\n"), "{}", err(&snoozed));
+    assert_eq!(state(&ids[0]), "scheduled");
+    let unasked = run(&["jobs", "cancel", &ids[1]], &url);
+    assert_eq!(code(&unasked), 2, "nobody is there to be asked");
+    assert!(err(&unasked).contains("--yes"), "{}", err(&unasked));
+
+    let half = ["jobs", "cancel", "--where-args", r#"{"half": 1}"#, "--yes", "--format", "json"];
+    let dry = json(&run(&[&half[..], &["--dry-run"]].concat(), &url));
+    assert_eq!((&dry["counts"]["queued"], &dry["done"]), (&3.into(), &0.into()), "{dry}");
+    assert_eq!(json(&run(&half, &url))["done"], 3);
+    assert_eq!(state(&ids[1]), "cancelled");
+    let again = run(&["jobs", "cancel", &ids[1], "--yes"], &url);
+    assert_eq!(code(&again), 1, "it is over");
+    assert!(err(&again).contains("is cancelled"), "{}", err(&again));
+    let listed = run(&["jobs", "list", "--state", "cancelled", "--where-args", r#"{"half": 1}"#], &url);
+    assert_eq!(out(&listed).lines().count(), 4, "{}", out(&listed));
+
+    let retried = json(&run(&["jobs", "retry", "--state", "cancelled", "-y", "--format", "json"], &url));
+    assert_eq!(retried["done"], 3, "{retried}");
+    let first = run(&["jobs", "prioritise", "--priority", "1", &ids[2], &ids[4]], &url);
+    assert_eq!(out(&first), "prioritise: 2 done\n", "{}", err(&first));
+    for (arguments, told) in [
+        (&["jobs", "cancel", "--yes"][..], "which jobs?"),
+        (&["jobs", "discard", "--state", "queued", "--yes"], "only to those that are failed"),
+        (&["jobs", "cancel", "--queue", "nowhere", "--yes"], "nowhere"),
+        (&["jobs", "retry", "--where-args", "{", "--yes"], "no JSON"),
+        (&["jobs", "snooze", "1"], "--for"),
+    ] {
+        let refused = run(arguments, &url);
+        assert_eq!(code(&refused), 2, "{arguments:?}: {}", err(&refused));
+        assert!(err(&refused).contains(told), "{arguments:?}: {}", err(&refused));
+    }
+    let audit = json(&run(&["audit", "list", "--action", "jobs.cancel", "--format", "json"], &url));
+    assert_eq!(audit[0]["subject"]["filter"]["args"], r#"{"half": 1}"#, "{audit}");
+    assert_eq!((&audit[0]["detail"]["count"], audit.as_array().map(Vec::len)), (&3.into(), Some(1)));
+    assert!(out(&run(&["audit", "list"], &url)).contains("jobs.prioritise"));
+    assert_eq!(database.value("select count(*) from biplane.audit"), "4");
+}
+
+#[test]
 fn a_database_without_tables_is_told_what_to_run() {
     let database = TestDatabase::new();
     for arguments in

@@ -1,6 +1,7 @@
 //! Durable jobs through the binary, on a real Postgres and a real Kafka: enqueued, run, tried again, taken over
 //! from a killed engine, handed back by one that stops.
 
+use std::io::BufRead;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -283,4 +284,52 @@ fn an_engine_with_jobs_does_not_start_without_a_database_that_fits() {
     let (code, told) = run(&[kafka, ("DATABASE_URL", &empty.url())]);
     assert_eq!(code, Some(3), "{told}");
     assert!(told.contains("biplane migrate"), "{told}");
+}
+
+#[test]
+fn a_job_that_runs_is_cancelled_at_its_worker_and_who_waits_for_it_is_told() {
+    let scene = Scene::new();
+    let engine = scene.start();
+    let url = scene.database.url();
+    let waiting = ["jobs", "enqueue", "held", "--wait=2m"];
+    let waiting = Engine::begin(scene.root.path(), &waiting, &[("DATABASE_URL", &url)]);
+    scene.wait_asked("/held", 1);
+    let id = scene.database.value("select id from biplane.job");
+    let cancelled = scene.command(&["jobs", "cancel", &id, "--yes", "--format", "json"]);
+    let cancelled: serde_json::Value = serde_json::from_slice(&cancelled.stdout).expect("JSON");
+    assert_eq!(cancelled["asked"], 1, "{cancelled}");
+    scene.wait_count("done", "1");
+    assert_eq!(scene.database.value("select outcome::text || code from biplane.done"), "casked");
+    wait_until("its worker ended it", LONG, || {
+        engine.metric("biplane_job_attempts_total", &["kind=\"held\"", "handed-back"]) == 1.0
+    });
+    assert!(!engine.log().contains("were taken from workers"), "it had not to be fenced");
+    let told = waiting.wait_with_output().expect("it ends");
+    assert_eq!(told.status.code(), Some(1), "one that did not succeed is a finding");
+    assert!(String::from_utf8_lossy(&told.stdout).contains("cancelled asked"), "{told:?}");
+    let followed = scene.command(&["jobs", "tail", &id]);
+    assert!(String::from_utf8_lossy(&followed.stdout).contains("cancelled"), "{followed:?}");
+}
+
+#[test]
+fn jobs_that_end_are_told_as_they_do() {
+    let scene = Scene::new();
+    let _engine = scene.start();
+    let url = scene.database.url();
+    let tail = ["jobs", "tail", "--kind", "pull", "--format", "json"];
+    let mut tail = Engine::begin(scene.root.path(), &tail, &[("DATABASE_URL", &url)]);
+    let mut said = std::io::BufReader::new(tail.stderr.take().expect("its notes"));
+    let mut note = String::new();
+    said.read_line(&mut note).expect("a note");
+    assert!(note.contains("waiting"), "{note}");
+    let done = scene.command(&["jobs", "enqueue", "pull", "--args", r#"{"connector": 1}"#, "--wait"]);
+    assert!(done.status.success(), "{done:?}");
+    let mut line = String::new();
+    std::io::BufReader::new(tail.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
+    let told: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    let id = String::from_utf8_lossy(&done.stdout);
+    assert_eq!(Some(told["id"].as_str().expect("an id")), id.split_whitespace().next(), "{told}");
+    assert_eq!(told["state"], "succeeded");
+    let _ = tail.kill();
+    let _ = tail.wait();
 }

@@ -97,6 +97,20 @@ impl TestDatabase {
         })
     }
 
+    /// How the server would carry out a statement, line by line.
+    pub fn plan(&self, sql: &str) -> String {
+        let (url, asked) = (self.url(), format!("explain {sql}"));
+        aside(async move {
+            let mut connection = connect(&url).await;
+            let lines: Vec<String> = sqlx::query_scalar(AssertSqlSafe(asked.clone()))
+                .fetch_all(&mut connection)
+                .await
+                .unwrap_or_else(|error| panic!("{asked}: {error}"));
+            let _ = connection.close().await;
+            lines.join("\n")
+        })
+    }
+
     fn on_server(&self, sql: &str) {
         execute(&self.server, sql);
     }

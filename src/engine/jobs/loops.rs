@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::execute::Executor;
 use super::kinds;
 use crate::catalog::Catalog;
-use crate::jobs::{Acker, QueueOptions, QueueRunner, Shared, Wakes, keep_days, listen, promote, rescue};
+use crate::jobs::{
+    Acker, QueueOptions, QueueRunner, Shared, Wakes, fence, keep_days, listen, promote, rescue,
+};
 use crate::store::{Database, Heartbeat, HeartbeatOptions, Published, StoreError, StoreResult, Worker};
 
 /// How long payloads and outcomes of jobs that have ended are kept, in days.
@@ -56,6 +58,7 @@ impl Loops {
         acking.spawn(acks);
         tasks.spawn(listen(database.clone(), Arc::clone(&wakes), stop.clone()));
         tasks.spawn(rescue(database.clone(), Arc::clone(&wakes), stop.clone()));
+        tasks.spawn(fence(database.clone(), stop.clone()));
         tasks.spawn(promote(database.clone(), Arc::clone(&wakes), stop.clone()));
         tasks.spawn(keep_days(database.clone(), KEPT, stop.clone()));
         let execute = Arc::new(executor);

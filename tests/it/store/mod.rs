@@ -5,6 +5,7 @@ mod conflicts;
 mod enqueue;
 mod faults;
 mod leases;
+mod operating;
 mod returning;
 mod running;
 mod unique;

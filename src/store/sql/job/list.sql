@@ -1,4 +1,5 @@
--- Jobs of one state, or of all in which they are not over; of one queue, of one kind. Each state's in the order in
+-- Jobs of one state, or of all in which they are not over; of one queue, of one kind, with one key, with args that
+-- contain some. Each state's in the order in
 -- which they come up: due first, started first, ended last first. Outcomes only of the last $5 seconds.
 with queues as materialized (
     select id, name from biplane.queue where $2::text is null or name = $2
@@ -12,6 +13,7 @@ with queues as materialized (
             select r.job_id, r.queue_id, j.kind_id, r.attempt
             from biplane.ready r join biplane.job j on j.id = r.job_id
             where r.queue_id = q.id and j.kind_id in (select id from kinds)
+                and ($6::text is null or j.unique_key = $6) and ($7::text is null or j.args @> $7::text::jsonb)
             order by r.lane, r.priority, r.seq limit $4
         ) r
         where coalesce($1, 'queued') = 'queued'
@@ -23,6 +25,7 @@ with queues as materialized (
             join biplane.job j on j.id = h.job_id
         where coalesce($1, 'running') = 'running' and l.queue_id in (select id from queues)
             and j.kind_id in (select id from kinds)
+            and ($6::text is null or j.unique_key = $6) and ($7::text is null or j.args @> $7::text::jsonb)
         limit $4
     ) union all (
         select 3, case d.reason when 'r' then 'retrying' else 'scheduled' end, d.job_id, d.queue_id, j.kind_id, d.attempt,
@@ -31,6 +34,7 @@ with queues as materialized (
         where coalesce($1, case d.reason when 'r' then 'retrying' else 'scheduled' end)
                 = case d.reason when 'r' then 'retrying' else 'scheduled' end
             and d.queue_id in (select id from queues) and j.kind_id in (select id from kinds)
+            and ($6::text is null or j.unique_key = $6) and ($7::text is null or j.args @> $7::text::jsonb)
         order by d.run_at limit $4
     ) union all (
         select 4, 'failed', f.job_id, f.queue_id, f.kind_id, f.attempt, f.code, f.failed_at,
@@ -38,6 +42,10 @@ with queues as materialized (
         from biplane.failed f
         where coalesce($1, 'failed') = 'failed' and f.queue_id in (select id from queues)
             and f.kind_id in (select id from kinds)
+            and (coalesce($6::text, $7::text) is null or exists (
+                select from biplane.job j where j.id = f.job_id
+                    and ($6::text is null or j.unique_key = $6) and ($7::text is null or j.args @> $7::text::jsonb)
+            ))
         order by f.failed_at desc limit $4
     ) union all (
         select 5, case d.outcome when 's' then 'succeeded' when 'c' then 'cancelled' else 'discarded' end, d.job_id,
@@ -46,6 +54,10 @@ with queues as materialized (
         where $1 = case d.outcome when 's' then 'succeeded' when 'c' then 'cancelled' else 'discarded' end
             and d.done_at > now() - $5 * interval '1 second'
             and d.queue_id in (select id from queues) and d.kind_id in (select id from kinds)
+            and (coalesce($6::text, $7::text) is null or exists (
+                select from biplane.job j where j.id = d.job_id
+                    and ($6::text is null or j.unique_key = $6) and ($7::text is null or j.args @> $7::text::jsonb)
+            ))
         order by d.done_at desc limit $4
     )
 )

@@ -5,7 +5,12 @@ with found as (
     from biplane.deferred where job_id = $1
     union all
     select 'queued', r.queue_id, r.attempt, null, null, null, null, null
-    from biplane.ready r where r.job_id = $1 and r.queue_id = (select queue_id from biplane.job where id = $1)
+    from biplane.job j join biplane.ready r
+        on r.queue_id = j.queue_id and r.lane = 0 and r.priority = j.priority and r.seq = j.id
+    where j.id = $1
+    union all
+    select 'queued', queue_id, attempt, null, null, null, null, null
+    from biplane.ready where lane > 0 and job_id = $1
     union all
     select 'running', l.queue_id, l.attempts[array_position(l.job_ids, $1)], l.deadline_at, null, null, l.batch_id, null
     from biplane.lease l where $1 = any (l.job_ids)
@@ -14,7 +19,7 @@ with found as (
     union all
     select case outcome when 's' then 'succeeded' when 'c' then 'cancelled' else 'discarded' end, queue_id, attempt,
         done_at, code, detail, null, kind_id
-    from biplane.done where job_id = $1
+    from biplane.done where job_id = $1 and done_at >= biplane.job_created_at($1)
 )
 select f.state, q.name as queue, k.name as kind, f.attempt, j.max_attempts, j.priority, j.args::text,
     j.unique_key, j.trace, f.code, f.detail::text, f.batch_id,

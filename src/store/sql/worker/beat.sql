@@ -1,5 +1,5 @@
--- Says that a worker lives and extends the leases it names. Returns those that it still holds. Nothing is lost with
--- a heartbeat that a crash of the server takes back, so none waits for the disk.
+-- Says that a worker lives and extends the leases it names. Returns those that it still holds, and the jobs that
+-- it is asked to end. Nothing is lost with a heartbeat that a crash of the server takes back, so none waits for the disk.
 with quiet as materialized (
     select set_config('synchronous_commit', 'off', true) as off
 ), alive as (
@@ -9,4 +9,6 @@ with quiet as materialized (
     where batch_id = any ($3) and epoch = $2 and deadline_at >= clock_timestamp()
     returning batch_id
 )
-select batch_id from extended
+select batch_id, null::bigint as asked from extended
+union all
+select null, job_id from biplane.cancel_ask where epoch = $2

@@ -1,0 +1,44 @@
+-- Puts jobs off until $3, or by $4 milliseconds, with no attempt spent.
+with known as materialized (
+    select id, kind_id, queue_id, priority, unique_key, unique_while from biplane.job where id = any ($1)
+), fresh as (
+    delete from biplane.ready r using known k
+    where r.queue_id = k.queue_id and r.lane = 0 and r.priority = k.priority and r.seq = k.id
+    returning r.job_id, r.attempt
+), back as (
+    delete from biplane.ready where lane > 0 and job_id = any ($1) returning job_id, attempt
+), taken as materialized (
+    select t.job_id, t.attempt, k.kind_id, k.queue_id, k.priority, k.unique_key, k.unique_while
+    from (select * from fresh union all select * from back) t join known k on k.id = t.job_id
+), put as (
+    insert into biplane.deferred (job_id, run_at, queue_id, attempt, priority, reason)
+    select job_id, coalesce($3::text::timestamptz, now() + $4 * interval '1 millisecond'), queue_id, attempt,
+        priority, 'z'
+    from taken
+), later as (
+    update biplane.deferred set run_at = coalesce($3::text::timestamptz, now() + $4 * interval '1 millisecond')
+    where job_id = any ($1) and reason <> 'w'
+    returning job_id
+), changed as materialized (
+    select job_id from taken union all select job_id from later
+), left_states as materialized (
+    select job_id, kind_id, unique_key from taken where unique_while & 1 = 0
+), locked as materialized (
+    -- In the order in which keys are taken, so that nobody waits for each other.
+    select c.kind_id, c.key, c.expires_at is null as bare
+    from biplane.unique_claim c
+        join left_states f on c.kind_id = f.kind_id and c.key = f.unique_key and c.job_id = f.job_id
+    order by c.kind_id, c.key collate "C"
+    for update of c
+), held_on as (
+    update biplane.unique_claim c set held = false
+    from locked l where c.kind_id = l.kind_id and c.key = l.key and not l.bare
+), let_go as (
+    delete from biplane.unique_claim c
+    using locked l where c.kind_id = l.kind_id and c.key = l.key and l.bare
+), noted as (
+    update biplane.audit set detail = detail
+        || jsonb_build_object('count', (detail ->> 'count')::bigint + (select count(*) from changed))
+    where id = $2
+)
+select array(select job_id from changed), '{}'::bigint[]
