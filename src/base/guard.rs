@@ -81,6 +81,10 @@ pub enum Guard {
     Follow,
     /// What is parked is known before the inputs are read.
     ScanFirst,
+    /// What is finished of a parking topic beyond a commit's text is written down in the topic.
+    WriteDone,
+    /// After a loss nobody waits for what is in flight, and nothing is committed.
+    Lost,
     /// Outcomes are written only by the lease that holds the job.
     Lease,
     /// A claim whose answer is lost is asked for.
@@ -165,6 +169,8 @@ mod switch {
         ("take-back", Guard::TakeBack),
         ("follow", Guard::Follow),
         ("scan-first", Guard::ScanFirst),
+        ("write-done", Guard::WriteDone),
+        ("lost", Guard::Lost),
         ("lease", Guard::Lease),
         ("ask-for-batch", Guard::AskForBatch),
         ("heartbeat-thread", Guard::HeartbeatThread),

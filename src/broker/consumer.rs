@@ -71,6 +71,8 @@ pub struct ConsumerOptions {
     pub max_poll_interval: Duration,
     /// The most KiB fetched ahead of the owner, over all partitions.
     pub queued_kbytes: u32,
+    /// Counts what transactions have written that are not committed, too.
+    pub uncommitted: bool,
 }
 
 impl ConsumerOptions {
@@ -83,6 +85,7 @@ impl ConsumerOptions {
             session_timeout: Duration::from_secs(10),
             max_poll_interval: Duration::from_secs(300),
             queued_kbytes: 2 * 1024,
+            uncommitted: false,
         }
     }
 }
@@ -656,7 +659,7 @@ fn config(settings: &ClientSettings, options: &ConsumerOptions) -> ClientConfig 
         .set("auto.offset.reset", if guard::removed(Guard::LostOffset) { "latest" } else { "error" })
         .set("allow.auto.create.topics", "false")
         .set("enable.partition.eof", options.topics.is_empty().to_string())
-        .set("isolation.level", "read_committed")
+        .set("isolation.level", if options.uncommitted { "read_uncommitted" } else { "read_committed" })
         .set("fetch.queue.backoff.ms", "5");
     if let Some(id) = &options.instance_id {
         config.set("group.instance.id", id);

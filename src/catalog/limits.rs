@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::scene::Scene;
 use super::stages::WrittenStage;
-use super::{Guarantee, Order, Topic};
+use super::{Order, Topic};
 use super::{retries, steps::WrittenStep};
 use crate::base::{ByteSize, RetryPolicy, format_duration};
 use crate::diag::{Diagnostic, Span, codes};
@@ -52,13 +52,10 @@ pub(super) fn check_parking(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str,
     }
     let bound = scene.retry_specs.get(&*retry.name).and_then(|policy| policy.in_place_up_to.as_ref());
     let order = spec.order.as_ref().filter(|order| order.known && order.value == Order::Partition);
-    let exact = spec.delivery.as_ref();
-    let exact = exact.filter(|delivery| delivery.known && delivery.value == Guarantee::ExactlyOnce);
-    let (place, why) = match (order, exact, &spec.dedupe) {
-        (Some(order), ..) => (order.span, "all records of a partition would follow the parked one"),
-        (None, Some(delivery), _) => (delivery.span, "keeps records in place while they wait"),
-        (None, None, Some(dedupe)) => (dedupe.span, "equal records wait in place for each other"),
-        (None, None, None) => return,
+    let (place, why) = match (order, &spec.dedupe) {
+        (Some(order), _) => (order.span, "all records of a partition would follow the parked one"),
+        (None, Some(dedupe)) => (dedupe.span, "equal records wait in place for each other"),
+        (None, None) => return,
     };
     let Some(bound) = bound else { return };
     let longest = format_duration(retry.backoff.longest(retry.max_attempts));

@@ -196,13 +196,9 @@ pub struct Stage {
 
 impl Stage {
     /// Whether its records may go to a parking topic. Where a partition is one lane they would all follow
-    /// the first, so they wait in place; where an epoch closes as a whole, and where equal records wait for
-    /// each other, they do, too.
+    /// the first, so they wait in place; where equal records wait for each other, they do, too.
     pub fn parks(&self) -> bool {
-        self.delivery == Guarantee::AtLeastOnce
-            && self.order != Order::Partition
-            && self.dedupe.is_none()
-            && self.retry.parks()
+        self.order != Order::Partition && self.dedupe.is_none() && self.retry.parks()
     }
 }
 

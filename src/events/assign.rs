@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::delivery::{Begin, Standing};
 use super::metadata::Beyond;
 use super::offsets::OffsetTracker;
+use super::parked::Bounds;
 use super::partitions::{Partition, Tenure};
 use super::runner::Runner;
 use super::sources::Role;
@@ -187,7 +188,11 @@ impl Runner {
         let Some(partition) = self.partitions.get(slot) else { return };
         if partition.role == Role::Parked {
             self.spoil();
-            return self.put_back(slot, hold);
+            // Where the epoch is given up it is read again.
+            if !self.must_abort {
+                self.put_back(slot, hold);
+            }
+            return;
         }
         let beyond = partition.beyond(self.in_flight.attempts(slot));
         let Some(position) = partition.position() else { return };
@@ -197,25 +202,27 @@ impl Runner {
 
     /// Reads a partition again from where the last epoch that closed left it. False where that is not
     /// known here: nothing was committed since it was assigned.
-    fn rewind_to_closed(&mut self, slot: u32) -> bool {
+    fn rewind_to_closed(&mut self, slot: u32, bounds: &Bounds) -> bool {
         let Some(partition) = self.partitions.get_mut(slot) else { return true };
         partition.said = None;
         partition.dirty = true;
         if partition.tracker.is_none() {
             return true;
         }
-        if partition.role == Role::Parked {
-            // What was finished since is to be read again, before its input goes on.
-            return false;
-        }
         let Some((position, mut beyond)) = partition.closed.clone() else { return false };
         // Attempts were spent, whatever becomes of the epoch.
         beyond.attempts.extend(partition.beyond(self.in_flight.attempts(slot)).attempts);
-        self.go_back(slot, position, beyond, None);
+        match partition.role {
+            Role::Parked => {
+                let bounds = bounds.get(&partition.name).copied();
+                self.scan_again(slot, (position, beyond), bounds);
+            }
+            Role::Input | Role::Replay => self.go_back(slot, position, beyond, None),
+        }
         true
     }
 
-    fn go_back(&mut self, slot: u32, position: i64, beyond: Beyond, hold: Option<Instant>) {
+    pub(super) fn go_back(&mut self, slot: u32, position: i64, beyond: Beyond, hold: Option<Instant>) {
         let Some(partition) = self.partitions.get(slot) else { return };
         let next = partition.next().unwrap_or(position);
         let carried: Vec<_> = self.in_flight.carried(slot).collect();
@@ -344,12 +351,22 @@ impl Runner {
         if standing != Standing::Acknowledged {
             self.commits.forget();
         }
+        let bounds = match standing {
+            Standing::Nothing => self.bounds_of_all_parked(),
+            _ => Ok(Bounds::new()),
+        };
+        let Ok(bounds) = bounds else { return self.begin_anew() };
         for slot in self.partitions.slots() {
             match standing {
                 Standing::Acknowledged => self.rewind(slot, None),
-                Standing::Nothing if self.rewind_to_closed(slot) => {}
+                Standing::Nothing if self.rewind_to_closed(slot, &bounds) => {}
                 _ => return self.begin_anew(),
             }
         }
+    }
+
+    fn bounds_of_all_parked(&self) -> Result<Bounds, BrokerError> {
+        let names: Vec<_> = self.partitions.iter().map(|partition| partition.name.clone()).collect();
+        self.bounds_of_parked(&names, Instant::now() + self.look_up_limit())
     }
 }

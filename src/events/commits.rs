@@ -83,7 +83,10 @@ impl Runner {
     /// Whether the epoch may close now: where it closes as a whole, nothing of it is on its way.
     fn may_close(&self) -> bool {
         !self.delivery.closes_whole()
-            || self.unacknowledged == 0 && self.blocked.is_empty() && !self.must_abort
+            || self.unacknowledged == 0
+                && self.blocked.is_empty()
+                && self.parked.all_is_written()
+                && !self.must_abort
     }
 
     /// When the loop must look at its commits again.
@@ -218,6 +221,7 @@ impl Runner {
         if self.commits.forget() {
             self.mark_dirty();
         }
+        self.write_done();
         if !self.may_close() {
             return;
         }

@@ -14,7 +14,7 @@ impl Runner {
     pub(super) fn revoked(&mut self, lost: bool) {
         self.retry_assignment = None;
         self.look_for_lost_at = None;
-        if lost {
+        if matters(lost) {
             return self.lose_all();
         }
         self.move_tenures(Tenure::Owned, Tenure::Leaving);
@@ -25,7 +25,7 @@ impl Runner {
     /// Answers the group once nothing of the partitions is under way, or the time for that is up.
     pub(super) fn hand_over(&mut self) {
         let Some(deadline) = self.hand_over_by else { return };
-        if self.consumer.assignment_lost() {
+        if matters(self.consumer.assignment_lost()) {
             return self.lose_all();
         }
         self.read_acknowledgements();
@@ -65,4 +65,8 @@ impl Runner {
             }
         }
     }
+}
+
+fn matters(lost: bool) -> bool {
+    lost && !guard::removed(Guard::Lost)
 }

@@ -2,12 +2,13 @@
 //! when empty.
 //!
 //! A lane is *held* by the record that is being worked on or waits for its next attempt; whatever
-//! comes meanwhile lines up behind it. Where its first records are parked, no record in flight holds it.
+//! comes meanwhile lines up behind it. Where its first records are parked, no record in flight holds it;
+//! there may be very many such lanes, so that one in which nothing waits is a name and nothing more.
 //! Lanes are named by a hash: two keys that share one only wait for each other more than they must.
 
 use std::collections::VecDeque;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::inflight::EntryId;
 use crate::base::guard::{self, Guard};
@@ -32,49 +33,59 @@ enum Holder {
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     held: HashMap<LaneId, Lane, foldhash::fast::FixedState>,
+    /// Held by parked records, and nothing waits in them.
+    parked: HashSet<LaneId, foldhash::fast::FixedState>,
 }
 
 impl Lanes {
     /// How many lanes are held.
     pub(super) fn len(&self) -> usize {
-        self.held.len()
+        self.held.len() + self.parked.len()
     }
 
     /// Whether a record of that lane must wait.
     pub(super) fn is_held(&self, lane: LaneId) -> bool {
-        !self.held.is_empty()
-            && self
-                .held
-                .get(&lane)
-                .is_some_and(|lane| lane.holder != Holder::Parked || !guard::removed(Guard::Follow))
+        self.len() > 0
+            && (self.is_occupied(lane) || self.is_parked(lane) && !guard::removed(Guard::Follow))
             && !guard::removed(Guard::Lanes)
     }
 
     /// Takes a lane that nobody holds.
     pub(super) fn hold(&mut self, lane: LaneId, holder: EntryId) {
+        self.parked.remove(&lane);
         self.held.insert(lane, Lane { holder: Holder::Record(holder), waiting: VecDeque::new() });
     }
 
     /// Lines a record up behind whatever holds the lane.
     pub(super) fn queue(&mut self, lane: LaneId, entry: EntryId) {
-        if let Some(lane) = self.held.get_mut(&lane) {
+        if self.parked.remove(&lane) {
+            self.held.insert(lane, Lane { holder: Holder::Parked, waiting: VecDeque::from([entry]) });
+        } else if let Some(lane) = self.held.get_mut(&lane) {
             lane.waiting.push_back(entry);
         }
     }
 
     /// Parked records hold the lane from now on; what waits in it stays.
     pub(super) fn park(&mut self, lane: LaneId) {
-        self.held.entry(lane).or_insert_with(Lane::parked).holder = Holder::Parked;
+        match self.held.get_mut(&lane) {
+            Some(held) if !held.waiting.is_empty() => held.holder = Holder::Parked,
+            _ => {
+                self.held.remove(&lane);
+                self.parked.insert(lane);
+            }
+        }
     }
 
     /// As [`Lanes::park`], unless somebody holds it.
     pub(super) fn park_free(&mut self, lane: LaneId) {
-        self.held.entry(lane).or_insert_with(Lane::parked);
+        if !self.held.contains_key(&lane) {
+            self.parked.insert(lane);
+        }
     }
 
     /// Whether parked records hold the lane.
     pub(super) fn is_parked(&self, lane: LaneId) -> bool {
-        self.held.get(&lane).is_some_and(|lane| lane.holder == Holder::Parked)
+        self.parked.contains(&lane) || self.held.get(&lane).is_some_and(|lane| lane.holder == Holder::Parked)
     }
 
     /// Whether a record in flight holds the lane.
@@ -84,7 +95,10 @@ impl Lanes {
 
     /// A record that was parked holds the lane again.
     pub(super) fn unpark(&mut self, lane: LaneId, holder: EntryId) {
-        self.held.entry(lane).or_insert_with(Lane::parked).holder = Holder::Record(holder);
+        match self.held.get_mut(&lane) {
+            Some(held) => held.holder = Holder::Record(holder),
+            None => self.hold(lane, holder),
+        }
     }
 
     /// The first record that waits behind parked ones.
@@ -95,14 +109,17 @@ impl Lanes {
 
     /// That one does not wait any more.
     pub(super) fn take_follower(&mut self, lane: LaneId) {
-        if let Some(lane) = self.held.get_mut(&lane) {
-            lane.waiting.pop_front();
+        let Some(held) = self.held.get_mut(&lane) else { return };
+        held.waiting.pop_front();
+        if held.waiting.is_empty() && held.holder == Holder::Parked {
+            self.park(lane);
         }
     }
 
     /// The holder is through: the next record, which now holds the lane, or `None` and the lane is
     /// gone.
     pub(super) fn advance(&mut self, lane: LaneId) -> Option<EntryId> {
+        self.parked.remove(&lane);
         let held = self.held.get_mut(&lane)?;
         let next = held.waiting.pop_front();
         match next {
@@ -120,16 +137,20 @@ impl Lanes {
         is_parked: impl Fn(LaneId) -> bool,
     ) -> (Vec<EntryId>, Vec<LaneId>) {
         let (mut next, mut parked) = (Vec::new(), Vec::new());
+        self.parked.retain(|lane| is_parked(*lane));
+        let free = &mut self.parked;
         self.held.retain(|name, lane| {
             lane.waiting.retain(|id| is_there(*id));
             if matches!(lane.holder, Holder::Record(holder) if is_there(holder)) {
                 return true;
             }
             lane.holder = match is_parked(*name) {
+                true if lane.waiting.is_empty() => {
+                    free.insert(*name);
+                    return false;
+                }
                 true => {
-                    if !lane.waiting.is_empty() {
-                        parked.push(*name);
-                    }
+                    parked.push(*name);
                     Holder::Parked
                 }
                 false => {
@@ -141,12 +162,6 @@ impl Lanes {
             true
         });
         (next, parked)
-    }
-}
-
-impl Lane {
-    fn parked() -> Self {
-        Self { holder: Holder::Parked, waiting: VecDeque::new() }
     }
 }
 

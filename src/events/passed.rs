@@ -5,6 +5,7 @@
 
 use super::partitions::{Partition, Tenure};
 use super::runner::Runner;
+use super::sources::Role;
 
 impl Partition {
     /// Whether all that was polled of it has started: then nothing lies between the newest record and
@@ -19,7 +20,13 @@ impl Runner {
     pub(super) fn pass_gaps(&mut self) {
         for (name, polled) in self.consumer.positions() {
             let slot = self.partitions.find(&name.topic, name.partition);
-            let partition = slot.and_then(|slot| self.partitions.get_mut(slot));
+            let mut partition = slot.and_then(|slot| self.partitions.get_mut(slot));
+            if let Some(partition) = &mut partition
+                && partition.role == Role::Parked
+            {
+                // A rewind awaits what lies there, and polling, which it has set back, has met nothing.
+                partition.awaited.take_if(|(awaited, _)| *awaited < polled);
+            }
             if let Some(partition) = partition.filter(|partition| partition.is_current())
                 && partition.tracker.as_mut().is_some_and(|tracker| tracker.pass(polled))
             {

@@ -39,7 +39,7 @@ use super::throttle::Rates;
 use super::watchdog::Watchdog;
 use crate::base::guard::{self, Guard};
 use crate::base::{Failure, now_millis};
-use crate::broker::{BrokerError, Consumer, Polled, TopicPartition};
+use crate::broker::{BrokerError, ClientSettings, Consumer, Polled, TopicPartition};
 use crate::catalog::{Bound, Order};
 use crate::record::{OwnedRecord, RawRecord};
 
@@ -87,6 +87,8 @@ pub(super) struct Runner {
     pub(super) reopen_at: Option<Instant>,
     /// When consumers were lost lately.
     pub(super) reopened: Vec<Instant>,
+    /// How Kafka is reached.
+    pub(super) client: ClientSettings,
     pub(super) delivery: Box<dyn Delivery>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) shared: Arc<Shared>,
@@ -183,6 +185,7 @@ impl Runner {
             sources,
             reopen_at: None,
             reopened: Vec::new(),
+            client: runtime.client.clone(),
             delivery,
             inbox,
             shared,

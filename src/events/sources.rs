@@ -136,11 +136,6 @@ impl Sources {
         }
     }
 
-    /// The name of that input, shared.
-    pub(super) fn input(&self, topic: &str) -> Option<Arc<str>> {
-        self.inputs.iter().find(|input| ***input == *topic).cloned()
-    }
-
     /// Which of the topics beside its inputs are on the broker, as far as it was told; whether this is news.
     /// A parking topic counts once the stage's own client knows it, or the group would be asked for nothing,
     /// and it is not given up: something may be parked there.

@@ -149,6 +149,14 @@ impl Cluster {
         self.create(NewTopic::new(name, partitions as i32, TopicReplication::Variable(&replicas)));
     }
 
+    /// Sets one setting of a topic. Others that were set are forgotten.
+    pub fn set_topic(&self, name: &str, key: &str, value: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
+        let wanted = AlterConfig::new(ResourceSpecifier::Topic(name)).set(key, value);
+        let set = block_on(admin.alter_configs([&wanted], &AdminOptions::new())).expect("an answer");
+        set.into_iter().for_each(|result| drop(result.expect("set")));
+    }
+
     /// Deletes a topic, and waits until it is gone.
     pub fn delete_topic(&self, name: &str) {
         let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Parking;
 use super::headers::{self, Standing};
-use super::packed::Packed;
+use super::packed::{Head, Packed};
 use crate::base::Failure;
 use crate::broker::OutHeaders;
 use crate::events::inflight::EntryId;
@@ -30,12 +30,8 @@ impl Runner {
         wanted && !kept && stage.parks() && self.parking_of(raw).is_some()
     }
 
-    /// The partition in which a record can be parked now. What a transaction has written there could not
-    /// be read back before it is closed.
+    /// The partition in which a record can be parked now.
     pub(super) fn parking_of(&self, raw: &RawRecord<'_>) -> Option<u32> {
-        if self.delivery.closes_whole() {
-            return None;
-        }
         let slot = self.partitions.find(self.sources.parking(raw.topic)?, raw.partition)?;
         let partition = self.partitions.get(slot)?;
         (partition.tenure == Tenure::Owned && partition.scan_to.is_none()).then_some(slot)
@@ -139,7 +135,7 @@ impl Runner {
             return false;
         }
         let (lane, _) = self.parked_lane(slot, raw);
-        store.has(lane, raw.offset, || Packed::of(raw))
+        store.has(lane, raw.offset, || Packed::of(raw, &Head::default()))
     }
 
     /// Parks records that wait behind parked ones, as far as there is room; how many that were.
@@ -185,7 +181,7 @@ impl Runner {
             return false;
         }
         self.lanes.take_follower(lane);
-        if self.parked.store.has(lane, raw.offset, || Packed::of(&raw)) {
+        if self.parked.store.has(lane, raw.offset, || Packed::of(&raw, &Head::default())) {
             self.finish_parked_before(id);
             return true;
         }

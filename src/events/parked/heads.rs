@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Key;
+use super::packed::Head;
 use crate::events::inflight::{Entry, EntryId};
 use crate::events::lanes::LaneId;
 use crate::events::partitions::{Partition, Tenure};
@@ -65,8 +66,8 @@ impl Runner {
 
     fn start_parked(&mut self, key: Key) {
         let Some(item) = self.parked.store.get(key) else { return };
-        let (ordered, timed) = (item.ordered, item.timed);
-        let late = self.now.saturating_duration_since(item.due);
+        let Head { ordered, timed, .. } = item.head();
+        let late = self.now.saturating_duration_since(item.due());
         let Some((id, record)) = self.entry_of(key) else { return };
         if timed {
             self.shared.metrics.parked_late_seconds(late.as_secs_f64());
@@ -95,10 +96,10 @@ impl Runner {
     pub(super) fn entry_of(&mut self, key: Key) -> Option<(EntryId, Arc<OwnedRecord>)> {
         let item = self.parked.store.get(key)?;
         let record = Arc::new(item.record(key));
-        let (slot, sequence, size) = (item.slot, item.sequence, item.bytes.len());
-        let (spent, timestamp, failed) = (item.spent, item.timestamp, item.failed);
+        let (slot, sequence, size) = (item.slot(), item.sequence, item.bytes.len());
+        let Head { spent, timestamp, started, failed, .. } = item.head();
         let ago = |started: i64| Duration::from_millis((self.now_millis - started).max(0).unsigned_abs());
-        let started = item.started.and_then(|started| self.now.checked_sub(ago(started)));
+        let started = started.and_then(|started| self.now.checked_sub(ago(started)));
         let partition = self.partitions.get_mut(slot)?;
         let alone = !partition.suspects.is_empty() && partition.suspects.remove(&key.offset);
         let id = self.in_flight.insert(Entry {
@@ -149,8 +150,8 @@ impl Runner {
         let due: HashMap<i64, Instant> =
             carried.iter().filter_map(|(offset, carried)| Some((*offset, carried.due?))).collect();
         let finished = self.parked.store.put_back(slot, |offset, item| {
-            let due = due.get(&offset).copied().unwrap_or(item.due);
-            (spent.get(&offset).copied().unwrap_or(item.spent), due.max(until))
+            let due = due.get(&offset).copied().unwrap_or(item.due());
+            (spent.get(&offset).copied().unwrap_or(item.head().spent), due.max(until))
         });
         if let Some(partition) = self.partitions.get_mut(slot) {
             partition.carried.extend(carried);

@@ -10,6 +10,7 @@
 mod append;
 mod headers;
 mod heads;
+mod moment;
 mod packed;
 mod read;
 mod scan;
@@ -20,6 +21,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::lanes::LaneId;
 
+pub(super) use scan::Bounds;
 pub(super) use store::Key;
 use store::{Item, Store};
 
@@ -54,6 +56,11 @@ impl Parked {
     /// Whether nothing is parked.
     pub(super) fn is_empty(&self) -> bool {
         self.store.is_empty()
+    }
+
+    /// Whether all that is finished is said, by commits or in the topics.
+    pub(super) fn all_is_written(&self) -> bool {
+        self.done.is_empty()
     }
 
     /// What a parked record became is sent: the next of its lane may start.

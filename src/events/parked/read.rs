@@ -1,10 +1,8 @@
 //! Reading parking topics: what is parked becomes known, and copies come back.
 
-use std::sync::Arc;
-
 use super::Key;
 use super::headers::{self, Found, Standing};
-use super::packed::Packed;
+use super::packed::{Head, Packed};
 use super::store::Item;
 use crate::events::offsets::{OffsetTracker, Sequence};
 use crate::events::runner::Runner;
@@ -66,22 +64,21 @@ impl Runner {
         standing: Standing,
     ) {
         let (lane, ordered) = self.parked_lane(slot, &raw);
-        let known = self.sources.input(raw.topic);
-        let item = Item {
-            slot,
-            sequence,
-            topic: known.unwrap_or_else(|| Arc::from(raw.topic)),
-            partition: raw.partition,
+        // Where it is read again, the wait that it was told to has not been written down.
+        let told = self.partitions.get(slot).and_then(|partition| partition.carried.get(&offset)?.due);
+        let due = self.now + standing.left(self.now_millis);
+        let head = Head {
             timestamp: raw.timestamp,
             log_append: raw.log_append,
             ordered,
+            timed: told.is_some() || !standing.wait.is_zero(),
             spent: standing.spent,
-            due: self.now + standing.left(self.now_millis),
-            timed: !standing.wait.is_zero(),
             started: standing.started,
             failed: standing.failed,
-            bytes: Packed::of(&raw),
         };
+        let place = self.parked.store.place(slot, &raw);
+        let due = told.map_or(due, |told| told.max(due));
+        let item = Item::new(place, sequence, due, Packed::of(&raw, &head));
         let finished = self.parked.store.insert(Key { lane, origin: raw.offset, offset }, item);
         self.finish_copies(&finished);
         self.parked.store.expect_no_more(lane, raw.offset);
@@ -108,7 +105,7 @@ impl Runner {
             return;
         }
         if let Some(item) = self.parked.store.finish(key) {
-            self.finish_copies(&[(item.slot, item.sequence)]);
+            self.finish_copies(&[(item.slot(), item.sequence)]);
         }
         self.let_on(key.lane);
     }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::base::guard::{self, Guard};
-use crate::broker::{BrokerError, StartAt, TopicPartition};
+use crate::broker::{BrokerError, Consumer, ConsumerOptions, StartAt, TopicPartition};
+use crate::events::metadata::Beyond;
 use crate::events::partitions::Partition;
 use crate::events::runner::Runner;
 use crate::events::sources::Role;
@@ -15,7 +16,8 @@ use crate::events::status::ParkedStatus;
 pub(in crate::events) type Bounds = HashMap<TopicPartition, (i64, i64)>;
 
 impl Runner {
-    /// How far each parking partition among these reaches.
+    /// How far each parking partition among these reaches. What a transaction has written there counts
+    /// before it can be read: it may have been committed together with offsets that say so already.
     ///
     /// # Errors
     /// Where the brokers do not answer in time.
@@ -24,9 +26,32 @@ impl Runner {
         assigned: &[TopicPartition],
         deadline: Instant,
     ) -> Result<Bounds, BrokerError> {
-        let parked = assigned.iter().filter(|name| self.sources.role(&name.topic) == Role::Parked);
+        let mut parked =
+            assigned.iter().filter(|name| self.sources.role(&name.topic) == Role::Parked).peekable();
+        if parked.peek().is_none() {
+            return Ok(Bounds::new());
+        }
+        let group = ConsumerOptions::new(&*self.program.group, Vec::new());
+        let options = ConsumerOptions { uncommitted: true, ..group };
+        let reader = Consumer::open(&self.client, options, || {})?;
         let left = || deadline.saturating_duration_since(Instant::now());
-        parked.map(|name| Ok((name.clone(), self.consumer.watermarks(name, left())?))).collect()
+        parked.map(|name| Ok((name.clone(), reader.watermarks(name, left())?))).collect()
+    }
+
+    /// The epoch was given up: what of a parking partition it had finished is parked still, and what it had
+    /// parked never was. All is read again from `position`, where the last epoch closed, up to what lies
+    /// there by now.
+    pub(in crate::events) fn scan_again(
+        &mut self,
+        slot: u32,
+        (position, beyond): (i64, Beyond),
+        bounds: Option<(i64, i64)>,
+    ) {
+        self.go_back(slot, position, beyond, None);
+        self.lose_parked(slot, true);
+        if self.partitions.get(slot).is_some() {
+            self.begin_scan(slot, position, bounds);
+        }
     }
 
     /// A parking partition was assigned, and reading it goes on at `at`. Its input waits until all that it
@@ -50,6 +75,8 @@ impl Runner {
         if self.parked.scanning.is_empty() {
             return;
         }
+        // Where an epoch was closed or given up, no record lies at the end.
+        self.pass_gaps();
         for slot in std::mem::take(&mut self.parked.scanning) {
             let Some(partition) = self.partitions.get_mut(slot) else { continue };
             let Some(end) = partition.scan_to else { continue };
@@ -106,7 +133,10 @@ impl Runner {
     pub(in crate::events) fn forget_parked(&mut self, slot: u32) {
         self.parked.store.forget(slot);
         self.parked.scanning.retain(|scanning| *scanning != slot);
-        self.parked.done.retain(|(_, item)| item.slot != slot);
+        self.parked.done.retain(|(_, item)| item.slot() != slot);
+        if let Some(partition) = self.partitions.get_mut(slot) {
+            partition.scan_to = None;
+        }
     }
 
     /// What a parking topic held is gone in part, or `wholly`.

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::packed::Packed;
+use super::moment::Moment;
+use super::packed::{Head, Packed};
 use crate::events::lanes::LaneId;
 use crate::events::offsets::Sequence;
 use crate::record::{OwnedRecord, RawRecord};
@@ -23,14 +24,40 @@ pub(in crate::events) struct Key {
 }
 
 impl Item {
+    pub(in crate::events) fn new(place: Arc<Place>, sequence: Sequence, due: Instant, bytes: Packed) -> Self {
+        Self { place, sequence, due: Moment::of(due), bytes }
+    }
+
+    /// The place of the parking topic's partition in the runner.
+    pub(in crate::events) fn slot(&self) -> u32 {
+        self.place.slot
+    }
+
+    /// When its next attempt is due.
+    pub(in crate::events) fn due(&self) -> Instant {
+        self.due.instant()
+    }
+
+    /// How it stands beside that.
+    pub(in crate::events) fn head(&self) -> Head {
+        self.bytes.head()
+    }
+
+    fn stands(&mut self, change: impl FnOnce(&mut Head)) {
+        let mut head = self.head();
+        change(&mut head);
+        self.bytes.set_head(&head);
+    }
+
     /// The record itself.
     pub(in crate::events) fn record(&self, key: Key) -> OwnedRecord {
+        let Head { timestamp, log_append, .. } = self.head();
         self.bytes.unpack(RawRecord {
-            topic: &self.topic,
-            partition: self.partition,
+            topic: &self.place.topic,
+            partition: self.place.partition,
             offset: key.origin,
-            timestamp: self.timestamp,
-            log_append: self.log_append,
+            timestamp,
+            log_append,
             key: None,
             value: None,
             headers: &(),
@@ -44,29 +71,22 @@ impl Key {
     }
 }
 
-/// What is known of a parked record.
+/// Where parked records came from first, and which partition of a parking topic they lie in; shared by
+/// all that have it in common.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::events) struct Place {
+    topic: Box<str>,
+    partition: i32,
+    slot: u32,
+}
+
+/// What is known of a parked record. There may be very many: what is looked at seldom is packed.
 #[derive(Debug, Clone)]
 pub(in crate::events) struct Item {
-    /// The place of the parking topic's partition in the runner.
-    pub(in crate::events) slot: u32,
-    /// Its place in that partition's tracker.
+    place: Arc<Place>,
+    /// Its place in the tracker of its partition.
     pub(in crate::events) sequence: Sequence,
-    /// Where it came from first.
-    pub(in crate::events) topic: Arc<str>,
-    pub(in crate::events) partition: i32,
-    pub(in crate::events) timestamp: Option<i64>,
-    pub(in crate::events) log_append: bool,
-    /// Whether its lane orders anything; else it is alone in it.
-    pub(in crate::events) ordered: bool,
-    /// Attempts that it has spent.
-    pub(in crate::events) spent: u32,
-    /// When its next one is due.
-    pub(in crate::events) due: Instant,
-    /// Whether it was told to wait until then; else it waits for those before it alone.
-    pub(in crate::events) timed: bool,
-    /// When its first attempt began, and when the first failed, in milliseconds since the Unix epoch.
-    pub(in crate::events) started: Option<i64>,
-    pub(in crate::events) failed: Option<i64>,
+    due: Moment,
     /// Its bytes.
     pub(in crate::events) bytes: Packed,
 }
@@ -84,12 +104,14 @@ enum Out {
 #[derive(Debug, Default)]
 pub(in crate::events) struct Store {
     items: BTreeMap<Key, Item>,
+    /// Where the newest record of each partition came from.
+    places: HashMap<u32, Arc<Place>>,
     /// Those that do not wait.
     out: BTreeMap<Key, Out>,
     /// Copies on their way, by lane: the partition's place and the offset that the record had first.
     expected: HashMap<LaneId, Vec<(u32, i64)>>,
     /// When the first record of each lane that may start is due.
-    due: BTreeSet<(Instant, LaneId)>,
+    due: BTreeSet<(Moment, LaneId)>,
     /// Partitions of which nothing starts.
     held: HashSet<u32>,
     /// Lanes in which something else runs.
@@ -126,6 +148,17 @@ impl Store {
         self.counts.get(&slot).copied().unwrap_or_default()
     }
 
+    /// Where a record came from that lies in the partition at `slot`.
+    pub(in crate::events) fn place(&mut self, slot: u32, raw: &RawRecord<'_>) -> Arc<Place> {
+        let is_its = |place: &&Arc<Place>| *place.topic == *raw.topic && place.partition == raw.partition;
+        if let Some(place) = self.places.get(&slot).filter(is_its) {
+            return Arc::clone(place);
+        }
+        let place = Arc::new(Place { topic: raw.topic.into(), partition: raw.partition, slot });
+        self.places.insert(slot, Arc::clone(&place));
+        place
+    }
+
     pub(in crate::events) fn get(&self, key: Key) -> Option<&Item> {
         self.items.get(&key)
     }
@@ -141,7 +174,7 @@ impl Store {
         let mut same = self.same(lane, origin).peekable();
         same.peek().is_some() && {
             let bytes = bytes();
-            same.any(|(_, item)| item.bytes == bytes)
+            same.any(|(_, item)| item.bytes.is_same(&bytes))
         }
     }
 
@@ -165,14 +198,14 @@ impl Store {
     }
 
     /// The record of a lane that starts next, where one may.
-    fn startable(&self, lane: LaneId) -> Option<(Key, Instant)> {
+    fn startable(&self, lane: LaneId) -> Option<(Key, Moment)> {
         if self.occupied.contains(&lane) {
             return None;
         }
         let head = self.lane(lane).find(|(key, _)| !self.out.contains_key(key));
         let (key, item) = head.filter(|_| !self.runs(lane))?;
         let before = |expected: &(u32, i64)| expected.1 <= key.origin;
-        if self.held.contains(&item.slot)
+        if self.held.contains(&item.slot())
             || self.expected.get(&lane).is_some_and(|all| all.iter().any(before))
         {
             return None;
@@ -226,20 +259,20 @@ impl Store {
             let mut finished = Vec::new();
             let copies: Vec<_> = store
                 .same(key.lane, key.origin)
-                .filter(|(other, known)| !store.out.contains_key(other) && known.bytes == item.bytes)
-                .map(|(other, known)| (*other, known.spent))
+                .filter(|(other, known)| !store.out.contains_key(other) && known.bytes.is_same(&item.bytes))
+                .map(|(other, known)| (*other, known.head().spent))
                 .collect();
             for (other, spent) in copies {
-                if spent > item.spent {
+                if spent > item.head().spent {
                     // An older copy that came late.
-                    return vec![(item.slot, item.sequence)];
+                    return vec![(item.slot(), item.sequence)];
                 }
                 if let Some(known) = store.remove(other) {
-                    finished.push((known.slot, known.sequence));
+                    finished.push((known.slot(), known.sequence));
                 }
             }
             store.bytes += item.bytes.len();
-            *store.counts.entry(item.slot).or_default() += 1;
+            *store.counts.entry(item.slot()).or_default() += 1;
             store.items.insert(key, item);
             finished
         })
@@ -251,7 +284,7 @@ impl Store {
             self.running -= 1;
         }
         self.bytes -= item.bytes.len();
-        if let Some(count) = self.counts.get_mut(&item.slot) {
+        if let Some(count) = self.counts.get_mut(&item.slot()) {
             *count -= 1;
         }
         Some(item)
@@ -259,12 +292,12 @@ impl Store {
 
     /// When the next record is due.
     pub(in crate::events) fn next_due(&self) -> Option<Instant> {
-        self.due.first().map(|(due, _)| *due)
+        self.due.first().map(|(due, _)| due.instant())
     }
 
     /// The lane whose first record is due first, if it is by now.
     pub(in crate::events) fn due_lane(&self, now: Instant) -> Option<LaneId> {
-        self.due.first().filter(|(due, _)| *due <= now).map(|(_, lane)| *lane)
+        self.due.first().filter(|(due, _)| *due <= Moment::of(now)).map(|(_, lane)| *lane)
     }
 
     /// The lanes in which something else runs.
@@ -274,7 +307,7 @@ impl Store {
 
     /// Starts the record that is due first, if it is by now.
     pub(in crate::events) fn start_due(&mut self, now: Instant) -> Option<Key> {
-        let (_, lane) = *self.due.first().filter(|(due, _)| *due <= now)?;
+        let lane = self.due_lane(now)?;
         let (key, _) = self.startable(lane)?;
         self.start(key);
         Some(key)
@@ -308,7 +341,8 @@ impl Store {
     /// Up to `count` records of a partition that wait and have the lowest offsets there. Looks at all
     /// there are.
     pub(in crate::events) fn oldest(&self, slot: u32, count: usize) -> Vec<Key> {
-        let mine = self.items.iter().filter(|(key, item)| item.slot == slot && !self.out.contains_key(key));
+        let waits = |key: &Key| !self.out.contains_key(key);
+        let mine = self.items.iter().filter(|(key, item)| item.slot() == slot && waits(key));
         let mut keys: Vec<_> = mine.map(|(key, _)| *key).collect();
         keys.sort_unstable_by_key(|key| key.offset);
         keys.truncate(count);
@@ -335,13 +369,15 @@ impl Store {
         slot: u32,
         standing: impl Fn(i64, &Item) -> (u32, Instant),
     ) -> Vec<(u32, Sequence)> {
-        let mine = |key: &&Key| self.items.get(key).is_some_and(|item| item.slot == slot);
+        let mine = |key: &&Key| self.items.get(key).is_some_and(|item| item.slot() == slot);
         let out: Vec<_> = self.out.keys().filter(mine).copied().collect();
         let mut finished = Vec::new();
         for key in out {
             let again = self.change(key.lane, |store| store.remove(key));
             let Some(mut item) = again else { continue };
-            (item.spent, item.due) = standing(key.offset, &item);
+            let (spent, due) = standing(key.offset, &item);
+            item.due = Moment::of(due);
+            item.stands(|head| head.spent = spent);
             finished.extend(self.insert(key, item));
         }
         finished
@@ -349,8 +385,8 @@ impl Store {
 
     /// No attempt of any record of a partition counts any more.
     pub(in crate::events) fn forgive(&mut self, slot: u32) {
-        for item in self.items.values_mut().filter(|item| item.slot == slot) {
-            (item.spent, item.started, item.failed) = (0, None, None);
+        for item in self.items.values_mut().filter(|item| item.slot() == slot) {
+            item.stands(|head| (head.spent, head.started, head.failed) = (0, None, None));
         }
     }
 
@@ -377,19 +413,20 @@ impl Store {
     }
 
     fn lanes_of(&self, slot: u32) -> BTreeSet<LaneId> {
-        self.items.iter().filter(|(_, item)| item.slot == slot).map(|(key, _)| key.lane).collect()
+        self.items.iter().filter(|(_, item)| item.slot() == slot).map(|(key, _)| key.lane).collect()
     }
 
     /// A partition is another's by now, or its records are gone: nothing of it is parked here any more,
     /// or on its way.
     pub(in crate::events) fn forget(&mut self, slot: u32) {
         self.hold(slot, false);
-        let mine = self.items.iter().filter(|(_, item)| item.slot == slot);
+        let mine = self.items.iter().filter(|(_, item)| item.slot() == slot);
         let keys: Vec<_> = mine.map(|(key, _)| *key).collect();
         for key in keys {
             self.change(key.lane, |store| store.remove(key));
         }
         self.counts.remove(&slot);
+        self.places.remove(&slot);
         self.expect_nothing_at(slot);
     }
 

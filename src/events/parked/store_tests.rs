@@ -4,35 +4,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn bytes(value: &str) -> Packed {
-    Packed::of(&RawRecord {
-        topic: "t",
-        partition: 0,
-        offset: 0,
-        timestamp: None,
-        log_append: false,
-        key: None,
-        value: Some(value.as_bytes()),
-        headers: &(),
-    })
+fn bytes(spent: u32, value: &str) -> Packed {
+    let head = Head { ordered: true, timed: true, spent, ..Head::default() };
+    Packed::of(&RawRecord { topic: "t", value: Some(value.as_bytes()), ..RawRecord::NOTHING }, &head)
 }
 
-fn item(spent: u32, due: Instant, value: &str) -> Item {
-    Item {
-        slot: 1,
-        sequence: 0,
-        topic: "t".into(),
-        partition: 0,
-        timestamp: None,
-        log_append: false,
-        ordered: true,
-        spent,
-        due,
-        timed: true,
-        started: None,
-        failed: None,
-        bytes: bytes(value),
-    }
+fn item(store: &mut Store, sequence: Sequence, spent: u32, due: Instant, value: &str) -> Item {
+    let place = store.place(1, &RawRecord { topic: "t", ..RawRecord::NOTHING });
+    Item::new(place, sequence, due, bytes(spent, value))
 }
 
 fn key(lane: LaneId, origin: i64, offset: i64) -> Key {
@@ -41,7 +20,7 @@ fn key(lane: LaneId, origin: i64, offset: i64) -> Key {
 
 /// A copy of the record `origin` at `offset`, with its sequence the same as its offset.
 fn put(store: &mut Store, (lane, origin, offset): (LaneId, i64, i64), spent: u32, due: Instant) -> Vec<u64> {
-    let item = Item { sequence: offset.unsigned_abs(), ..item(spent, due, &origin.to_string()) };
+    let item = item(store, offset.unsigned_abs(), spent, due, &origin.to_string());
     store.insert(key(lane, origin, offset), item).into_iter().map(|(_, sequence)| sequence).collect()
 }
 
@@ -85,10 +64,10 @@ fn of_two_copies_the_one_that_spent_more_attempts_stands() {
     assert_eq!(put(&mut store, (7, 10, 4), 2, now), [0], "the first is finished");
     assert_eq!(put(&mut store, (7, 10, 5), 0, now), [5], "the input was read again");
     assert_eq!(put(&mut store, (7, 10, 6), 2, now), [4], "moved on");
-    let other = Item { sequence: 7, ..item(0, now, "other bytes") };
+    let other = item(&mut store, 7, 0, now, "other bytes");
     assert!(store.insert(key(7, 10, 7), other).is_empty(), "another record of that offset");
     assert_eq!((store.len(), store.of(1)), (2, 2));
-    assert!(store.has(7, 10, || bytes("10")) && !store.has(7, 11, || bytes("11")));
+    assert!(store.has(7, 10, || bytes(0, "10")) && !store.has(7, 11, || bytes(0, "11")));
 }
 
 #[test]
@@ -114,10 +93,10 @@ fn what_is_put_back_waits_again_as_it_is_told() {
     let first = store.start_due(now).unwrap();
     store.sent(first);
     store.start_due(now).unwrap();
-    assert!(store.put_back(1, |offset, item| (item.spent + offset as u32, later)).is_empty());
+    assert!(store.put_back(1, |offset, item| (item.head().spent + offset as u32, later)).is_empty());
     assert_eq!((store.running(), store.next_due()), (0, Some(later)));
     let first = store.start_due(later).unwrap();
-    assert_eq!((first, store.get(first).unwrap().spent), (key(7, 10, 0), 1));
+    assert_eq!((first, store.get(first).unwrap().head().spent), (key(7, 10, 0), 1));
     store.forget(1);
     assert!(store.is_empty() && store.bytes() == 0 && store.running() == 0 && store.next_due().is_none());
 }
@@ -173,7 +152,7 @@ proptest! {
                 Step::Start { at: seconds } => {
                     let running: BTreeSet<LaneId> = (0..3).filter(|lane| store.runs(*lane)).collect();
                     if let Some(key) = store.start_due(at(seconds)) {
-                        prop_assert!(store.get(key).unwrap().due <= at(seconds));
+                        prop_assert!(store.get(key).unwrap().due() <= at(seconds));
                         prop_assert!(!running.contains(&key.lane) && !store.occupied.contains(&key.lane));
                         prop_assert!(!store.held.contains(&1));
                         let waits = |(other, _): &(&Key, &Item)| !store.out.contains_key(other);
@@ -190,7 +169,7 @@ proptest! {
                     let first = store.out.keys().next().copied();
                     first.into_iter().for_each(|key| drop(store.finish(key)));
                 }
-                Step::PutBack { due } => drop(store.put_back(1, |_, item| (item.spent, at(due)))),
+                Step::PutBack { due } => drop(store.put_back(1, |_, item| (item.head().spent, at(due)))),
                 Step::Hold(held) => store.hold(1, held),
                 Step::Occupy { lane, occupied } => store.occupy(lane, occupied),
             }

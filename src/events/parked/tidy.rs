@@ -6,6 +6,8 @@
 
 use super::Key;
 use super::headers::{self, STANDING_HEADER, Standing};
+use super::packed::Head;
+use crate::base::guard::{self, Guard};
 use crate::broker::{OutHeaders, Outgoing, SendError};
 use crate::events::letters::ORIGIN_HEADER;
 use crate::events::metadata::MAX_SPAN;
@@ -25,9 +27,9 @@ impl Runner {
     /// A parked record is finished.
     pub(in crate::events) fn parked_finished(&mut self, key: Key) {
         let Some(item) = self.parked.store.finish(key) else { return };
-        let partition = self.partitions.get(item.slot);
+        let partition = self.partitions.get(item.slot());
         let position = partition.and_then(|partition| partition.position()).unwrap_or(key.offset);
-        if key.offset - position >= MAX_SPAN && !self.delivery.closes_whole() {
+        if key.offset - position >= MAX_SPAN && !guard::removed(Guard::WriteDone) {
             self.parked.done.push_back((key, item));
         }
     }
@@ -58,14 +60,14 @@ impl Runner {
     fn move_parked(&mut self, key: Key) {
         let (now, now_millis) = (self.now, self.now_millis);
         let Some(item) = self.parked.store.get(key) else { return };
-        let (ordered, due) = (item.ordered, item.due);
+        let (Head { ordered, spent, started, failed, .. }, due) = (item.head(), item.due());
         let wait = due.saturating_duration_since(now);
         let standing = Standing {
-            spent: item.spent,
+            spent,
             due: now_millis.saturating_add(wait.as_millis() as i64),
             wait,
-            started: item.started,
-            failed: item.failed,
+            started,
+            failed,
         };
         let Some((id, record)) = self.entry_of(key) else { return };
         if self.parking_of(&record.as_raw()).is_none() {
@@ -82,7 +84,7 @@ impl Runner {
     /// Writes down what is finished and not said by commits.
     pub(in crate::events) fn write_done(&mut self) {
         while let Some((key, item)) = self.parked.done.front() {
-            let Some(partition) = self.partitions.get(item.slot) else {
+            let Some(partition) = self.partitions.get(item.slot()) else {
                 self.parked.done.pop_front();
                 continue;
             };
@@ -105,10 +107,14 @@ impl Runner {
                 timestamp: None,
                 headers,
             };
-            // A record that was refused is done again after a restart; nothing is lost.
-            match self.delivery.produce(outgoing, NO_RECORD) {
-                Err((SendError::Full, _)) => return,
-                Ok(()) | Err(_) => drop(self.parked.done.pop_front()),
+            let sent = self.delivery.produce(outgoing, NO_RECORD);
+            if let Err((SendError::Full, _)) = sent {
+                return;
+            }
+            self.parked.done.pop_front();
+            if sent.is_err() {
+                // The record is done again: after a restart, or at once where epochs close as a whole.
+                self.spoil();
             }
         }
     }

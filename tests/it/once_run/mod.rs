@@ -2,7 +2,8 @@
 //! killed and started again, connections break, answers to commits of transactions never come, and steps
 //! fail. Readers of committed records see each record once. `tests/once-run` runs it at full size.
 //!
-//! `BIPLANE_TEST_ONCE_RECORDS` and `BIPLANE_TEST_ONCE_KILLS` say how many of each.
+//! `BIPLANE_TEST_ONCE_RECORDS` and `BIPLANE_TEST_ONCE_KILLS` say how many of each;
+//! `BIPLANE_TEST_PARKED_RECORDS` and `BIPLANE_TEST_PARKED_KILLS`, of the run whose records are parked.
 
 mod verdict;
 
@@ -56,18 +57,34 @@ struct Run {
     records: usize,
     kills: usize,
     delivery: &'static str,
+    /// Whether records that failed are parked while they wait.
+    parks: bool,
     broker: PrivateKafka,
     gate: Gate,
     root: ConfigRoot,
     tally: Tally,
 }
 
+/// How many records and kills the run of that name takes.
+fn size(name: &str, usual: (usize, usize)) -> (usize, usize) {
+    let number = |what| std::env::var(format!("BIPLANE_TEST_{name}_{what}")).ok()?.parse().ok();
+    (number("RECORDS").unwrap_or(usual.0), number("KILLS").unwrap_or(usual.1))
+}
+
+/// What fails waits in parking topics.
+#[test]
+fn what_exactly_once_stages_park_is_seen_once_and_in_order_whatever_is_killed() {
+    let (records, kills) = size("PARKED", (1_500, 5));
+    let run = Run { parks: true, ..Run::new(records, kills, "exactly-once") };
+    let verdict = run.carry_out();
+    assert_eq!(verdict.faults(), verdict::Faults::default());
+    assert!(verdict.dead_letters() > 0);
+}
+
 /// With `at-least-once` the same run shows readers some records twice.
 #[test]
 fn two_exactly_once_stages_show_readers_each_record_once_whatever_is_killed() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let records = number("BIPLANE_TEST_ONCE_RECORDS").unwrap_or(2_500);
-    let kills = number("BIPLANE_TEST_ONCE_KILLS").unwrap_or(5);
+    let (records, kills) = size("ONCE", (2_500, 5));
     let verdict = Run::new(records, kills, "exactly-once").carry_out();
     assert_eq!(verdict.faults(), verdict::Faults::default());
     assert!(verdict.dead_letters() > 0);
@@ -86,7 +103,8 @@ impl Run {
             cluster.create_topic(&topic(name), 1, &[]);
         }
         let gate = Gate::before(&cluster);
-        Self { records, kills, delivery, broker, gate, root: ConfigRoot::new(&[]), tally: Tally::default() }
+        let (root, tally) = (ConfigRoot::new(&[]), Tally::default());
+        Self { records, kills, delivery, parks: false, broker, gate, root, tally }
     }
 
     fn carry_out(mut self) -> Verdict {
@@ -100,7 +118,10 @@ impl Run {
         let pipeline = PIPELINE
             .replace("PREFIX", "once")
             .replace("URL", &stub.url())
-            .replace("WAIT", "20ms")
+            .replace(
+                "[\"WAIT\"]",
+                if self.parks { "[\"80ms\"]\nin_place_up_to = \"10ms\"" } else { "[\"20ms\"]" },
+            )
             // The rate spreads what a life does over several transactions.
             .replace("FIRST", &format!("{delivery}\nrate_limit.rate = \"{rate}/s\""))
             .replace("SECOND", &delivery);
@@ -192,8 +213,12 @@ impl Run {
 
     fn is_finished(&self, cluster: &Cluster) -> bool {
         [("first", "input"), ("second", "middle")].into_iter().all(|(stage, input)| {
-            let committed = cluster.committed(&format!("once.{stage}"), &topic(input));
-            committed.values().map(|(offset, _)| offset).sum::<i64>() >= cluster.count(&topic(input))
+            let is_read = |topic: &str| {
+                let committed = cluster.committed(&format!("once.{stage}"), topic);
+                committed.values().map(|(offset, _)| offset).sum::<i64>() >= cluster.count(topic)
+            };
+            let parked = topic(&format!("{stage}.parked.{}", topic(input)));
+            is_read(&topic(input)) && (!self.parks || is_read(&parked))
         })
     }
 

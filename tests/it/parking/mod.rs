@@ -6,6 +6,7 @@ mod faults;
 mod figures;
 mod flow;
 mod order;
+mod transactions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpStream;
