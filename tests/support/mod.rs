@@ -4,6 +4,7 @@
 // Each module of tests uses its own share of these helpers, and none is seen outside the test binary.
 #![allow(dead_code, missing_docs, unreachable_pub, unused_imports)]
 
+mod acls;
 pub mod commands;
 mod dev;
 mod engine;

@@ -7,11 +7,11 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::{Cluster, PrivateKafka};
+use super::{Cluster, PrivateKafka, acls};
 
 const STORE_PASSWORD: &str = "store-password";
 
-/// One Apache Kafka process that knows the user `alice`.
+/// One Apache Kafka process that knows the user `alice`, who may do all that is not forbidden.
 pub struct SecuredKafka {
     kafka: PrivateKafka,
     keys: TempDir,
@@ -43,6 +43,27 @@ impl SecuredKafka {
         self.keys.path().join("authority.pem")
     }
 
+    /// From now on `alice` may not write that topic.
+    pub fn forbid_writing(&self, topic: &str) {
+        acls::forbid_writing(&self.kafka.brokers(), topic, "alice");
+    }
+
+    /// She may again.
+    pub fn allow_writing(&self, topic: &str) {
+        acls::allow_writing(&self.kafka.brokers(), topic, "alice");
+    }
+
+    /// What an engine is told so that it speaks as `alice`.
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("BIPLANE_KAFKA_SECURITY_PROTOCOL", "sasl_ssl".to_owned()),
+            ("BIPLANE_KAFKA_SSL_CA_LOCATION", self.authority().display().to_string()),
+            ("BIPLANE_KAFKA_SASL_MECHANISMS", "PLAIN".to_owned()),
+            ("BIPLANE_KAFKA_SASL_USERNAME", "alice".to_owned()),
+            ("BIPLANE_KAFKA_SASL_PASSWORD", Self::PASSWORD.to_owned()),
+        ]
+    }
+
     /// Access to its topics through the listener that wants nothing.
     pub fn cluster(&self) -> Cluster {
         self.kafka.cluster()
@@ -62,7 +83,10 @@ fn properties(keys: &Path, port: u16) -> String {
          listener.name.secured.sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN\n\
          listener.name.secured.scram-sha-512.sasl.jaas.config={module}.scram.ScramLoginModule required;\n\
          listener.name.secured.plain.sasl.jaas.config={module}.plain.PlainLoginModule required \
-         user_alice=\"{}\";\n",
+         user_alice=\"{}\";\n\
+         authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+         super.users=User:ANONYMOUS\n\
+         allow.everyone.if.no.acl.found=true\n",
         keystore.display(),
         SecuredKafka::PASSWORD,
     )

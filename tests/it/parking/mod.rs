@@ -6,6 +6,8 @@ mod faults;
 mod figures;
 mod flow;
 mod order;
+mod span;
+mod topics;
 mod transactions;
 
 use std::collections::{BTreeMap, BTreeSet};

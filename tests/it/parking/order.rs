@@ -19,8 +19,8 @@ fn every_keys_first_occurrences_stay_in_order_through_kills_and_rebalances() {
     let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(25));
     let start = |name| bed.start_with(&cluster, &[("BIPLANE_ENGINE_ID", name)]);
     let mut engines: Vec<Engine> = vec![start("one"), start("two")];
-    let mut count = 0;
-    let mut turn = 0;
+    let began = Instant::now();
+    let (mut count, mut turn, mut kills, mut stops) = (0, 0, 0, 0);
     while Instant::now() < until {
         let records: Vec<_> = (0..KEYS).map(|key| (names[key].clone(), path(key), count)).collect();
         bed.produce(&cluster, &records);
@@ -36,22 +36,36 @@ fn every_keys_first_occurrences_stay_in_order_through_kills_and_rebalances() {
             0 => {
                 engines[0].kill();
                 engines[0] = start("one");
+                kills += 1;
             }
             // Killed, and its partitions go to the other.
             1 => {
                 engines[1].kill();
                 engines[1] = start("another");
+                kills += 1;
             }
             // Stopped, and one that is new joins.
             _ => {
                 engines[1].terminate(Duration::from_secs(20));
                 engines[1] = start("two");
+                stops += 1;
             }
         }
     }
+    let refused = bed.stub.by_path().get("/bad").copied().unwrap_or_default();
     bed.heal();
     wait_until("all is done", DEADLINE + Duration::from_secs(60), || {
         bed.is_done(&cluster) && bed.is_cleared(&cluster)
     });
-    assert_eq!(faults(&bed.out(&cluster), &names, count), (0, 0), "{count} records a key");
+    let out = bed.out(&cluster);
+    let all: usize = out.values().map(Vec::len).sum();
+    let (disordered, missing) = faults(&out, &names, count);
+    println!(
+        "{} records of {KEYS} keys, {ILL} of them refused {refused} times, {kills} engines killed and {stops} stopped, \
+         in {:.0} s: {missing} missing, {disordered} keys out of order, {} repeated",
+        KEYS * count,
+        began.elapsed().as_secs_f64(),
+        all + missing - KEYS * count,
+    );
+    assert_eq!((disordered, missing), (0, 0), "{count} records a key");
 }
