@@ -431,7 +431,7 @@ struct Lane {
 }
 
 /// How long the polling thread may take to notice that it shall stop.
-const POLL: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(200);
 
 impl Lane {
     fn open(

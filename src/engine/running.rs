@@ -4,6 +4,7 @@
 //! running and the engine not ready. Draining tells all stages to stop before it waits for the first.
 //! Going over to another config is in [`super::reconcile`].
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -235,7 +236,7 @@ impl Engine {
         self.shared.producers.current().close(FLUSH) && all
     }
 
-    /// One round of questions; blocks for a round trip a partition.
+    /// One round of questions; blocks for a few round trips.
     fn ask(&self, consumer: &Consumer, round: u64) -> Result<(), BrokerError> {
         // Errors wait in the client's queue until someone polls.
         let _ = consumer.poll(Duration::ZERO);
@@ -248,7 +249,11 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        stages.iter().for_each(|stage| stage.look_up_ends(consumer, PROBE_LIMIT));
+        let ends = ends(consumer, &stages);
+        for stage in &stages {
+            stage.ends_are(&ends);
+            stage.look_at_stalls(consumer, PROBE_LIMIT);
+        }
         if round.is_multiple_of(TOPICS_EVERY) {
             let EngineSettings { client, namespace, .. } = &self.settings;
             if let Err(error) = own_topics::keep(&catalog, namespace, client, PROBE_LIMIT) {
@@ -301,6 +306,17 @@ impl View for Engine {
     fn metrics(&self) -> String {
         self.shared.telemetry.render()
     }
+}
+
+/// How far the brokers are ahead of these stages, with one request a broker for all of them.
+fn ends(consumer: &Consumer, stages: &[Arc<StageHandle>]) -> BTreeMap<TopicPartition, i64> {
+    let owned: BTreeSet<TopicPartition> = stages.iter().flat_map(|stage| stage.owned()).collect();
+    let owned: Vec<_> = owned.into_iter().collect();
+    consumer.ends(&owned, PROBE_LIMIT).unwrap_or_else(|_| {
+        // One that is away would hide those that are there.
+        let end = |name: TopicPartition| Some((consumer.watermarks(&name, PROBE_LIMIT).ok()?.1, name));
+        owned.into_iter().filter_map(end).map(|(end, name)| (name, end)).collect()
+    })
 }
 
 /// A stage that runs without having been given its share of the partitions is still starting.

@@ -1,7 +1,7 @@
 //! Starting a stage and holding on to it: its thread, its handle, and the look-up of how far the
 //! brokers are ahead of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -21,7 +21,7 @@ use super::sources::Sources;
 use super::status::{Shared, StageStatus};
 use super::transactional::Transactional;
 use crate::base::guard;
-use crate::broker::{BrokerError, ClientSettings, Consumer, ConsumerOptions, DeliverySink};
+use crate::broker::{BrokerError, ClientSettings, Consumer, ConsumerOptions, DeliverySink, TopicPartition};
 use crate::catalog::{Guarantee, Stage};
 use crate::steps::{OpenError, Ports};
 use crate::telemetry::Telemetry;
@@ -288,14 +288,19 @@ impl StageHandle {
         self.shared.wait_stopped(Instant::now() + limit)
     }
 
-    /// Looks up how far the brokers are ahead, through a consumer that joins no group. Blocks for a round
-    /// trip a partition, and up to `limit` more where a partition seems to stand still.
-    pub fn look_up_ends(&self, consumer: &Consumer, limit: Duration) {
-        for name in self.shared.owned() {
-            if let Ok((_, end)) = consumer.watermarks(&name, limit) {
-                self.shared.set_end(&name, end);
-            }
-        }
+    /// The partitions that it reads.
+    pub fn owned(&self) -> Vec<TopicPartition> {
+        self.shared.owned()
+    }
+
+    /// How far the brokers are ahead was looked up, of its partitions among others.
+    pub fn ends_are(&self, ends: &BTreeMap<TopicPartition, i64>) {
+        self.shared.set_ends(ends);
+    }
+
+    /// Looks at a partition that seems to stand still, through a consumer that joins no group. Blocks for up
+    /// to `limit` where there is one.
+    pub fn look_at_stalls(&self, consumer: &Consumer, limit: Duration) {
         self.shared.suspicion.prove(consumer, limit);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The runner writes, everyone else reads a copy. Errors that repeat are logged once an interval.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -375,15 +376,14 @@ impl Shared {
         status.partitions.iter().map(name).collect()
     }
 
-    /// The end of a partition was looked up.
-    pub(super) fn set_end(&self, name: &TopicPartition, end: i64) {
-        self.suspicion.looked_up(name, end);
-        let mut status = self.status.lock();
-        let mine = |partition: &&mut PartitionStatus| {
-            *partition.topic == *name.topic && partition.partition == name.partition
-        };
-        if let Some(partition) = status.partitions.iter_mut().find(mine) {
-            partition.end = Some(end);
+    /// The ends of partitions were looked up, its own among others.
+    pub(super) fn set_ends(&self, ends: &BTreeMap<TopicPartition, i64>) {
+        for partition in &mut self.status.lock().partitions {
+            let name = TopicPartition::new(partition.topic.as_str(), partition.partition);
+            if let Some(end) = ends.get(&name) {
+                self.suspicion.looked_up(&name, *end);
+                partition.end = Some(*end);
+            }
         }
     }
 
