@@ -91,6 +91,14 @@ pub enum Guard {
     AskForBatch,
     /// Heartbeats have a thread and a connection of their own.
     HeartbeatThread,
+    /// What leases past their deadline hold is taken back.
+    Rescue,
+    /// What runs is cancelled before its lease can have ended.
+    AbortLost,
+    /// Outcomes that could not be written are sent again.
+    AckAgain,
+    /// An idle queue looks for work though it would be told of it.
+    PollAnyway,
 }
 
 #[cfg(not(debug_assertions))]
@@ -174,6 +182,10 @@ mod switch {
         ("lease", Guard::Lease),
         ("ask-for-batch", Guard::AskForBatch),
         ("heartbeat-thread", Guard::HeartbeatThread),
+        ("rescue", Guard::Rescue),
+        ("abort-lost", Guard::AbortLost),
+        ("ack-again", Guard::AckAgain),
+        ("poll-anyway", Guard::PollAnyway),
     ];
 
     thread_local! {

@@ -164,6 +164,14 @@ pub enum Command {
         #[arg(long, env = "BIPLANE_WINDOW_BYTES", hide_env_values = true, value_name = "SIZE")]
         #[arg(default_value_t = WINDOW.bytes, value_parser = size)]
         window_bytes: ByteSize,
+        /// How long payloads of jobs that have ended are kept, such as `30d`
+        #[arg(long, env = "BIPLANE_KEEP_PAYLOADS", hide_env_values = true, value_name = "DURATION")]
+        #[arg(default_value = "30d", value_parser = days)]
+        keep_payloads: i32,
+        /// How long outcomes of jobs are kept, such as `30d`
+        #[arg(long, env = "BIPLANE_KEEP_OUTCOMES", hide_env_values = true, value_name = "DURATION")]
+        #[arg(default_value = "30d", value_parser = days)]
+        keep_outcomes: i32,
         /// Apply the migrations that are missing first, as `biplane migrate` does
         #[arg(long)]
         migrate: bool,
@@ -576,6 +584,17 @@ fn size(text: &str) -> Result<ByteSize, String> {
         size => size.map_err(|error| error.to_string()),
     }
 }
+
+/// Whole days, since what is kept is dropped by the day.
+fn days(text: &str) -> Result<i32, String> {
+    let seconds = duration(text)?.as_secs();
+    match i32::try_from(seconds.div_ceil(DAY)) {
+        Ok(days) if seconds >= DAY => Ok(days),
+        _ => Err("expected at least a day, such as `7d`".to_owned()),
+    }
+}
+
+const DAY: u64 = 24 * 3600;
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| error.to_string())

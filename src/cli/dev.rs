@@ -24,6 +24,7 @@ use super::{database, example, live, output, reloading, replays, root, serving};
 use crate::broker::{ClientSettings, DeliverySink, OutHeaders, Outgoing, Producer, SendError};
 use crate::catalog::Catalog;
 use crate::engine::{EngineSettings, OnError, Reloader, TaskError, View, WINDOW, Warn, load_tree};
+use crate::jobs::Retention;
 use crate::telemetry::LogOptions;
 
 const DATA_FOLDER: &str = ".biplane";
@@ -55,6 +56,7 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
         window: WINDOW,
         traces: serving::traces()?,
         database: database.flatten(),
+        retention: Retention::default(),
     };
     let serving = Serving {
         settings,

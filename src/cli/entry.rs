@@ -18,6 +18,7 @@ use super::{
     output, queues, replays, run, schema, stages, tailing, topics,
 };
 use crate::catalog::Bound;
+use crate::jobs::Retention;
 use crate::store::Change;
 
 /// Runs the command that `arguments` (the program's name first) ask for. Errors are written to
@@ -54,8 +55,10 @@ fn dispatch(arguments: Arguments) -> CliResult {
         ),
         Command::Explain { subject, format } => explain::run(global, subject.as_deref(), format),
         Command::Schema => schema::run(),
-        Command::Run { window_records, window_bytes, migrate } => {
-            run::run(global, Bound { records: window_records, bytes: window_bytes }, migrate)
+        Command::Run { window_records, window_bytes, keep_payloads, keep_outcomes, migrate } => {
+            let window = Bound { records: window_records, bytes: window_bytes };
+            let retention = Retention { payloads: keep_payloads, outcomes: keep_outcomes };
+            run::run(global, window, retention, migrate)
         }
         Command::Migrate { dry_run, format } => database::migrate(global, dry_run, format),
         Command::Databases(DatabasesCommand::Check { format }) => database::check(global, format),

@@ -6,9 +6,10 @@ use super::serving::Serving;
 use super::{connect, database, root, serving};
 use crate::catalog::Bound;
 use crate::engine::EngineSettings;
+use crate::jobs::Retention;
 use crate::telemetry::LogOptions;
 
-pub(super) fn run(global: &GlobalArguments, window: Bound, migrate: bool) -> CliResult {
+pub(super) fn run(global: &GlobalArguments, window: Bound, retention: Retention, migrate: bool) -> CliResult {
     LogOptions::from_variables(|name| std::env::var(name).ok())
         .and_then(|options| options.install(None))
         .map_err(|error| CliError::usage(error.to_string()))?;
@@ -27,6 +28,7 @@ pub(super) fn run(global: &GlobalArguments, window: Bound, migrate: bool) -> Cli
         window,
         traces: serving::traces()?,
         database,
+        retention,
     };
     Serving { settings, catalog, listen: global.listen.clone(), drain: None }.run(|_| Ok(()))
 }

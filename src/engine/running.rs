@@ -27,6 +27,7 @@ use crate::broker::{
 };
 use crate::catalog::{Bound, Catalog, not_run};
 use crate::events::{self, Budget, Producers, StageHandle, StageRuntime, StageStatus, StartError};
+use crate::jobs::Retention;
 use crate::steps::Ports;
 use crate::store::DatabaseSettings;
 use crate::telemetry::Telemetry;
@@ -58,6 +59,8 @@ pub struct EngineSettings {
     pub traces: Option<TraceSettings>,
     /// Where durable jobs are; `None`: they do not run.
     pub database: Option<DatabaseSettings>,
+    /// How long what has ended of them is kept.
+    pub retention: Retention,
 }
 
 /// What all stages of an engine may hold in flight together where nothing else is said.
@@ -156,7 +159,7 @@ impl Engine {
             generation: catalog.digest().to_owned(),
         };
         // Before a stage reads its first record: with what is wrong here nothing starts.
-        let jobs = Jobs::open(settings.database.clone(), &catalog, &id, &shared)?;
+        let jobs = Jobs::open((settings.database.clone(), settings.retention), &catalog, &id, &shared)?;
         let stages = start_all(&catalog, &shared)?;
         info!(stages = stages.len(), catalog = catalog.digest(), "the stages start");
         not_run(&catalog).iter().for_each(|what| warn!("{what}"));

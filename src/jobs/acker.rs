@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
+use crate::base::guard::{self, Guard};
 use crate::store::{BatchId, Database, Heartbeat, Outcome, Settlement, StoreError, Worker};
 
 /// How many outcomes are worth a statement of their own.
@@ -148,7 +149,7 @@ impl Writer {
         loop {
             match self.database.settle(&self.worker, batches, outcomes).await {
                 Ok(settlement) => return Ok((settlement, again)),
-                Err(error) if !error.is_transient() => return Err(error),
+                Err(error) if !error.is_transient() || guard::removed(Guard::AckAgain) => return Err(error),
                 Err(error) if batches.iter().all(|batch| self.heartbeat.remaining(*batch).is_zero()) => {
                     return Err(error);
                 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::choosing::Marks;
+use super::polling::Polling;
 use super::queue::QueueOptions;
 use crate::store::{BatchId, ClaimRequest, Claimed, Database, StoreResult, Worker};
 
@@ -13,27 +14,34 @@ pub(super) struct Answer {
     pub(super) sent: Instant,
     pub(super) marks: Marks,
     pub(super) claimed: StoreResult<Vec<Claimed>>,
+    /// What asking to be notified came to, where that was wanted and there was nothing to claim.
+    pub(super) armed: Option<StoreResult<()>>,
 }
 
-/// Claims at most `room` jobs. Never cancelled: what was claimed must be known.
+/// Claims at most `room` jobs; where there are none and `arm` says so, asks to be notified of some. Never cancelled: what was claimed must be known.
 pub(super) async fn claim(
     database: Database,
     worker: Worker,
     options: QueueOptions,
     mut marks: Marks,
     (room, idle): (usize, bool),
+    arm: bool,
 ) -> Answer {
     let batch = BatchId::new();
     let looks = marks.looks(Instant::now(), idle);
     let heads = match database.heads(options.queue, &looks).await {
         Ok(heads) => heads,
-        Err(error) => return Answer { batch, sent: Instant::now(), marks, claimed: Err(error) },
+        Err(error) => return Answer { batch, sent: Instant::now(), marks, claimed: Err(error), armed: None },
     };
     let sent = Instant::now();
     let Some(((lane, priority), limit)) = marks.choose(&heads, room) else {
         // A look from the beginning that found nothing is one all the same.
         marks.found_nothing(sent, idle);
-        return Answer { batch, sent, marks, claimed: Ok(Vec::new()) };
+        let armed = match arm {
+            true => Some(database.arm(&[options.queue], Polling::ARM).await),
+            false => None,
+        };
+        return Answer { batch, sent, marks, claimed: Ok(Vec::new()), armed };
     };
     let low = marks.of((lane, priority));
     let scan = low.begin(sent, idle);
@@ -44,5 +52,5 @@ pub(super) async fn claim(
         let highest = claimed.iter().map(|job| job.seq).max();
         low.end(scan, Instant::now(), highest, claimed.len(), limit);
     }
-    Answer { batch, sent, marks, claimed }
+    Answer { batch, sent, marks, claimed, armed: None }
 }

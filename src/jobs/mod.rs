@@ -28,5 +28,5 @@ pub use attempt::{
 pub use execute::Execute;
 pub use operating::{Action, CANCEL_WITHIN, Operated};
 pub use queue::{QueueOptions, QueueRunner, Shared};
-pub use services::{fence, keep_days, listen, promote, rescue};
+pub use services::{Retention, fence, keep_days, listen, promote, rescue};
 pub use wakes::Wakes;

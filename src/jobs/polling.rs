@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::base::guard::{self, Guard};
+
 /// The first wait after nothing was found; each that follows is four times as long.
 const FIRST: Duration = Duration::from_millis(50);
 
@@ -77,6 +79,10 @@ impl Polling {
     /// There was nothing.
     pub(super) fn nothing(&mut self, now: Instant, listening: bool) {
         let most = if listening { NOTIFIED } else { ALONE };
+        if listening && guard::removed(Guard::PollAnyway) {
+            self.until = Some(now + Self::ARM);
+            return;
+        }
         let wait = self.last.map_or(FIRST, |last| (last * 4).max(FIRST)).min(most);
         self.last = Some(wait);
         self.until = Some(now + wait);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -20,8 +21,9 @@ use super::execute::Execute;
 use super::polling::Polling;
 use super::state::Cancelled;
 use super::wakes::Wakes;
+use crate::base::guard::{self, Guard};
 use crate::store::{
-    BATCH_LIMIT, BatchId, Claimed, Database, Heartbeat, JobId, Outcome, QueueId, Verdict, Worker,
+    BATCH_LIMIT, BatchId, Claimed, Database, Heartbeat, JobId, Outcome, QueueId, StoreResult, Verdict, Worker,
 };
 
 /// How long a job of a kind that is not known here is put off.
@@ -115,6 +117,9 @@ impl<E: Execute> QueueRunner<E> {
     /// after the drain or at `hurry`.
     pub async fn run(mut self, stop: CancellationToken, hurry: CancellationToken) {
         let wake = self.shared.wakes.of(&self.options.name);
+        // Of its own, so that jobs that end faster than it comes do not put it off for ever.
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !stop.is_cancelled() {
             self.start_waiting();
             self.claim_more();
@@ -128,7 +133,7 @@ impl<E: Execute> QueueRunner<E> {
                 },
                 () = wake.notified() => self.polling.woken(),
                 () = tokio::time::sleep(poll.unwrap_or_default()), if poll.is_some() => self.polling.due(),
-                () = tokio::time::sleep(LOOK), if look => {
+                _ = looks.tick(), if look => {
                     self.cancel_lost().await;
                     self.cancel_asked().await;
                 }
@@ -169,15 +174,16 @@ impl<E: Execute> QueueRunner<E> {
         if room > 0 {
             let marks = std::mem::take(&mut self.marks);
             let (database, worker) = (self.shared.database.clone(), self.shared.worker);
-            let idle = self.polling.idle();
-            self.claims.spawn(claim(database, worker, self.options.clone(), marks, (room, idle)));
+            let arm = self.polling.wants_arming(Instant::now(), self.shared.wakes.listening());
+            let room = (room, self.polling.idle());
+            self.claims.spawn(claim(database, worker, self.options.clone(), marks, room, arm));
         }
     }
 
     async fn answered(&mut self, answer: Answer) {
         self.marks = answer.marks;
         match answer.claimed {
-            Ok(claimed) if claimed.is_empty() => self.found_nothing().await,
+            Ok(claimed) if claimed.is_empty() => self.found_nothing(answer.armed),
             Ok(claimed) => {
                 self.polling.found();
                 self.grow(claimed.len());
@@ -200,19 +206,16 @@ impl<E: Execute> QueueRunner<E> {
         }
     }
 
-    /// Asks to be notified, looks once more, and then waits longer each time.
-    async fn found_nothing(&mut self) {
+    /// Looks once more where it has just asked to be notified, and else waits longer each time.
+    fn found_nothing(&mut self, armed: Option<StoreResult<()>>) {
         self.prefetch /= 2;
-        let listening = self.shared.wakes.listening();
-        if !self.polling.wants_arming(Instant::now(), listening) {
-            self.polling.nothing(Instant::now(), listening);
-            return;
-        }
-        match self.shared.database.arm(&[self.options.queue], Polling::ARM).await {
-            Ok(()) => self.polling.armed(Instant::now()),
-            Err(error) => {
+        let now = Instant::now();
+        match armed {
+            None => self.polling.nothing(now, self.shared.wakes.listening()),
+            Some(Ok(())) => self.polling.armed(now),
+            Some(Err(error)) => {
                 warn!(%error, queue = self.options.name, "a queue cannot ask to be notified");
-                self.polling.failed(Instant::now());
+                self.polling.failed(now);
             }
         }
     }
@@ -239,6 +242,9 @@ impl<E: Execute> QueueRunner<E> {
 
     /// Cancels what runs under leases that are lost or may end before the next look, and gives up what waits.
     async fn cancel_lost(&mut self) {
+        if guard::removed(Guard::AbortLost) {
+            return;
+        }
         let soon = (2 * LOOK).min(self.options.lease / 4);
         let ending = |batch: &BatchId| self.shared.heartbeat.remaining(*batch) < soon;
         let lost: Vec<BatchId> = self.batches.keys().filter(|batch| ending(batch)).copied().collect();

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::wakes::Wakes;
+use crate::base::guard::{self, Guard};
 use crate::store::{Database, Listener, StoreResult};
 
 /// Leases past their deadline are looked for this often.
@@ -31,6 +32,9 @@ const RECONNECT: Duration = Duration::from_secs(1);
 /// Takes back what dead workers held, until cancelled.
 pub async fn rescue(database: Database, wakes: Arc<Wakes>, cancel: CancellationToken) {
     while wait(RESCUE, &cancel).await {
+        if guard::removed(Guard::Rescue) {
+            continue;
+        }
         match database.rescue().await {
             Ok(rescued) if rescued.batches > 0 => {
                 warn!(
@@ -68,17 +72,33 @@ pub async fn promote(database: Database, wakes: Arc<Wakes>, cancel: Cancellation
     }
 }
 
-/// Makes the coming days and drops those of payloads and outcomes that are older than `days`, until cancelled.
-pub async fn keep_days(database: Database, days: i32, cancel: CancellationToken) {
+/// How long what has ended is kept, in whole days from the one on which it was enqueued or ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Payloads that nothing names any more.
+    pub payloads: i32,
+    /// Outcomes, and workers that were never heard of again.
+    pub outcomes: i32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { payloads: 30, outcomes: 30 }
+    }
+}
+
+/// Makes the coming days and drops those of payloads and outcomes that are old, until cancelled.
+pub async fn keep_days(database: Database, retention: Retention, cancel: CancellationToken) {
     loop {
         log("making partitions", database.make_days().await);
         loop {
-            match database.drop_jobs(days).await {
+            match database.drop_jobs(retention.payloads).await {
                 Ok(Some(day)) => info!(%day, "a day of payloads was dropped"),
                 done => break log("dropping payloads", done),
             }
         }
-        log("dropping outcomes", database.drop_done(days).await);
+        log("dropping outcomes", database.drop_done(retention.outcomes).await);
+        log("forgetting workers", database.forget_workers(retention.outcomes).await);
         if !wait(DAYS, &cancel).await {
             return;
         }

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 /// What a call of the store returns.
 pub type StoreResult<T> = Result<T, StoreError>;
@@ -115,6 +115,10 @@ fn from_server(error: &PgDatabaseError) -> StoreError {
             "40" => StoreError::Other { retriable: true, message },
             "BP" | "22" | "23" => {
                 StoreError::Refused { code: code.to_owned(), message: error.message().to_owned() }
+            }
+            // The session ended with it, whatever it was: a server without room refuses new ones so.
+            _ if matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic) => {
+                StoreError::Unreachable(message)
             }
             _ => StoreError::Other { retriable: false, message },
         },

@@ -50,6 +50,8 @@ struct Shared {
     database: Database,
     worker: Worker,
     options: HeartbeatOptions,
+    /// Beats have a connection of their own.
+    alone: bool,
     held: Mutex<Held>,
     stop: CancellationToken,
 }
@@ -69,15 +71,17 @@ impl Heartbeat {
     /// # Errors
     /// [`StoreError::Other`] where no thread can be started.
     pub fn start(database: &Database, worker: Worker, options: HeartbeatOptions) -> StoreResult<Self> {
+        let alone = !guard::removed(Guard::HeartbeatThread);
         let shared = Arc::new(Shared {
             database: database.clone(),
             worker,
             options,
+            alone,
             held: Mutex::default(),
             stop: CancellationToken::new(),
         });
         let beats = beat(Arc::clone(&shared));
-        if guard::removed(Guard::HeartbeatThread) {
+        if !alone {
             tokio::runtime::Handle::current().spawn(beats);
             return Ok(Self { shared, thread: None });
         }
@@ -169,8 +173,13 @@ async fn until<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Op
 
 async fn beat_once(shared: &Shared, connection: &mut Option<PgConnection>) -> StoreResult<()> {
     let settings = shared.database.settings();
+    let mut pooled;
     let connection = match connection {
         Some(connection) => connection,
+        None if !shared.alone => {
+            pooled = shared.database.pool().acquire().await?;
+            &mut *pooled
+        }
         None => connection.insert(open(settings, settings.direct()).await?),
     };
     let named: Vec<BatchId> = shared.held.lock().batches.keys().copied().collect();

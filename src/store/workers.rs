@@ -53,7 +53,16 @@ impl Database {
         Ok(())
     }
 
-    /// Every worker that is registered, oldest first.
+    /// Forgets workers that were not heard of for this many days. Returns how many.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn forget_workers(&self, days: i32) -> StoreResult<u64> {
+        let forget = self.schema().sql(include_str!("sql/worker/forget.sql"));
+        Ok(sqlx::query(forget).bind(days).execute(self.pool()).await?.rows_affected())
+    }
+
+    /// Every worker that lives, or has been silent for ten minutes at most or still holds jobs, oldest first.
     ///
     /// # Errors
     /// Those of the database.

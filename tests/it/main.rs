@@ -20,6 +20,7 @@ mod faults;
 mod formats;
 mod harness;
 mod jobs;
+mod jobs_run;
 mod kill_run;
 mod kills;
 mod oauth;

@@ -111,7 +111,13 @@ impl TestDatabase {
         })
     }
 
-    fn on_server(&self, sql: &str) {
+    /// Moves it to another tablespace, while nobody is connected.
+    pub fn move_to(&self, tablespace: &str) {
+        self.on_server(&format!("alter database {} set tablespace {tablespace}", self.name));
+    }
+
+    /// Runs statements on the server as a superuser, outside of this database.
+    pub fn on_server(&self, sql: &str) {
         execute(&self.server, sql);
     }
 }
@@ -242,6 +248,12 @@ impl PrivatePostgres {
     /// Lets a frozen server go on.
     pub fn thaw(&self) {
         signal(self.id(), "CONT");
+    }
+
+    /// Makes a folder that is the server's.
+    pub fn give(&self, folder: &Path) {
+        fs::create_dir(folder).expect("a folder");
+        give_to_server(folder);
     }
 
     fn id(&self) -> u32 {

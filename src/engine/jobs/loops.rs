@@ -10,12 +10,9 @@ use super::execute::Executor;
 use super::kinds;
 use crate::catalog::Catalog;
 use crate::jobs::{
-    Acker, QueueOptions, QueueRunner, Shared, Wakes, fence, keep_days, listen, promote, rescue,
+    Acker, QueueOptions, QueueRunner, Retention, Shared, Wakes, fence, keep_days, listen, promote, rescue,
 };
 use crate::store::{Database, Heartbeat, HeartbeatOptions, Published, StoreError, StoreResult, Worker};
-
-/// How long payloads and outcomes of jobs that have ended are kept, in days.
-const KEPT: i32 = 30;
 
 /// A runner waits as long as it is let: whoever stops the jobs hurries them when their time is over.
 const UNTIL_HURRIED: Duration = Duration::from_secs(24 * 3600);
@@ -48,6 +45,7 @@ impl Loops {
         executor: Executor,
         published: &Published,
         catalog: &Catalog,
+        retention: Retention,
     ) -> StoreResult<Self> {
         let options = HeartbeatOptions::default();
         let heartbeat = Arc::new(Heartbeat::start(database, worker, options)?);
@@ -60,7 +58,7 @@ impl Loops {
         tasks.spawn(rescue(database.clone(), Arc::clone(&wakes), stop.clone()));
         tasks.spawn(fence(database.clone(), stop.clone()));
         tasks.spawn(promote(database.clone(), Arc::clone(&wakes), stop.clone()));
-        tasks.spawn(keep_days(database.clone(), KEPT, stop.clone()));
+        tasks.spawn(keep_days(database.clone(), retention, stop.clone()));
         let execute = Arc::new(executor);
         let (database, shared_acker) = (database.clone(), acker.clone());
         let shared = Shared { database, worker, execute, acker: shared_acker, heartbeat, wakes };

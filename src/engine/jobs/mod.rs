@@ -22,7 +22,7 @@ use super::running::Engine;
 use super::supervisor::TaskError;
 use crate::catalog::Catalog;
 use crate::events::StageRuntime;
-use crate::jobs::Program;
+use crate::jobs::{Program, Retention};
 use crate::steps::OpenError;
 use crate::store::{self, Database, DatabaseSettings, StoreError, StoreResult, Worker};
 use crate::telemetry::UnknownKinds;
@@ -53,6 +53,7 @@ pub enum JobsError {
 pub(super) struct Jobs {
     catalog: Arc<Catalog>,
     database: Database,
+    retention: Retention,
     /// What the worker is called.
     name: String,
     kinds: Vec<Arc<Kind>>,
@@ -76,7 +77,7 @@ impl Jobs {
     /// Opens every kind's steps and looks whether the database is one to run on. One that cannot be reached
     /// now is waited for later. `None`: there is nothing to run, or no database. Blocks for a round trip.
     pub(super) fn open(
-        database: Option<DatabaseSettings>,
+        (database, retention): (Option<DatabaseSettings>, Retention),
         catalog: &Arc<Catalog>,
         name: &str,
         shared: &StageRuntime,
@@ -102,6 +103,7 @@ impl Jobs {
         Ok(Some(Self {
             catalog: Arc::clone(catalog),
             database: Database::new(settings, loops::connections(catalog)),
+            retention,
             name: name.to_owned(),
             kinds,
             unknown: shared.telemetry.unknown_kinds().clone(),
@@ -122,7 +124,8 @@ impl Jobs {
     async fn run(&self, cancel: &CancellationToken) -> StoreResult<()> {
         let Some(registered) = self.stop.run_until_cancelled(self.register()).await else { return Ok(()) };
         let (executor, published, worker) = registered?;
-        let loops = Loops::start(&self.database, worker, executor, &published, &self.catalog)?;
+        let loops =
+            Loops::start(&self.database, worker, executor, &published, &self.catalog, self.retention)?;
         self.state.send_replace(State::Working);
         info!(kinds = self.kinds.len(), queues = published.queues.len(), "durable jobs run");
         let ended = loops.run(&self.stop, &self.hurry, cancel).await;

@@ -1,5 +1,6 @@
 //! The command plane's tables through `biplane::store`, on a real server.
 
+mod away;
 mod claims;
 mod conflicts;
 mod enqueue;
@@ -10,6 +11,7 @@ mod returning;
 mod running;
 mod unique;
 mod upkeep;
+mod workers;
 
 use std::time::Duration;
 

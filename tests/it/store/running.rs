@@ -18,10 +18,11 @@ use crate::support::{block_on, breathe};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Does what a job's args say, and remembers how often each ran.
-struct Script {
+pub(super) struct Script {
     known: KindId,
-    ran: Mutex<HashMap<JobId, u32>>,
+    pub(super) ran: Mutex<HashMap<JobId, u32>>,
     unknown: Mutex<HashMap<KindId, u32>>,
+    pub(super) cancelled: Mutex<Vec<JobId>>,
 }
 
 impl Execute for Script {
@@ -40,6 +41,7 @@ impl Execute for Script {
             Some("panic") => panic!("as it was told"),
             Some("hang") => {
                 cancel.cancelled().await;
+                self.cancelled.lock().push(job.id);
                 Verdict::Back
             }
             Some("retry") if job.attempt < 3 => {
@@ -58,9 +60,9 @@ impl Execute for Script {
 }
 
 /// One engine's loops.
-struct Running {
-    script: Arc<Script>,
-    acker: Option<Acker>,
+pub(super) struct Running {
+    pub(super) script: Arc<Script>,
+    pub(super) acker: Option<Acker>,
     stop: CancellationToken,
     hurry: CancellationToken,
     tasks: JoinSet<()>,
@@ -68,16 +70,21 @@ struct Running {
 }
 
 impl Running {
-    async fn start(work: &Work, lease: Duration) -> Self {
+    pub(super) async fn start(work: &Work, lease: Duration) -> Self {
         let database = open(&work.server.url(), 8);
         let worker = database.register("runner", "0").await.expect("registered");
         Self::with(work, database, worker, lease)
     }
 
-    fn with(work: &Work, database: Database, worker: Worker, lease: Duration) -> Self {
+    pub(super) fn with(work: &Work, database: Database, worker: Worker, lease: Duration) -> Self {
         let options = HeartbeatOptions { every: lease / 10, lease };
         let heartbeat = Arc::new(Heartbeat::start(&database, worker, options).expect("a heartbeat"));
-        let script = Arc::new(Script { known: work.plain, ran: Mutex::default(), unknown: Mutex::default() });
+        let script = Arc::new(Script {
+            known: work.plain,
+            ran: Mutex::default(),
+            unknown: Mutex::default(),
+            cancelled: Mutex::default(),
+        });
         let (acker, acks) = Acker::new(database.clone(), worker, Arc::clone(&heartbeat));
         let wakes = Arc::new(Wakes::default());
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
@@ -100,7 +107,7 @@ impl Running {
     }
 
     /// Ends every loop as a stop does, and the acker last.
-    async fn stop(mut self) -> Arc<Script> {
+    pub(super) async fn stop(mut self) -> Arc<Script> {
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             ended.expect("no loop panics");
@@ -113,13 +120,13 @@ impl Running {
     }
 
     /// Ends it as a kill does: no loop says farewell.
-    async fn kill(mut self) {
+    pub(super) async fn kill(mut self) {
         self.tasks.shutdown().await;
         self.acking.shutdown().await;
     }
 }
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
     let waiting = async {
         while !condition() {
             breathe().await;
@@ -130,7 +137,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
         .unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"));
 }
 
-async fn put(work: &Work, what: &str, count: usize) -> Vec<JobId> {
+pub(super) async fn put(work: &Work, what: &str, count: usize) -> Vec<JobId> {
     let args = format!("{{\"do\": \"{what}\"}}");
     let args = vec![args.as_str(); count];
     let ids = work.database.enqueue_many("plain", &args, None, &JobOptions::default()).await;
