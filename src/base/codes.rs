@@ -3,8 +3,9 @@
 
 use super::{Class, CodePattern, Failure};
 
-/// All of them but the statuses of HTTP, `http-100` to `http-599`.
-pub const ENGINE_CODES: [&str; 33] = [
+/// All of them but the statuses of HTTP, `http-100` to `http-599`, and the errors of SQL, `sql-` and a SQLSTATE in
+/// lower case.
+pub const ENGINE_CODES: [&str; 39] = [
     "args-invalid",
     "batch-answer",
     "body-too-large",
@@ -31,6 +32,12 @@ pub const ENGINE_CODES: [&str; 33] = [
     "response-encoding",
     "response-json",
     "schema",
+    "sql-answer",
+    "sql-bind",
+    "sql-busy",
+    "sql-result-too-large",
+    "sql-rows",
+    "sql-type",
     "timeout",
     "tombstone",
     "undefined",
@@ -42,7 +49,7 @@ pub const ENGINE_CODES: [&str; 33] = [
 
 /// Whether the engine gives failures this code.
 pub fn is_engine_code(code: &str) -> bool {
-    ENGINE_CODES.contains(&code) || statuses().any(|status| status == code)
+    ENGINE_CODES.contains(&code) || is_sql_state(code) || statuses().any(|status| status == code)
 }
 
 /// Whether `pattern` is a class or matches one of the engine's codes or of `own`.
@@ -52,6 +59,25 @@ pub fn names_a_code<'a>(pattern: &CodePattern, own: impl IntoIterator<Item = &'a
         || ENGINE_CODES.into_iter().any(matches)
         || own.into_iter().any(matches)
         || statuses().any(|status| matches(&status))
+        || matches!(pattern, CodePattern::Code(text) if may_be_sql_state(text))
+}
+
+/// There are too many to list, and a server's extensions bring more.
+fn is_sql_state(code: &str) -> bool {
+    code.strip_prefix("sql-").is_some_and(|state| state.len() == 5 && state.bytes().all(is_of_state))
+}
+
+/// Whether a pattern matches a SQLSTATE; `x` stands for a digit, which may be one of it.
+fn may_be_sql_state(pattern: &str) -> bool {
+    let begins = |state: &str| state.len() <= 5 && state.bytes().all(is_of_state);
+    match pattern.strip_suffix('*') {
+        Some(start) => start.strip_prefix("sql-").is_some_and(begins),
+        None => is_sql_state(pattern),
+    }
+}
+
+fn is_of_state(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit()
 }
 
 fn statuses() -> impl Iterator<Item = String> {
@@ -102,12 +128,22 @@ mod tests {
     #[test]
     fn classes_codes_patterns_and_own_codes_are_known_and_slips_are_not() {
         let known = |text: &str| names_a_code(&CodePattern::parse(text), ["no-tenant"]);
-        for text in ["transient", "timeout", "http-429", "http-5xx", "http-*", "explode-*", "no-tenant"] {
+        for text in [
+            "transient",
+            "timeout",
+            "http-429",
+            "http-5xx",
+            "http-*",
+            "explode-*",
+            "no-tenant",
+            "sql-40p01",
+            "sql-23*",
+        ] {
             assert!(known(text), "{text}");
         }
-        for text in ["transcient", "http-999", "tenant", "http-6xx"] {
+        for text in ["transcient", "http-999", "tenant", "http-6xx", "sql-401", "sql-234567*"] {
             assert!(!known(text), "{text}");
         }
-        assert!(is_engine_code("http-404") && !is_engine_code("no-tenant"));
+        assert!(is_engine_code("http-404") && is_engine_code("sql-23505") && !is_engine_code("no-tenant"));
     }
 }

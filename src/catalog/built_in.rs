@@ -8,7 +8,7 @@ use super::dedupe;
 use super::explain::Shown;
 use super::jobs::STATES;
 use super::rates::{MAX_KEYS, default_burst};
-use super::{Catalog, Dlq, Job, Queue, Stage, Topic};
+use super::{Catalog, Database, Dlq, Job, Queue, Stage, Topic};
 use crate::base::{Backoff, ByteSize, RetryPolicy, format_duration};
 use crate::steps::HttpClient;
 
@@ -25,6 +25,7 @@ pub(super) fn built_in(catalog: &Catalog, section: &str, name: &str, key: &str) 
         "stages" => stage(catalog.stages.get(name)?, key),
         "queues" => queue(catalog.queues.get(name)?, key),
         "jobs" => job(catalog.jobs.get(name)?, key),
+        "databases" => database(catalog.databases.get(name)?, key),
         _ => None,
     }
 }
@@ -174,6 +175,13 @@ fn equal(stage: &Stage, key: &str) -> Option<Shown> {
         ("dedupe.max_keys" | "dedupe.memory", None) => Some(OFF),
         ("dedupe.max_keys", Some(_)) => value(dedupe::MAX_KEYS),
         ("dedupe.memory", Some(_)) => value(false),
+        _ => None,
+    }
+}
+
+fn database(database: &Database, key: &str) -> Option<Shown> {
+    match key {
+        "max_connections" => value(database.max_connections),
         _ => None,
     }
 }

@@ -17,8 +17,8 @@ use super::language::read_definition;
 use super::scene::{Scene, Shown};
 use super::stages::{self, WrittenStage};
 use super::{
-    Catalog, Database, Outside, Topic, Tree, databases, fingerprint, graph, http_clients, not_run, queues,
-    renames, retries, steps, topics, unused, words,
+    Catalog, Outside, Topic, Tree, databases, fingerprint, graph, http_clients, queues, renames, retries,
+    steps, topics, unused, words,
 };
 use crate::diag::{Diagnostic, Diagnostics, FileId, Severity, SourceMap, Span, codes};
 use crate::spec::{
@@ -130,10 +130,11 @@ fn drop_cascades(findings: &mut Vec<Diagnostic>, whole: bool) {
     });
 }
 
-/// Schemas and lookup tables, so that findings can point into them; not those that are huge.
+/// Schemas, lookup tables and statements, so that findings can point into them; not those that are huge.
 fn add_data(tree: &Tree, sources: &mut SourceMap) -> HashMap<String, FileId> {
+    let folders = ["schemas/", "lookups/", "sql/"];
     let shown = tree.iter().filter(|(path, bytes)| {
-        (path.starts_with("schemas/") || path.starts_with("lookups/")) && bytes.len() <= MAX_SHOWN_BYTES
+        folders.iter().any(|folder| path.starts_with(folder)) && bytes.len() <= MAX_SHOWN_BYTES
     });
     let texts = shown.filter_map(|(path, bytes)| Some((path, std::str::from_utf8(bytes).ok()?)));
     texts.map(|(path, text)| (path.to_string(), sources.add(Arc::clone(path), text))).collect()
@@ -232,6 +233,7 @@ fn resolve(
         retry_specs: IndexMap::with_capacity(sections.retries.len()),
         http_clients: IndexMap::with_capacity(sections.http_clients.len()),
         queues: IndexMap::with_capacity(sections.queues.len()),
+        databases: IndexMap::with_capacity(sections.databases.len()),
         client_timeouts: HashMap::new(),
         renames: Vec::new(),
         dots: Dots::find(sections, read.diagnostics),
@@ -248,7 +250,7 @@ fn resolve(
     let written_jobs = read_jobs(&mut scene);
     resolve_dlqs(&mut scene, &written);
     resolve_queues(&mut scene);
-    let databases = resolve_databases(&mut scene);
+    resolve_databases(&mut scene);
     let named_files = fingerprint::Named::among(shown);
     let resolved: Vec<_> = written
         .iter()
@@ -275,10 +277,10 @@ fn resolve(
         words::check(&scene);
         unused::check(&scene);
     }
-    not_run::check_databases(&scene);
     let stages = resolved.into_iter().collect::<Option<Vec<_>>>()?;
     let jobs = resolved_jobs.into_iter().collect::<Option<Vec<_>>>()?;
     let queues: Option<Vec<_>> = scene.queues.values().cloned().collect();
+    let databases: Option<Vec<_>> = scene.databases.values().cloned().collect();
     let fingerprints = stages.iter().map(|(print, stage)| (Arc::clone(&stage.name), *print)).collect();
     Some(Catalog {
         digest: digest(shown.tree, environment),
@@ -287,7 +289,7 @@ fn resolve(
         queues: queues?.into_iter().map(|queue| (Arc::clone(&queue.name), queue)).collect(),
         job_fingerprints: jobs.iter().map(|(print, job)| (Arc::clone(&job.name), *print)).collect(),
         jobs: jobs.into_iter().map(|(_, job)| (Arc::clone(&job.name), Arc::new(job))).collect(),
-        databases: databases?.into_iter().map(|known| (Arc::clone(&known.name), Arc::new(known))).collect(),
+        databases: databases?.into_iter().map(|known| (Arc::clone(&known.name), known)).collect(),
         topics: scene.topics,
         dlqs: scene.dlqs,
         retries: known(scene.retries),
@@ -384,15 +386,14 @@ fn resolve_queues(scene: &mut Scene<'_>) {
     }
 }
 
-/// `None`: one of them is wrong.
-fn resolve_databases(scene: &mut Scene<'_>) -> Option<Vec<Database>> {
-    let (mut databases, sections) = (Vec::new(), scene.sections);
+fn resolve_databases(scene: &mut Scene<'_>) {
+    let sections = scene.sections;
     for (name, definition) in scene.definitions("databases", &sections.databases) {
         let spec = DatabaseSpec::read(scene.reader("databases", ("database", name), definition));
-        databases.push(databases::resolve(scene, name, &spec));
+        let database = databases::resolve(scene, name, &spec).map(Arc::new);
         scene.renamed("databases", "database", name, &spec.was, |_| None);
+        scene.databases.insert(name.to_owned(), database);
     }
-    databases.into_iter().collect()
 }
 
 fn resolve_dlqs(scene: &mut Scene<'_>, stages: &[WrittenStage<'_>]) {

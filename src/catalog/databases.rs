@@ -1,28 +1,15 @@
 //! Databases that belong to somebody else: where they are, with their passwords from the environment.
 
-use std::fmt;
 use std::sync::Arc;
 
 use super::scene::Scene;
 use super::secrets;
 use crate::diag::{Diagnostic, codes};
-use crate::spec::{About, DatabaseSpec, Spanned};
+use crate::spec::{DatabaseSpec, Spanned};
+use crate::steps::Database;
 
-/// A database that belongs to somebody else.
-pub struct Database {
-    /// Its identity.
-    pub name: Arc<str>,
-    /// What people read.
-    pub about: About,
-    /// Where it is, user and password included; never shown.
-    pub url: String,
-}
-
-impl fmt::Debug for Database {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database").field("name", &self.name).finish_non_exhaustive()
-    }
-}
+/// How many connections an engine holds where nothing is said.
+const MAX_CONNECTIONS: u32 = 4;
 
 /// The database that a table says; `None`: something is wrong, and that has been reported.
 pub(super) fn resolve(scene: &Scene<'_>, name: &str, spec: &DatabaseSpec) -> Option<Database> {
@@ -40,6 +27,10 @@ pub(super) fn resolve(scene: &Scene<'_>, name: &str, spec: &DatabaseSpec) -> Opt
         name: Arc::from(name),
         about: spec.about.clone(),
         url: url.value.value.clone(),
+        max_connections: spec
+            .max_connections
+            .as_ref()
+            .map_or(MAX_CONNECTIONS, |count| u32::try_from(count.value).unwrap_or(MAX_CONNECTIONS)),
     })
 }
 

@@ -194,7 +194,7 @@ pub(super) fn definition_keys(section: &str) -> &'static [&'static str] {
             "labels",
         ],
         "jobs" => &JOB_KEYS,
-        "databases" => &["url", "was", "description", "owner", "runbook", "labels"],
+        "databases" => &["url", "max_connections", "was", "description", "owner", "runbook", "labels"],
         _ => &["steps", "description", "owner", "runbook", "labels"],
     }
 }

@@ -18,17 +18,17 @@ pub(super) fn check(scene: &Scene<'_>, written: &WrittenStage<'_>, what: &str, p
     let Some(delivery) = delivery else { return };
     for (step, plan) in written.steps.iter().zip(plans).filter(|(_, plan)| !plan.body.is_repeatable()) {
         let message = format!(
-            "step `{}` of {what} sends a request that may change something, which an exactly-once stage may do \
-             twice",
+            "step `{}` of {what} asks for something that may change what is outside, which an exactly-once stage \
+             may do twice",
             plan.name
         );
-        let place = step.table.get("http").map_or(step.table.span, |http| http.key_span);
+        let place = step.table.get(plan.kind).map_or(step.table.span, |kind| kind.key_span);
         scene.report(
             Diagnostic::new(&codes::DELIVERY_UNKEPT, message)
                 .at(place, "done again where a transaction is aborted")
                 .also(delivery.span, "holds between Kafka topics only")
                 .help(
-                    "use GET or HEAD, write `repeatable = true` where asking twice changes nothing, or leave \
+                    "let it only read, write `repeatable = true` where asking twice changes nothing, or leave \
                      `delivery` at-least-once",
                 ),
         );

@@ -19,7 +19,7 @@ use crate::steps::ConfigFiles;
 const ABOUT: [&str; 4] = ["description", "owner", "runbook", "labels"];
 /// Sections whose definitions and defaults are taken as written, beside the section of the place itself; topics
 /// and DLQs are taken as resolved.
-const WRITTEN: [&str; 4] = ["retries", "http_clients", "step_groups", "queues"];
+const WRITTEN: [&str; 5] = ["retries", "http_clients", "step_groups", "queues", "databases"];
 /// Folders of files that definitions name by their path.
 const FOLDERS: [&str; 4] = ["schemas", "lookups", "templates", "sql"];
 
@@ -151,6 +151,7 @@ fn named<'a, 'b>(scene: &'b Scene<'a>, section: &str) -> Option<&'b Definitions<
         "http_clients" => Some(&scene.sections.http_clients),
         "step_groups" => Some(&scene.sections.step_groups),
         "queues" => Some(&scene.sections.queues),
+        "databases" => Some(&scene.sections.databases),
         _ => None,
     }
 }

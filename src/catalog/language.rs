@@ -85,6 +85,7 @@ fn step(kind: &str) -> Shape {
             tables: &tables,
             retry: &|_| None,
             http_client: &|_| None,
+            database: &|_| None,
         };
         plan(TableReader::new(table, "step", context), &planning);
     })

@@ -39,10 +39,10 @@ mod tree;
 mod unused;
 mod words;
 
+pub use crate::steps::Database;
 pub use args_path::ArgsPath;
 pub use breakers::{Breakers, Threshold, TransientBreaker};
 pub use check::{CheckOptions, Checked, check};
-pub use databases::Database;
 pub use dedupe::Dedupe;
 pub use environments::check_all;
 pub use explain::{Explained, Setting, Shown, explain};

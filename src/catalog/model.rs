@@ -16,7 +16,7 @@ pub use crate::spec::{
     About, Compression, DlqHeaders, Guarantee, KeyState, OnConflict, OnLost, Order, Start, Tombstones,
     Unmatched,
 };
-use crate::steps::{HttpClient, StepPlan};
+use crate::steps::{Asked, HttpClient, StepPlan};
 
 /// One checked config root. Cheap to share; never changes.
 #[derive(Debug)]
@@ -73,6 +73,16 @@ impl Catalog {
     /// What tells a kind of job from another version of itself.
     pub fn job_fingerprint(&self, job: &str) -> Option<Fingerprint> {
         self.job_fingerprints.get(job).copied()
+    }
+
+    /// What steps ask of databases, and whose steps these are, for people.
+    pub fn asked(&self) -> impl Iterator<Item = (String, &Asked)> {
+        let stages = self.stages.values().map(|stage| ("stage", &stage.name, &stage.steps));
+        let jobs = self.jobs.values().map(|job| ("job", &job.name, &job.steps));
+        stages.chain(jobs).flat_map(|(noun, name, steps)| {
+            let asking = steps.iter().filter_map(|step| Some((&step.name, step.body.asked()?)));
+            asking.map(move |(step, asked)| (format!("step `{step}` of {noun} `{name}`"), asked))
+        })
     }
 
     /// The databases by name, in the order of the files.

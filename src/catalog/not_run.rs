@@ -6,19 +6,6 @@ use super::scene::Scene;
 use crate::diag::{Diagnostic, Span, codes};
 use crate::spec::{JobSpec, QueueSpec, Table};
 
-/// Warns of databases, once.
-pub(super) fn check_databases(scene: &Scene<'_>) {
-    if let Some((name, definition)) = scene.sections.databases.iter().next() {
-        report(
-            scene,
-            definition.name_span,
-            &format!("database `{name}`"),
-            "nothing connects to it",
-            "leave it out until a step names one",
-        );
-    }
-}
-
 /// Warns of what does not happen to a job.
 pub(super) fn check_job(scene: &Scene<'_>, spec: &JobSpec<'_>, what: &str) {
     if let Some(other) = &spec.exhausted_enqueues {

@@ -13,7 +13,7 @@ use super::environment::Environment;
 use super::fingerprint::Used;
 use super::renames::Rename;
 use super::topics::BROKER_MAX_MESSAGE_BYTES;
-use super::{Dlq, Queue, Topic, Tree, retries};
+use super::{Database, Dlq, Queue, Topic, Tree, retries};
 use crate::base::{ByteSize, RetryPolicy};
 use crate::diag::{Diagnostic, FileId, Span, codes, nearest};
 use crate::expr::RootSet;
@@ -39,6 +39,7 @@ pub(super) struct Scene<'a> {
     pub(super) retry_specs: IndexMap<String, RetrySpec>,
     pub(super) http_clients: IndexMap<String, Option<Arc<HttpClient>>>,
     pub(super) queues: IndexMap<String, Option<Arc<Queue>>>,
+    pub(super) databases: IndexMap<String, Option<Arc<Database>>>,
     /// The timeout of each client that says one, and where; `None`: it is said, but not known.
     pub(super) client_timeouts: HashMap<String, Option<(Duration, Span)>>,
     /// What was named otherwise before.
@@ -171,6 +172,7 @@ impl<'a> Scene<'a> {
             tables: self.tables,
             retry: &|name| self.retry(name, "a step"),
             http_client: &|name| self.http_client(name),
+            database: &|name| self.database(name),
         })
     }
 
@@ -224,6 +226,26 @@ impl<'a> Scene<'a> {
     /// The policy that is always there.
     pub(super) fn built_in(&self) -> Arc<RetryPolicy> {
         Arc::new(retries::built_in())
+    }
+
+    fn database(&self, name: &Spanned<String>) -> Option<Arc<Database>> {
+        self.used.borrow_mut().insert(("databases", name.value.clone()));
+        if let Some(database) = self.databases.get(&name.value) {
+            return database.clone();
+        }
+        if self.dots.meant("databases", &name.value) {
+            return None;
+        }
+        let near = nearest(&name.value, self.databases.keys().map(String::as_str));
+        self.undefined(
+            Diagnostic::new(&codes::DATABASE_UNDEFINED, format!("there is no database `{}`", name.value))
+                .at(name.span, "no such database")
+                .help(match near {
+                    Some(near) => format!("a database with a similar name exists: `{near}`"),
+                    None => format!("define it: [databases.{}]", name.value),
+                }),
+        );
+        None
     }
 
     fn http_client(&self, name: &Spanned<String>) -> Option<Arc<HttpClient>> {

@@ -15,8 +15,8 @@ pub(super) fn check(scene: &Scene<'_>) {
         ("retries", "retry policy", "a stage, a job or a step"),
         ("http_clients", "HTTP client", "an `http` step"),
         ("step_groups", "step group", "a step `use`"),
-        // Nothing can name a database yet.
         ("queues", "queue", "a job"),
+        ("databases", "database", "an `sql` step"),
     ];
     for (section, noun, users) in sections {
         let all = scene.sections.named(section);

@@ -173,12 +173,17 @@ pub(super) fn open(global: &GlobalArguments) -> CliResult<Database> {
     Ok(Database::new(settings(global)?, 1))
 }
 
-/// Where the durable jobs of a catalog are; `None`: it has none.
-pub(super) fn of_jobs(global: &GlobalArguments, catalog: &Catalog) -> CliResult<Option<DatabaseSettings>> {
-    let Some(first) = catalog.jobs().keys().next() else { return Ok(None) };
+/// Where what a catalog needs of the engine's own database is; `None`: it needs nothing.
+pub(super) fn of_engine(global: &GlobalArguments, catalog: &Catalog) -> CliResult<Option<DatabaseSettings>> {
+    let asking = catalog.asked().find(|(_, asked)| asked.database.is_none());
+    let what = match (catalog.jobs().keys().next(), asking) {
+        (Some(first), _) => format!("durable jobs (`{first}`)"),
+        (None, Some((place, _))) => format!("an `sql` step that asks the engine's own database ({place})"),
+        (None, None) => return Ok(None),
+    };
     if global.database_url().is_none() {
         return Err(CliError::usage(format!(
-            "the config has durable jobs (`{first}`) and no database is named: set DATABASE_URL to `postgres://ROLE:PASSWORD@HOST:PORT/DATABASE`"
+            "the config has {what} and no database is named: set DATABASE_URL to `postgres://ROLE:PASSWORD@HOST:PORT/DATABASE`"
         )));
     }
     settings(global).map(Some)

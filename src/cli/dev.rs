@@ -48,7 +48,7 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
     let kafka = Arc::new(DevKafka::start(global)?);
     kafka.bring_up(&catalog)?;
     // Without a database stages run as ever, and the engine says what does not.
-    let database = global.database_url().map(|_| database::of_jobs(global, &catalog)).transpose()?;
+    let database = global.database_url().map(|_| database::of_engine(global, &catalog)).transpose()?;
     let settings = EngineSettings {
         client: kafka.client().clone(),
         namespace: global.namespace.clone(),

@@ -17,7 +17,7 @@ pub(super) fn run(global: &GlobalArguments, window: Bound, retention: Retention,
         return Ok(Exit::Findings);
     };
     let client = connect::client(global)?;
-    let database = database::of_jobs(global, &catalog)?;
+    let database = database::of_engine(global, &catalog)?;
     if migrate {
         database::bring_up(global)?;
     }

@@ -29,7 +29,7 @@ use crate::catalog::{Bound, Catalog, not_run};
 use crate::events::{self, Budget, Producers, StageHandle, StageRuntime, StageStatus, StartError};
 use crate::jobs::Retention;
 use crate::steps::Ports;
-use crate::store::DatabaseSettings;
+use crate::store::{DatabaseSettings, StepDatabases};
 use crate::telemetry::Telemetry;
 use crate::telemetry::traces::{SpanExport, TraceError, TraceSettings, Tracer};
 
@@ -155,7 +155,10 @@ impl Engine {
             runtime,
             telemetry,
             tracer,
-            ports: Ports::default(),
+            ports: Ports {
+                sql: Some(Arc::new(StepDatabases::new(settings.database.clone()))),
+                ..Ports::default()
+            },
             generation: catalog.digest().to_owned(),
         };
         // Before a stage reads its first record: with what is wrong here nothing starts.

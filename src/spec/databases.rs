@@ -14,6 +14,8 @@ pub struct DatabaseSpec {
     pub was: Option<Spanned<String>>,
     /// Where it is, user and password included.
     pub url: Option<Credential>,
+    /// How many connections an engine may hold to it.
+    pub max_connections: Option<Spanned<i64>>,
 }
 
 impl DatabaseSpec {
@@ -21,7 +23,13 @@ impl DatabaseSpec {
     pub fn read(mut table: TableReader<'_>) -> Self {
         let was = table.own_name("was");
         let about = About::read(&mut table);
-        let spec = Self { span: table.span(), about, was, url: table.required("url", Credential::read) };
+        let spec = Self {
+            span: table.span(),
+            about,
+            was,
+            url: table.required("url", Credential::read),
+            max_connections: table.integer("max_connections", 1..=1_000),
+        };
         table.finish();
         spec
     }

@@ -14,10 +14,11 @@ mod map;
 mod path;
 mod pause;
 mod plan;
-mod ports;
+pub mod ports;
 mod rename;
 mod scope;
 mod set;
+mod sql;
 mod step;
 #[cfg(test)]
 mod testing;
@@ -28,8 +29,9 @@ pub use http::{HttpAuth, HttpClient, Pools};
 pub use lookup::Tables;
 pub use pause::{BoxedWait, Pause, Sleep};
 pub use plan::{COMMON_KEYS, ConfigFiles, Find, KINDS, PlanContext, plan};
-pub use ports::Ports;
+pub use ports::{Database, Ports};
 pub use scope::{ItemScope, decode_for};
+pub use sql::Asked;
 pub use step::{
     BoxedRun, Flow, Gathering, OpenError, ReadyStep, Runnable, StepBody, StepContext, StepPlan, WaitingStep,
 };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::http::{self, HttpClient};
 use super::lookup::{self, Tables};
 use super::validate::{self, Schemas};
-use super::{StepBody, StepPlan, drop, explode, fail, filter, log, map, rename, set};
+use super::{Database, StepBody, StepPlan, drop, explode, fail, filter, log, map, rename, set, sql};
 use crate::base::RetryPolicy;
 use crate::diag::{Diagnostic, Diagnostics, FileId, codes, nearest, words};
 use crate::expr::{
@@ -22,7 +22,7 @@ use crate::spec::{About, Node, NodeValue, Spanned, TableReader};
 type Read = fn(&mut TableReader<'_>, &PlanContext<'_>) -> Option<Arc<dyn StepBody>>;
 
 /// The register: the word in TOML and who reads what stands behind it.
-const REGISTER: [(&str, Read); 11] = [
+const REGISTER: [(&str, Read); 12] = [
     ("validate", validate::read),
     ("filter", filter::read),
     ("map", map::read),
@@ -32,13 +32,14 @@ const REGISTER: [(&str, Read); 11] = [
     ("explode", explode::read),
     ("lookup", lookup::read),
     ("http", http::read),
+    ("sql", sql::read),
     ("fail", fail::read),
     ("log", log::read),
 ];
 
 /// All kinds of steps, in the order of the documentation.
-pub const KINDS: [&str; 11] = {
-    let mut kinds = [""; 11];
+pub const KINDS: [&str; REGISTER.len()] = {
+    let mut kinds = [""; REGISTER.len()];
     let mut index = 0;
     while index < kinds.len() {
         kinds[index] = REGISTER[index].0;
@@ -98,6 +99,8 @@ pub struct PlanContext<'a> {
     pub retry: Find<'a, RetryPolicy>,
     /// Finds an HTTP client by name.
     pub http_client: Find<'a, HttpClient>,
+    /// Finds a database by name.
+    pub database: Find<'a, Database>,
 }
 
 /// Reads one step. What is wrong is reported; `None` then.

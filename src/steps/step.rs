@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::Ports;
+use super::sql::Asked;
 use crate::base::{Failure, RetryPolicy};
 use crate::expr::{Expression, RootSet};
 use crate::record::Item;
@@ -53,6 +54,11 @@ pub trait StepBody: fmt::Debug + Send + Sync {
     /// Whether nothing outside changes by running it twice for one record.
     fn is_repeatable(&self) -> bool {
         true
+    }
+
+    /// What it asks a database, where it does.
+    fn asked(&self) -> Option<&Asked> {
+        None
     }
 
     /// For how long a job waits for a callback where the other side answered that it will call back;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use super::http::HttpClient;
+use super::ports::{Database, Databases};
 use super::{Chain, PlanContext, Ports, Schemas, Sleep, StepPlan, Tables, plan};
 use crate::base::{Backoff, CodePattern, Exhausted, Failure, RetryPolicy};
 use crate::diag::{Diagnostics, FileId, SourceMap};
@@ -24,18 +25,22 @@ impl Bench {
     }
 
     pub(super) fn with_files(step: &str, files: &[(&str, &str)]) -> Self {
-        Self::build(step, files, None)
+        Self::build(step, files, None, Ports::default())
     }
 
     pub(super) fn with_client(step: &str, client: HttpClient) -> Self {
-        Self::build(step, &[], Some(Arc::new(client)))
+        Self::build(step, &[], Some(Arc::new(client)), Ports::default())
     }
 
-    fn build(step: &str, files: &[(&str, &str)], client: Option<Arc<HttpClient>>) -> Self {
+    pub(super) fn with_databases(step: &str, databases: Arc<dyn Databases>) -> Self {
+        Self::build(step, &[], None, Ports { sql: Some(databases), ..Ports::default() })
+    }
+
+    fn build(step: &str, files: &[(&str, &str)], client: Option<Arc<HttpClient>>, ports: Ports) -> Self {
         let (plan, findings) = planned(step, files, client.as_ref());
         let plan = plan.unwrap_or_else(|| panic!("{findings:?}"));
         let env = Arc::new(json!({"name": "test", "url": "http://h"}));
-        Self { chain: Chain::open(&[plan], env, &Ports::default()).unwrap() }
+        Self { chain: Chain::open(&[plan], env, &ports).unwrap() }
     }
 
     /// An open chain of several steps.
@@ -126,6 +131,12 @@ pub(super) fn quick_retry() -> Arc<RetryPolicy> {
     })
 }
 
+/// The database that steps may name.
+fn app() -> Arc<Database> {
+    let url = "postgres://app@db/app".to_owned();
+    Arc::new(Database { name: Arc::from("app"), about: Default::default(), url, max_connections: 1 })
+}
+
 fn planned(
     step: &str,
     files: &[(&str, &str)],
@@ -145,6 +156,7 @@ fn planned(
         tables: &Tables::default(),
         retry: &|name: &Spanned<String>| (name.value == "quick").then(quick_retry),
         http_client: &|_| client.cloned(),
+        database: &|name| (name.value == "app").then(app),
     };
     let read = ReadContext::new(&diagnostics, &NoSettings);
     let plan = plan(TableReader::new(&table, "step 1", read), &context);

@@ -30,20 +30,7 @@ pub struct Database {
 impl Database {
     /// A pool of at most `connections`, none of which is opened yet.
     pub fn new(settings: DatabaseSettings, connections: u32) -> Self {
-        let options = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(CONNECT)
-            // A round trip before each statement would double the short ones.
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for >= FRESH {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            });
-        let pool = options.connect_lazy_with(settings.main().clone());
+        let pool = pool(settings.main().clone(), connections);
         Self { pool, settings: Arc::new(settings) }
     }
 
@@ -64,6 +51,24 @@ impl Database {
     pub(super) fn schema(&self) -> &Schema {
         self.settings.schema()
     }
+}
+
+/// A pool of at most `connections`, none of which is opened yet.
+pub(super) fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(CONNECT)
+        // A round trip before each statement would double the short ones.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for >= FRESH {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options)
 }
 
 /// One connection, with words for people where there is none.

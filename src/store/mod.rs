@@ -23,6 +23,7 @@ mod schema;
 mod settings;
 mod settle;
 mod show;
+mod statement;
 mod upkeep;
 mod workers;
 
@@ -45,5 +46,6 @@ pub use schema::Schema;
 pub use settings::DatabaseSettings;
 pub use settle::{Outcome, Settlement, Verdict};
 pub use show::{JobFilter, JobRow, ListedJob};
+pub use statement::StepDatabases;
 pub use upkeep::DAYS_AHEAD;
 pub use workers::WorkerRow;

@@ -71,11 +71,12 @@ impl fmt::Debug for DatabaseSettings {
     }
 }
 
-fn parse(url: &str, variable: &str) -> StoreResult<PgConnectOptions> {
+/// The database at a URL; `holder` says for people where the URL stands.
+pub(super) fn parse(url: &str, holder: &str) -> StoreResult<PgConnectOptions> {
     let known = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
     let options = known.then(|| PgConnectOptions::from_str(url).ok()).flatten();
     let options = options.ok_or_else(|| {
-        StoreError::Settings(format!("{variable} is no `postgres://ROLE:PASSWORD@HOST:PORT/DATABASE`"))
+        StoreError::Settings(format!("{holder} is no `postgres://ROLE:PASSWORD@HOST:PORT/DATABASE`"))
     })?;
     Ok(options.application_name("biplane").disable_statement_logging())
 }

@@ -576,6 +576,7 @@ fn example(text: &str) -> Option<Tree> {
         ("schemas/order.json", "{\"type\": \"object\"}"),
         ("schemas/legacy-order.json", "{\"type\": \"object\"}"),
         ("lookups/people.csv", "email,name\na@x.com,Ann\n"),
+        ("sql/prune.sql", "delete from notes"),
     ];
     let first = text.lines().next().unwrap_or_default();
     Some(match () {

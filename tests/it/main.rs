@@ -35,6 +35,7 @@ mod rebalances;
 mod replays;
 mod schema;
 mod sizes;
+mod sql;
 mod stages;
 mod store;
 mod tls;

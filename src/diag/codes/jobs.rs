@@ -28,4 +28,7 @@ codes! {
     DATABASE_URL: Error "database::url", "A database's URL cannot be used",
         "A URL has the scheme postgres or postgresql and ends in the name of the database. What it holds is not shown, as there may be a password in it.",
         "[databases.app]\nurl = \"db.example.com/app\"" => "[databases.app]\nurl = \"postgres://app@db.example.com/app\"";
+    DATABASE_UNDEFINED: Error "database::undefined", "A database is not defined",
+        "The name after `sql.database` refers to `[databases.NAME]`. Left out, it is the engine's own.",
+        "[databases.app]\nurl = \"{{ env.app_database_url }}\"\n\n[[jobs.a.steps]]\nsql.database = \"ap\"\nsql.text = \"select 1\"" => "[databases.app]\nurl = \"{{ env.app_database_url }}\"\n\n[[jobs.a.steps]]\nsql.database = \"app\"\nsql.text = \"select 1\"";
 }

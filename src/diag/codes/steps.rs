@@ -47,7 +47,7 @@ codes! {
         "`timeout` bounds a record's whole run of the step, the wait in a batch with it. Where `linger` is as long, a batch that does not fill fails with `timeout` before it is sent.",
         "[[stages.a.steps]]\ntimeout = \"1s\"\nhttp.url = \"http://scores/batch\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 10, linger = \"2s\" }" => "[[stages.a.steps]]\ntimeout = \"5s\"\nhttp.url = \"http://scores/batch\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 10, linger = \"50ms\" }";
     STEP_JOBS_ONLY: Error "step::jobs-only", "A setting of a step has a meaning only in a job",
-        "`http.callback_within` lets a job wait until the other side, which answered 202, calls back. A record of a stage cannot wait so: its partition would stand still.",
+        "`http.callback_within` lets a job wait until the other side, which answered 202, calls back; `sql.repeat` goes on for as long as there is something left. A record of a stage cannot wait so: its partition would stand still.",
         "[[stages.a.steps]]\nhttp.url = \"http://reports/make\"\nhttp.callback_within = \"1h\"" => "[[jobs.a.steps]]\nhttp.url = \"http://reports/make\"\nhttp.callback_within = \"1h\"";
     LOOKUP_MISSING: Error "lookup::missing", "A lookup table's file does not exist",
         "Tables are named relative to the folder lookups/ of the config root.",
@@ -55,4 +55,16 @@ codes! {
     LOOKUP_INVALID: Error "lookup::invalid", "A lookup table cannot be used",
         "The file is no CSV, JSON or TOML, a cell is not of its column's type, the key column is missing, or two rows have one key.",
         "email,name\na@x.com,Ann\na@x.com,Bob" => "email,name\na@x.com,Ann\nb@x.com,Bob";
+    SQL_MISSING: Error "sql::missing", "A file with a statement does not exist",
+        "Statements are named relative to the folder sql/ of the config root.",
+        "[[jobs.a.steps]]\nsql.file = \"prun.sql\"" => "[[jobs.a.steps]]\nsql.file = \"prune.sql\"";
+    SQL_STATEMENT: Error "sql::statement", "A text cannot be the statement of a step",
+        "A step carries out one statement with named binds, in a transaction of its own and on a connection that others use next. The text is fixed: values come by binds, so that no data is ever read as SQL.",
+        "[[jobs.a.steps]]\nsql.text = \"delete from notes where author = {{ args.author }}\"" => "[[jobs.a.steps]]\nsql.text = \"delete from notes where author = :author\"\nsql.bind.author = \"{{ args.author }}\"";
+    SQL_BIND: Error "sql::bind", "The binds of a statement and what is given do not fit",
+        "Each `:name` of the statement needs a value under `sql.bind`, and each value a `:name`. A `:` in a string, a comment or a cast (`::`) begins none.",
+        "[[jobs.a.steps]]\nsql.text = \"delete from notes where id = :id\"\nsql.bind.note = \"{{ args.id }}\"" => "[[jobs.a.steps]]\nsql.text = \"delete from notes where id = :id\"\nsql.bind.id = \"{{ args.id }}\"";
+    SQL_REPEAT: Error "sql::repeat", "A statement would be repeated without an end",
+        "`repeat = \"until-zero\"` carries a statement out until it changes no row. One that only reads finds the same rows each time.",
+        "[[jobs.a.steps]]\nsql.text = \"select 1\"\nsql.repeat = \"until-zero\"" => "[[jobs.a.steps]]\nsql.text = \"delete from notes where id in (select id from notes where old limit :batch)\"\nsql.repeat = \"until-zero\"\nsql.batch = 5000";
 }

@@ -1,0 +1,12 @@
+//! `sql`: a statement on a database for each record or job, in a transaction of its own.
+//!
+//! The text is fixed and stands in the config; what comes from messages are values of named binds, never text.
+
+mod read;
+mod step;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub(super) use read::read;
+pub use step::Asked;

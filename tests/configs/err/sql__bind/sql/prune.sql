@@ -1,0 +1,3 @@
+-- as it says :here
+delete from notes
+where id in (select id from notes where old limit :batch)

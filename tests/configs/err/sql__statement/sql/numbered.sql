@@ -1,0 +1,2 @@
+delete from notes
+where author = $1
