@@ -8,8 +8,8 @@
 use std::time::{Duration, Instant};
 
 use biplane::store::{
-    BatchId, ClaimRequest, Database, DatabaseSettings, JobOptions, KindDefinition, Lane, Listener, LowWater,
-    MAX_ARGS, Outcome, QueueId, Schema, UniqueRule, Verdict, Worker, migrate,
+    BatchId, ClaimRequest, Claiming, Database, DatabaseSettings, JobOptions, KindDefinition, Lane, Listener,
+    LowWater, MAX_ARGS, Outcome, QueueId, Schema, UniqueRule, Verdict, Worker, migrate,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::task::JoinSet;
@@ -202,7 +202,15 @@ async fn drain(database: Database, worker: Worker, queue: QueueId) -> usize {
 }
 
 fn request(queue: QueueId, after: i64) -> ClaimRequest {
-    ClaimRequest { queue, lane: Lane::New, priority: 5, after, limit: BATCH, lease: LEASE }
+    ClaimRequest {
+        queue,
+        claiming: Claiming::Free,
+        lane: Lane::New,
+        priority: 5,
+        after,
+        limit: BATCH,
+        lease: LEASE,
+    }
 }
 
 async fn run(url: &str, sql: &str) {

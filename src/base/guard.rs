@@ -99,6 +99,8 @@ pub enum Guard {
     AckAgain,
     /// An idle queue looks for work though it would be told of it.
     PollAnyway,
+    /// Claims of a queue with limits wait for each other.
+    OneTurn,
 }
 
 #[cfg(not(debug_assertions))]
@@ -186,6 +188,7 @@ mod switch {
         ("abort-lost", Guard::AbortLost),
         ("ack-again", Guard::AckAgain),
         ("poll-anyway", Guard::PollAnyway),
+        ("one-turn", Guard::OneTurn),
     ];
 
     thread_local! {

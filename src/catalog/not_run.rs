@@ -1,10 +1,10 @@
-//! What of jobs and queues this version checks and does not carry out. Whoever brings one of them to life
+//! What of jobs this version checks and does not carry out. Whoever brings one of them to life
 //! removes its line here.
 
 use super::Catalog;
 use super::scene::Scene;
 use crate::diag::{Diagnostic, Span, codes};
-use crate::spec::{JobSpec, QueueSpec, Table};
+use crate::spec::{JobSpec, Table};
 
 /// Warns of what does not happen to a job.
 pub(super) fn check_job(scene: &Scene<'_>, spec: &JobSpec<'_>, what: &str) {
@@ -28,22 +28,6 @@ pub(super) fn check_step(scene: &Scene<'_>, step: &Table, what: &str) {
     }
 }
 
-/// Warns of limits that a queue does not keep.
-pub(super) fn check_queue(scene: &Scene<'_>, spec: &QueueSpec, what: &str) {
-    let limits = [
-        ("global_concurrency", spec.global_concurrency.as_ref().map(|limit| limit.span)),
-        ("per_key", spec.per_key.as_ref().map(|limit| limit.span)),
-        ("fairness", spec.fairness.as_ref().map(|limit| limit.span)),
-        ("rate", spec.rate.as_ref().map(|limit| limit.span)),
-    ];
-    for (key, span) in limits {
-        if let Some(span) = span {
-            let help = "`concurrency` is kept, on each engine by itself";
-            report(scene, span, &format!("`{key}` of {what}"), "not kept", help);
-        }
-    }
-}
-
 fn report(scene: &Scene<'_>, place: Span, which: &str, label: &str, help: &str) {
     let message = format!("{which} is checked, but this version does not carry it out");
     scene.report(Diagnostic::new(&codes::JOBS_NOT_RUN, message).at(place, label).help(help));
@@ -53,16 +37,6 @@ fn report(scene: &Scene<'_>, place: Span, which: &str, label: &str, help: &str) 
 pub fn not_run(catalog: &Catalog) -> Vec<String> {
     let mut lines = Vec::new();
     let mut leave = |key: &str, what: String| lines.push(format!("`{key}` of {what} is not carried out"));
-    for queue in catalog.queues().values() {
-        let what = || format!("queue `{}`", queue.name);
-        let limits = [
-            ("global_concurrency", queue.global_concurrency.is_some()),
-            ("per_key", queue.per_key.is_some()),
-            ("fairness", queue.turns.is_some() && queue.per_key.is_none()),
-            ("rate", queue.rate.is_some()),
-        ];
-        limits.into_iter().filter(|(_, said)| *said).for_each(|(key, _)| leave(key, what()));
-    }
     for job in catalog.jobs().values() {
         let what = || format!("job `{}`", job.name);
         let said = [

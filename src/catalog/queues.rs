@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::args_path::{self, ArgsPath};
-use super::not_run;
 use super::scene::Scene;
 use crate::base::Rate;
 use crate::diag::{Diagnostic, Span, codes, nearest};
@@ -51,7 +50,6 @@ pub(super) fn resolve(scene: &Scene<'_>, name: &str, spec: &QueueSpec) -> Option
     let fairness = spec.fairness.as_ref().map(|fairness| key(&fairness.key));
     check_turns(scene, spec, &what);
     check_limits(scene, spec, &what);
-    not_run::check_queue(scene, spec, &what);
     if scene.read.diagnostics.errors() > errors {
         return None;
     }

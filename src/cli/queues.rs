@@ -15,7 +15,7 @@ pub(super) fn list(global: &GlobalArguments, format: Format) -> CliResult {
     match format {
         Format::Json => output::json(&queues)?,
         Format::Text => {
-            let header = ["queue", "state", "queued", "deferred", "running", "failed"];
+            let header = ["queue", "state", "queued", "deferred", "running", "failed", "limits"];
             output::print_table(
                 &header,
                 queues.iter().map(row).collect(),
@@ -26,7 +26,7 @@ pub(super) fn list(global: &GlobalArguments, format: Format) -> CliResult {
     Ok(Exit::Clean)
 }
 
-fn row(queue: &QueueRow) -> [String; 6] {
+fn row(queue: &QueueRow) -> [String; 7] {
     let state = match (&queue.paused_by, &queue.pause_reason) {
         (None, _) => "open".to_owned(),
         (Some(by), None) => format!("paused by {by}"),
@@ -34,7 +34,26 @@ fn row(queue: &QueueRow) -> [String; 6] {
     };
     let counts = [queue.queued, queue.deferred, queue.running, queue.failed].map(|count| count.to_string());
     let [queued, deferred, running, exhausted] = counts;
-    [queue.name.clone(), state, queued, deferred, running, exhausted]
+    [queue.name.clone(), state, queued, deferred, running, exhausted, limits(queue)]
+}
+
+/// Each limit with how much of it is in use.
+fn limits(queue: &QueueRow) -> String {
+    let limits = &queue.limits;
+    let all = limits.global_concurrency.map(|most| format!("{} of {most} run", queue.running));
+    let keys = limits.key.as_ref().map(|key| match limits.per_key {
+        Some(most) => format!("{most} each {key}: {} of {} full", limits.keys_at_limit, limits.keys),
+        None => format!("turns by {key}: {} run", limits.keys),
+    });
+    let rate = limits.rate.map(|rate| {
+        let units = [("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+        let (unit, seconds) =
+            units.into_iter().find(|(_, seconds)| rate * seconds >= 1.0).unwrap_or(units[2]);
+        let count = (rate * seconds * 100.0).round() / 100.0;
+        format!("{count}/{unit}: {} may start", limits.may_start.unwrap_or_default())
+    });
+    let said: Vec<String> = [all, keys, rate].into_iter().flatten().collect();
+    if said.is_empty() { "-".to_owned() } else { said.join(", ") }
 }
 
 /// Lets no engine start jobs of a queue until it is resumed.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
 use crate::base::guard::{self, Guard};
@@ -58,7 +58,8 @@ pub struct Acker {
 #[derive(Debug)]
 enum Message {
     Opened(BatchId, usize),
-    Ended(BatchId, Outcome),
+    /// With what tells that it was written, or never will be.
+    Ended(BatchId, Outcome, Option<oneshot::Sender<()>>),
 }
 
 impl Acker {
@@ -87,7 +88,14 @@ impl Acker {
 
     /// One of its jobs has ended.
     pub async fn ended(&self, batch: BatchId, outcome: Outcome) {
-        let _ = self.sender.send(Message::Ended(batch, outcome)).await;
+        let _ = self.sender.send(Message::Ended(batch, outcome, None)).await;
+    }
+
+    /// As [`Acker::ended`], and waits until the outcome is written or never will be.
+    pub async fn written(&self, batch: BatchId, outcome: Outcome) {
+        let (written, told) = oneshot::channel::<()>();
+        let _ = self.sender.send(Message::Ended(batch, outcome, Some(written))).await;
+        let _ = told.await;
     }
 }
 
@@ -115,10 +123,12 @@ impl Writer {
     async fn write(&mut self, messages: &mut Vec<Message>) {
         let mut outcomes = Vec::with_capacity(messages.len());
         let mut ended: HashMap<BatchId, usize> = HashMap::new();
+        let mut waiting = Vec::new();
         for message in messages.drain(..) {
             match message {
                 Message::Opened(batch, jobs) => *self.open.entry(batch).or_default() += jobs,
-                Message::Ended(batch, outcome) => {
+                Message::Ended(batch, outcome, written) => {
+                    waiting.extend(written);
                     *ended.entry(batch).or_default() += 1;
                     outcomes.push(outcome);
                 }
@@ -129,6 +139,8 @@ impl Writer {
         }
         let batches: Vec<BatchId> = ended.keys().copied().collect();
         self.count(self.settle(&batches, &outcomes).await, outcomes.len());
+        // Who waits is told by the end of its channel, written or not.
+        drop(waiting);
         for (batch, count) in ended {
             let left = self.open.entry(batch).or_default();
             *left = left.saturating_sub(count);

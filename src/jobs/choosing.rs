@@ -6,10 +6,7 @@
 
 use std::time::Instant;
 
-use crate::store::{Head, Lane, LowWater};
-
-/// How long a job waits for one priority.
-const AGEING_SECONDS: f64 = 60.0;
+use crate::store::{AGEING, Head, Lane, LowWater};
 
 /// The priorities of each lane.
 const PRIORITIES: std::ops::RangeInclusive<i16> = 1..=9;
@@ -79,7 +76,7 @@ fn next_lane(last: Option<Lane>, heads: &[Head]) -> Option<Lane> {
 }
 
 fn rank(head: &Head) -> f64 {
-    f64::from(head.priority) - head.age.as_secs_f64() / AGEING_SECONDS
+    f64::from(head.priority) - head.age.as_secs_f64() / AGEING
 }
 
 #[cfg(test)]

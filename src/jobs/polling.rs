@@ -13,6 +13,10 @@ const NOTIFIED: Duration = Duration::from_secs(20);
 /// The longest wait where none come.
 const ALONE: Duration = Duration::from_secs(1);
 
+/// How long a queue whose limits hold up its work is left alone, at least and at most. What ends here wakes it; what
+/// ends elsewhere does not.
+const HELD: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(200));
+
 /// How long a queue that failed is left alone.
 const FAILED: Duration = Duration::from_secs(1);
 
@@ -62,6 +66,14 @@ impl Polling {
     /// It could not be asked.
     pub(super) fn failed(&mut self, now: Instant) {
         self.until = Some(now + FAILED);
+    }
+
+    /// There is work that limits hold up; so many jobs may start in a second.
+    pub(super) fn held(&mut self, now: Instant, rate: Option<f64>) {
+        let (least, most) = HELD;
+        let next = rate.and_then(|rate| Duration::try_from_secs_f64(rate.recip()).ok());
+        self.until = Some(now + next.unwrap_or(most).clamp(least, most));
+        self.last = None;
     }
 
     /// Whether to ask to be notified before it waits.
@@ -126,6 +138,22 @@ mod tests {
     #[test]
     fn one_that_is_not_looks_every_second() {
         assert_eq!(waits(5, false), [50, 200, 800, 1_000, 1_000]);
+    }
+
+    #[test]
+    fn one_whose_limits_hold_it_up_looks_again_when_the_next_may_start() {
+        let now = Instant::now();
+        let wait = |rate| {
+            let mut polling = Polling::default();
+            polling.nothing(now, true);
+            polling.held(now, rate);
+            assert!(!polling.idle());
+            polling.wait(now).unwrap_or_default().as_millis()
+        };
+        assert_eq!(
+            [None, Some(1e9), Some(10.0), Some(0.1), Some(1e-300)].map(wait),
+            [200, 50, 100, 200, 200]
+        );
     }
 
     #[test]

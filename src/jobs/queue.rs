@@ -16,7 +16,7 @@ use tracing::{error, warn};
 
 use super::acker::Acker;
 use super::choosing::Marks;
-use super::claiming::{Answer, claim};
+use super::claiming::{Answer, Limited, claim};
 use super::execute::Execute;
 use super::polling::Polling;
 use super::state::Cancelled;
@@ -94,6 +94,9 @@ pub struct QueueRunner<E> {
     batches: HashMap<BatchId, (usize, CancellationToken)>,
     claims: JoinSet<Answer>,
     prefetch: usize,
+    /// Where the last claim met limits: nothing is claimed ahead, and a job's place is free once its outcome is
+    /// written.
+    limited: Option<Limited>,
 }
 
 impl<E: Execute> QueueRunner<E> {
@@ -110,6 +113,7 @@ impl<E: Execute> QueueRunner<E> {
             batches: HashMap::new(),
             claims: JoinSet::new(),
             prefetch: 0,
+            limited: None,
         }
     }
 
@@ -152,13 +156,18 @@ impl<E: Execute> QueueRunner<E> {
                 .map_or_else(CancellationToken::new, |(_, cancel)| cancel.child_token());
             let (execute, acker) = (Arc::clone(&self.shared.execute), self.shared.acker.clone());
             let (heartbeat, id) = (Arc::clone(&self.shared.heartbeat), job.id);
+            let limited = self.limited.is_some();
             self.tokens.insert(id, cancel.clone());
             self.running.spawn(async move {
                 let mut outcome = attempt(&*execute, job, cancel).await;
                 if outcome.verdict.comes_back() && heartbeat.is_asked(id) {
                     outcome.verdict = asked();
                 }
-                acker.ended(batch, outcome).await;
+                if limited {
+                    acker.written(batch, outcome).await;
+                } else {
+                    acker.ended(batch, outcome).await;
+                }
                 (batch, id)
             });
         }
@@ -182,9 +191,13 @@ impl<E: Execute> QueueRunner<E> {
 
     async fn answered(&mut self, answer: Answer) {
         self.marks = answer.marks;
-        match answer.claimed {
-            Ok(claimed) if claimed.is_empty() => self.found_nothing(answer.armed),
-            Ok(claimed) => {
+        self.limited = answer.limited;
+        match (answer.claimed, answer.limited) {
+            (Ok(claimed), Some(Limited { held: true, rate })) if claimed.is_empty() => {
+                self.polling.held(Instant::now(), rate);
+            }
+            (Ok(claimed), _) if claimed.is_empty() => self.found_nothing(answer.armed),
+            (Ok(claimed), _) => {
                 self.polling.found();
                 self.grow(claimed.len());
                 self.shared.heartbeat.hold(answer.batch, answer.sent);
@@ -192,7 +205,7 @@ impl<E: Execute> QueueRunner<E> {
                 self.batches.insert(answer.batch, (claimed.len(), CancellationToken::new()));
                 self.waiting.extend(claimed.into_iter().map(|job| (answer.batch, job)));
             }
-            Err(error) => {
+            (Err(error), _) => {
                 warn!(%error, queue = self.options.name, "jobs cannot be claimed for now");
                 self.polling.failed(Instant::now());
             }
@@ -201,7 +214,9 @@ impl<E: Execute> QueueRunner<E> {
 
     /// Claims further ahead as long as all that was claimed has started before more came.
     fn grow(&mut self, claimed: usize) {
-        if self.waiting.is_empty() && claimed >= self.prefetch {
+        if self.limited.is_some() {
+            self.prefetch = 0;
+        } else if self.waiting.is_empty() && claimed >= self.prefetch {
             self.prefetch = (self.prefetch * 2).max(self.options.concurrency).min(PREFETCH);
         }
     }
@@ -225,6 +240,9 @@ impl<E: Execute> QueueRunner<E> {
             Ok((batch, job)) => {
                 self.tokens.remove(&job);
                 self.forget(batch, 1);
+                if self.limited.is_some_and(|limited| limited.held) {
+                    self.polling.woken();
+                }
             }
             // What runs is guarded against panics, so this is a task that was cut off.
             Err(error) => error!(%error, queue = self.options.name, "a job's task ended without an outcome"),

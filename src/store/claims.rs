@@ -8,10 +8,14 @@ use sqlx::postgres::PgRow;
 use super::connect::Database;
 use super::error::StoreResult;
 use super::ids::{BatchId, JobId, KindId, QueueId, Worker};
+use super::limits::Claiming;
 use crate::base::guard::{self, Guard};
 
 /// How many jobs one batch may hold.
 pub const BATCH_LIMIT: usize = 1000;
+
+/// How long a job waits for one priority, in seconds: a lower number goes first.
+pub const AGEING: f64 = 60.0;
 
 /// How long a lost answer is asked for before the lease's own deadline settles it.
 const ASK: Duration = Duration::from_secs(5);
@@ -27,11 +31,13 @@ pub enum Lane {
     Alone = 2,
 }
 
-/// What to claim.
+/// What to claim. From a queue whose keys take turns `lane`, `priority` and `after` say nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct ClaimRequest {
     /// From this queue.
     pub queue: QueueId,
+    /// How: what a [`Look`](super::Look) said. A queue that has changed since gives nothing.
+    pub claiming: Claiming,
     /// From this lane of it.
     pub lane: Lane,
     /// Of this priority, from 1 to 9.
@@ -98,25 +104,31 @@ impl Database {
         batch: BatchId,
         request: &ClaimRequest,
     ) -> StoreResult<Vec<Claimed>> {
-        let most = if request.lane == Lane::Alone { 1 } else { BATCH_LIMIT };
+        let alone = request.lane == Lane::Alone && request.claiming != Claiming::Turns;
+        let most = if alone { 1 } else { BATCH_LIMIT };
         let limit = request.limit.min(most);
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let claim = self.schema().sql(include_str!("sql/job/claim.sql"));
-        let rows = sqlx::query(claim)
+        let claim = statement(request.claiming);
+        let claim = if guard::removed(Guard::OneTurn) {
+            &claim.replace("biplane.open_turn", "biplane.turn_room")
+        } else {
+            claim
+        };
+        let query = sqlx::query(self.schema().sql(claim))
             .bind(batch.0)
             .bind(worker.id)
             .bind(worker.epoch)
             .bind(millis(request.lease))
-            .bind(request.queue.0)
-            .bind(request.lane as i16)
-            .bind(request.priority)
-            .bind(request.after)
-            .bind(limit as i64)
-            .fetch_all(self.pool())
-            .await?;
-        rows.iter().map(read).collect()
+            .bind(request.queue.0);
+        let query = match request.claiming {
+            Claiming::Turns => query.bind(limit as i64).bind(AGEING),
+            Claiming::Free | Claiming::Limited => {
+                query.bind(request.lane as i16).bind(request.priority).bind(request.after).bind(limit as i64)
+            }
+        };
+        query.fetch_all(self.pool()).await?.iter().map(read).collect()
     }
 
     /// What `batch` still holds, and a new deadline for it: settles a claim whose answer was lost.
@@ -163,35 +175,18 @@ impl Database {
             }
         }
     }
+}
 
-    /// The first due job of each of these lanes and priorities, above the given marks.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn heads(&self, queue: QueueId, marks: &[(Lane, i16, i64)]) -> StoreResult<Vec<Head>> {
-        let heads = self.schema().sql(include_str!("sql/job/heads.sql"));
-        let rows = sqlx::query(heads)
-            .bind(queue.0)
-            .bind(marks.iter().map(|(lane, ..)| *lane as i16).collect::<Vec<_>>())
-            .bind(marks.iter().map(|(_, priority, _)| *priority).collect::<Vec<_>>())
-            .bind(marks.iter().map(|(.., after)| *after).collect::<Vec<_>>())
-            .fetch_all(self.pool())
-            .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Head {
-                    lane: match row.try_get::<i16, _>(0)? {
-                        0 => Lane::New,
-                        1 => Lane::Again,
-                        _ => Lane::Alone,
-                    },
-                    priority: row.try_get(1)?,
-                    seq: row.try_get(2)?,
-                    id: JobId(row.try_get(3)?),
-                    age: Duration::try_from_secs_f64(row.try_get(4)?).unwrap_or_default(),
-                })
-            })
-            .collect()
+/// What claims from a queue of that sort.
+fn statement(claiming: Claiming) -> &'static str {
+    match claiming {
+        Claiming::Free => concat!(include_str!("sql/job/claim.sql"), include_str!("sql/job/claimed.sql")),
+        Claiming::Limited => {
+            concat!(include_str!("sql/job/claim_limited.sql"), include_str!("sql/job/claimed.sql"))
+        }
+        Claiming::Turns => {
+            concat!(include_str!("sql/job/claim_turns.sql"), include_str!("sql/job/claimed.sql"))
+        }
     }
 }
 

@@ -46,6 +46,7 @@ pub struct Inspection {
 /// What an engine does with each table.
 const RIGHTS: &[(&str, &str)] = &[
     ("queue", "SELECT,INSERT,UPDATE"),
+    ("queue_turn", "SELECT,INSERT,UPDATE"),
     ("kind", "SELECT,INSERT,UPDATE"),
     ("job", "SELECT,INSERT,UPDATE"),
     ("ready", "SELECT,INSERT,UPDATE,DELETE"),

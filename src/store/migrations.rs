@@ -42,6 +42,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(2, "enqueue", "0002_enqueue.sql"),
     migration!(6, "operators", "0006_operators.sql"),
     migration!(8, "conflicts", "0008_conflicts.sql"),
+    migration!(9, "limits", "0009_limits.sql"),
 ];
 
 /// The version of the schema that this program was written for.

@@ -163,7 +163,8 @@ fn array_of_paths(paths: &[Vec<String>]) -> String {
     array(&paths)
 }
 
-fn array(items: &[String]) -> String {
+/// A text array as Postgres writes it.
+pub(super) fn array(items: &[String]) -> String {
     let quoted: Vec<String> =
         items.iter().map(|item| format!("\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\""))).collect();
     format!("{{{}}}", quoted.join(","))

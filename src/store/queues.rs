@@ -29,6 +29,28 @@ pub struct QueueRow {
     pub running: i64,
     /// Jobs that are kept for the operator.
     pub failed: i64,
+    /// What all engines together keep of it.
+    #[serde(flatten)]
+    pub limits: LimitsRow,
+}
+
+/// The limits of a queue and how much of them is in use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct LimitsRow {
+    /// How many jobs run at one time.
+    pub global_concurrency: Option<i32>,
+    /// How many jobs of one key do.
+    pub per_key: Option<i32>,
+    /// Where in the args a job's key stands, where keys take turns.
+    pub key: Option<String>,
+    /// How many start in a second.
+    pub rate: Option<f64>,
+    /// How many keys have jobs that run.
+    pub keys: i64,
+    /// How many of them have as many as may be.
+    pub keys_at_limit: i64,
+    /// How many the rate lets start now.
+    pub may_start: Option<f64>,
 }
 
 /// What pausing or resuming came to.
@@ -61,6 +83,15 @@ impl Database {
                     deferred: row.try_get(5)?,
                     running: row.try_get(6)?,
                     failed: row.try_get(7)?,
+                    limits: LimitsRow {
+                        global_concurrency: row.try_get(8)?,
+                        per_key: row.try_get(9)?,
+                        key: row.try_get(10)?,
+                        rate: row.try_get(11)?,
+                        keys: row.try_get(12)?,
+                        keys_at_limit: row.try_get(13)?,
+                        may_start: row.try_get(14)?,
+                    },
                 })
             })
             .collect()

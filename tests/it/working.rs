@@ -89,6 +89,17 @@ queue = "work"
 
 [[jobs.held.steps]]
 http.url = "{0}/held"
+
+[queues.shared]
+global_concurrency = 3
+per_key            = {{ key = "args.firm", concurrency = 2 }}
+
+[jobs.turn]
+queue = "shared"
+
+[[jobs.turn.steps]]
+http.url = "{0}/held"
+timeout  = "2m"
 "#,
             service.url()
         );
@@ -253,6 +264,39 @@ fn a_second_signal_hands_back_what_runs_and_the_worker_leaves() {
             "no attempt is spent: {shown}"
         );
     }
+}
+
+#[test]
+fn engines_keep_the_limits_of_a_queue_together_though_one_is_killed() {
+    let scene = Scene::new();
+    let mut killed = scene.start();
+    let _other = scene.start();
+    let workers = || scene.count("worker") == "2";
+    wait_until("both have registered", LONG, workers);
+    for firm in ["a", "a", "a", "b", "b", "b"] {
+        scene.enqueue("turn", &format!(r#"{{"firm": "{firm}"}}"#));
+    }
+    let running = || scene.database.value("select coalesce(sum(cardinality(job_ids)), 0) from biplane.lease");
+    scene.wait_asked("/held", 3);
+    let most_of_one = "select max(n) from (
+        select count(*) as n from biplane.lease, unnest(job_ids) j join biplane.job on id = j group by args) f";
+    assert_eq!((running(), scene.database.value(most_of_one)), ("3".into(), "2".into()));
+    let listed = scene.command(&["queues", "list"]);
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains("3 of 3 run, 2 each args.firm: 1 of 2 full"), "{listed}");
+    killed.kill();
+    // What the killed one held counts until it is taken back, and runs on the other then.
+    wait_until("the other has all three places", LONG, || {
+        assert!(scene.service.by_path()["/held"] <= 6, "no more than three were started anew");
+        scene.database.value("select count(*) from biplane.worker w join biplane.lease l using (epoch)")
+            != "0"
+            && scene.database.value("select count(distinct epoch) from biplane.lease") == "1"
+            && running() == "3"
+    });
+    assert_eq!(scene.database.value(most_of_one), "2");
+    scene.gate.open();
+    scene.wait_count("done", "6");
+    assert_eq!((scene.count("lease"), scene.count("ready")), ("0".into(), "0".into()));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 codes! {
     JOBS_NOT_RUN: Warning "jobs::not-run", "This version checks a setting of jobs and does not carry it out",
         "Jobs run, with most of what can be said of them. What is named here is read and judged, so that it can be written and reviewed, and changes nothing yet; an engine says so when it starts.",
-        "[queues.sync]\nglobal_concurrency = 20" => "[queues.sync]\nconcurrency = 10    # on each engine";
+        "[jobs.report]\nqueue = \"sync\"\nexpires = \"1h\"" => "[jobs.report]\nqueue = \"sync\"";
     QUEUE_UNDEFINED: Error "queue::undefined", "A job names a queue that is not defined",
         "The name after `queue` refers to `[queues.NAME]`.",
         "[queues.sync]\n\n[jobs.report]\nqueue = \"snyc\"" => "[queues.sync]\n\n[jobs.report]\nqueue = \"sync\"";

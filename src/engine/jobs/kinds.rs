@@ -2,21 +2,40 @@
 
 use std::time::Duration;
 
-use crate::catalog::{Catalog, Job, Unique};
+use crate::catalog::{Catalog, Job, Queue, Unique};
 use crate::spec::{KeyState, OnConflict};
-use crate::store::{Conflict, KindDefinition, MAX_ARGS, UniqueRule, states};
+use crate::store::{Conflict, KindDefinition, MAX_ARGS, Published, QueueId, QueueLimits, UniqueRule, states};
 
 /// The most attempts that the database lets a job have.
 const MOST_ATTEMPTS: u32 = 1000;
 
 /// Every queue by its name, and by the one it had before: jobs may still wait there.
 pub(super) fn queues(catalog: &Catalog) -> Vec<(String, usize)> {
-    let queues = catalog.queues().values();
-    let named = queues.flat_map(|queue| {
-        let names = [Some(&queue.name), queue.was.as_ref()].into_iter().flatten();
-        names.map(|name| (name.to_string(), queue.concurrency))
-    });
-    named.collect()
+    named(catalog).map(|(name, queue)| (name.to_owned(), queue.concurrency)).collect()
+}
+
+/// What all engines together keep of each queue.
+pub(super) fn limits(catalog: &Catalog, published: &Published) -> Vec<(QueueId, QueueLimits)> {
+    let known =
+        named(catalog).filter_map(|(name, queue)| Some((*published.queues.get(name)?, limits_of(queue))));
+    known.collect()
+}
+
+fn named(catalog: &Catalog) -> impl Iterator<Item = (&str, &Queue)> {
+    catalog.queues().values().flat_map(|queue| {
+        let names = [Some(&*queue.name), queue.was.as_deref()].into_iter().flatten();
+        names.map(|name| (name, &**queue))
+    })
+}
+
+fn limits_of(queue: &Queue) -> QueueLimits {
+    let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    QueueLimits {
+        global_concurrency: queue.global_concurrency.map(count),
+        per_key: queue.per_key.as_ref().map(|per_key| count(per_key.concurrency)),
+        turns_by: queue.turns.as_ref().map(|path| path.names().to_vec()),
+        rate: queue.rate.map(|rate| rate.per_second),
+    }
 }
 
 /// The names under which jobs of this kind are enqueued: its own, and the one it had before.

@@ -139,6 +139,7 @@ impl Jobs {
         fits(self.database.settings()).await?;
         let queues: Vec<String> = kinds::queues(&self.catalog).into_iter().map(|(name, _)| name).collect();
         let published = self.database.publish(&queues, &kinds::definitions(&self.catalog)).await?;
+        self.database.limit_queues(&kinds::limits(&self.catalog, &published)).await?;
         let strangers = Strangers {
             names: self.database.kinds().await?,
             metrics: self.unknown.clone(),

@@ -138,7 +138,7 @@ fn heads_say_which_priority_has_work_and_how_old_it_is() {
         work.database.enqueue("plain", "{}", None, &urgent).await.expect("enqueued");
         let other = work.put(1).await[0];
         let marks: Vec<_> = (1..=9).map(|priority| (Lane::New, priority, 0)).collect();
-        let heads = work.database.heads(work.queue, &marks).await.expect("asked");
+        let heads = work.database.look(work.queue, &marks).await.expect("asked").heads;
         let found: Vec<_> = heads.iter().map(|head| (head.priority, head.id)).collect();
         assert_eq!(found, [(2, first), (5, other)]);
         assert!(heads[0].age.as_secs() < 60);

@@ -6,6 +6,7 @@ mod conflicts;
 mod enqueue;
 mod faults;
 mod leases;
+mod limits;
 mod operating;
 mod returning;
 mod running;
@@ -16,8 +17,8 @@ mod workers;
 use std::time::Duration;
 
 use biplane::store::{
-    BatchId, ClaimRequest, Claimed, Database, DatabaseSettings, JobId, JobOptions, KindDefinition, KindId,
-    Lane, MAX_ARGS, Outcome, QueueId, Schema, StoreError, UniqueRule, Verdict, Worker, migrate,
+    BatchId, ClaimRequest, Claimed, Claiming, Database, DatabaseSettings, JobId, JobOptions, KindDefinition,
+    KindId, Lane, MAX_ARGS, Outcome, QueueId, Schema, StoreError, UniqueRule, Verdict, Worker, migrate,
 };
 
 use crate::support::TestDatabase;
@@ -68,7 +69,8 @@ impl Work {
     }
 
     fn lane(&self, lane: Lane, limit: usize) -> ClaimRequest {
-        ClaimRequest { queue: self.queue, lane, priority: 5, after: 0, limit, lease: LONG }
+        let claiming = Claiming::Free;
+        ClaimRequest { queue: self.queue, claiming, lane, priority: 5, after: 0, limit, lease: LONG }
     }
 
     async fn claim(&self, lane: Lane, limit: usize) -> (BatchId, Vec<Claimed>) {

@@ -224,6 +224,7 @@ fn two_operators_and_engines_at_once_lose_no_job_and_end_none_twice() {
                     let batch = biplane::store::BatchId::new();
                     let request = biplane::store::ClaimRequest {
                         queue,
+                        claiming: biplane::store::Claiming::Free,
                         lane: Lane::New,
                         priority: 5,
                         after: 0,

@@ -10,8 +10,9 @@ with due as materialized (
     where job_id in (select job_id from due)
     returning job_id, run_at, queue_id, attempt, priority
 ), known as materialized (
-    select g.*, j.kind_id, j.unique_key, j.unique_while, j.unique_seconds
-    from gone g join biplane.job j on j.id = g.job_id
+    select g.*, j.kind_id, j.unique_key, j.unique_while, j.unique_seconds, q.turns_by is not null as keyed,
+        case when q.turns_by is not null then biplane.turn_key(q.turns_by, j.args) end as key_hash
+    from gone g join biplane.job j on j.id = g.job_id join biplane.queue q on q.id = g.queue_id
 ), taken as (
     insert into biplane.unique_claim as c (kind_id, key, job_id, held, expires_at)
     select kind_id, unique_key, job_id, true, now() + unique_seconds * interval '1 second'
@@ -26,8 +27,9 @@ with due as materialized (
     from known where unique_while & 2 <> 0 and job_id not in (select job_id from taken)
     returning job_id
 ), back as (
-    insert into biplane.ready (seq, job_id, queue_id, attempt, priority, lane, rescues)
-    select nextval('biplane.return_number'), job_id, queue_id, attempt, priority, 1, 0
+    insert into biplane.ready (seq, job_id, queue_id, attempt, priority, lane, rescues, key_hash)
+    select nextval('biplane.return_number'), job_id, queue_id, attempt, priority, case when keyed then 4 else 1 end, 0,
+        key_hash
     from (select * from known order by run_at) k
     where job_id not in (select job_id from superseded)
     returning queue_id

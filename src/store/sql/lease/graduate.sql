@@ -1,6 +1,6 @@
 -- Gives one job of a batch a lease of its own, so that it is renewed, cancelled and rescued alone.
 with mine as materialized (
-    select batch_id, worker_id, epoch, queue_id, job_ids, attempts, rescues from biplane.lease
+    select batch_id, worker_id, epoch, queue_id, job_ids, attempts, rescues, turn, claimed, keys from biplane.lease
     where batch_id = $1 and epoch = $2
     for update
 ), held as materialized (
@@ -21,7 +21,8 @@ with mine as materialized (
     delete from biplane.lease l using mine m
     where l.batch_id = m.batch_id and exists (select from taken) and not exists (select from rest)
 )
-insert into biplane.lease (batch_id, worker_id, epoch, deadline_at, queue_id, job_ids, attempts, rescues)
+insert into biplane.lease (batch_id, worker_id, epoch, deadline_at, queue_id, job_ids, attempts, rescues, turn, claimed,
+    keys)
 select $4, m.worker_id, m.epoch, now() + $5 * interval '1 millisecond', m.queue_id, array[t.job_id], array[t.attempt],
-    array[t.rescues]
+    array[t.rescues], m.turn, m.claimed, m.keys
 from mine m, taken t
