@@ -366,6 +366,17 @@ fn a_variable_that_cannot_be_followed_is_a_usage_error_before_anything_starts() 
 }
 
 #[test]
+fn spans_are_packed_where_that_is_asked_for() {
+    let (scene, receiver) = (Scene::chain(), Otlp::start());
+    let mut variables = exporting(&receiver);
+    variables.push(("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip".to_owned()));
+    let _engine = scene.start(&borrowed(&variables));
+    scene.cluster.produce(&scene.topic("input"), &[record(9, json!({}))]);
+    receiver.wait(4, |_| true);
+    assert!(receiver.packed() > 0);
+}
+
+#[test]
 fn the_last_spans_are_sent_when_the_engine_ends() {
     let (scene, receiver) = (Scene::chain(), Otlp::start());
     let endpoint = receiver.url();
@@ -378,4 +389,5 @@ fn the_last_spans_are_sent_when_the_engine_ends() {
     assert!(receiver.spans().is_empty());
     assert!(engine.terminate(DEADLINE).success(), "{}", engine.log());
     assert_eq!(receiver.wait(4, |_| true).len(), 4, "three stages and a request");
+    assert_eq!(receiver.packed(), 0);
 }

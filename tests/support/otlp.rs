@@ -1,8 +1,9 @@
 //! A receiver of traces over OTLP/HTTP on the loopback: it decodes what it is sent and keeps it.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct Span {
 #[derive(Default)]
 struct State {
     spans: Mutex<Vec<Span>>,
+    /// How many requests were compressed.
+    packed: AtomicUsize,
     down: AtomicBool,
 }
 
@@ -90,6 +93,11 @@ impl Otlp {
         self.state.spans.lock().clone()
     }
 
+    /// How many requests came compressed.
+    pub fn packed(&self) -> usize {
+        self.state.packed.load(Ordering::Acquire)
+    }
+
     /// Waits until these many spans arrived that `wanted` says yes to, and returns them.
     pub fn wait(&self, count: usize, wanted: impl Fn(&Span) -> bool) -> Vec<Span> {
         super::wait_for("spans arrive", Duration::from_secs(60), || {
@@ -106,6 +114,18 @@ impl State {
         if self.down.load(Ordering::Acquire) {
             return StatusCode::SERVICE_UNAVAILABLE;
         }
+        let body = match text("content-encoding") {
+            "gzip" => {
+                self.packed.fetch_add(1, Ordering::AcqRel);
+                let mut whole = Vec::new();
+                flate2::read::GzDecoder::new(&*body).read_to_end(&mut whole).expect("gzip");
+                Bytes::from(whole)
+            }
+            other => {
+                assert_eq!(other, "");
+                body
+            }
+        };
         let request = ExportTraceServiceRequest::decode(body).expect("an export request");
         for group in request.resource_spans {
             let resource = texts(&group.resource.expect("a resource").attributes);

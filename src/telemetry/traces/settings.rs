@@ -11,6 +11,7 @@ use reqwest::Url;
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 const TIMEOUTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+const COMPRESSIONS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
 
@@ -75,6 +76,11 @@ impl TraceSettings {
         {
             let help = "spans are sent as `http/protobuf`; leave it out and name the receiver's HTTP port";
             return Err(TraceError::new(name, protocol, format!("{help} (4318 as a rule)")));
+        }
+        if let Some((name, value)) =
+            either(COMPRESSIONS).filter(|(_, value)| !matches!(&**value, "gzip" | "none"))
+        {
+            return Err(TraceError::new(name, value, "write `gzip` or `none`"));
         }
         check_sampler(set(SAMPLER), set(SAMPLER_ARGUMENT))?;
         let number = |name: &'static str, otherwise: u64| match set(name) {
@@ -159,6 +165,7 @@ mod tests {
             ("OTEL_TRACES_SAMPLER", "xray", "parentbased_always_on"),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "above 0"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "milliseconds"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "`gzip`"),
         ] {
             let error = read(&[(name, value), ON]).unwrap_err();
             assert!(error.starts_with(&format!("{name} is `{value}`: ")) && error.contains(help), "{error}");
