@@ -15,6 +15,7 @@ use super::operating::{self, OperateArguments, SnoozeArguments};
 use super::replays::arguments::ReplaysCommand;
 use super::selecting::{RangeArguments, SelectArguments};
 use super::tailing::TailArguments;
+use super::tokens::TokensCommand;
 use crate::base::{ByteSize, parse_duration};
 use crate::engine::WINDOW;
 use crate::store::Schema;
@@ -47,6 +48,18 @@ pub struct GlobalArguments {
     #[arg(long, global = true, env = "BIPLANE_LISTEN", hide_env_values = true, value_name = "ADDRESS")]
     #[arg(default_value = "127.0.0.1:8686")]
     pub listen: String,
+    /// Names by which the HTTP server may be asked beside addresses and `localhost`, separated by commas
+    #[arg(long, global = true, env = "BIPLANE_ALLOWED_HOSTS", hide_env_values = true, value_name = "NAMES")]
+    allowed_hosts: Option<String>,
+    /// Origins whose pages may ask the HTTP server, such as `https://desk.example`, separated by commas
+    #[arg(
+        long,
+        global = true,
+        env = "BIPLANE_ALLOWED_ORIGINS",
+        hide_env_values = true,
+        value_name = "ORIGINS"
+    )]
+    allowed_origins: Option<String>,
     /// Prefix of consumer groups and of the engine's own topics
     #[arg(long, global = true, env = "BIPLANE_NAMESPACE", hide_env_values = true, value_name = "NAME")]
     #[arg(default_value = "biplane", value_parser = name)]
@@ -94,6 +107,16 @@ impl GlobalArguments {
     /// The engine's name for static membership, if it has one.
     pub fn engine_id(&self) -> Option<&str> {
         not_empty(&self.engine_id)
+    }
+
+    /// Names by which the HTTP server may be asked.
+    pub fn allowed_hosts(&self) -> &str {
+        not_empty(&self.allowed_hosts).unwrap_or_default()
+    }
+
+    /// Origins whose pages may ask it.
+    pub fn allowed_origins(&self) -> &str {
+        not_empty(&self.allowed_origins).unwrap_or_default()
     }
 
     /// The environment file's name, if one is picked.
@@ -206,6 +229,9 @@ pub enum Command {
     /// What operators did to jobs, queues and tokens
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Who may ask an engine over HTTP
+    #[command(subcommand)]
+    Tokens(TokensCommand),
     /// The engines that run durable jobs
     #[command(subcommand)]
     Workers(WorkersCommand),
@@ -564,7 +590,7 @@ fn not_empty(value: &Option<String>) -> Option<&str> {
 }
 
 /// A name as topics and groups bear it.
-fn name(text: &str) -> Result<String, String> {
+pub(super) fn name(text: &str) -> Result<String, String> {
     let starts = text.starts_with(|first: char| first.is_ascii_lowercase());
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
     if starts && text.chars().all(plain) {

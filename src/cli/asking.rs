@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use reqwest::StatusCode;
+
 use super::exit::CliResult;
+use super::{api, output};
 use crate::base::http_client;
 use crate::engine::EngineStatus;
 
@@ -16,7 +19,15 @@ pub(super) fn status(listen: &str) -> CliResult<Option<EngineStatus>> {
 
 async fn ask(url: &str) -> Option<EngineStatus> {
     let client = http_client().no_proxy().timeout(LIMIT).build().ok()?;
-    let answer = client.get(url).send().await.ok()?.error_for_status().ok()?;
+    let mut request = client.get(url);
+    if let Some(token) = api::token() {
+        request = request.bearer_auth(token);
+    }
+    let answer = request.send().await.ok()?;
+    if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        output::note(&format!("{url} refuses: BIPLANE_TOKEN names a token with the scope `read`"));
+    }
+    let answer = answer.error_for_status().ok()?;
     serde_json::from_slice(&answer.bytes().await.ok()?).ok()
 }
 

@@ -190,7 +190,7 @@ pub(super) fn of_engine(global: &GlobalArguments, catalog: &Catalog) -> CliResul
 }
 
 /// Where the arguments and the environment say that it is.
-fn settings(global: &GlobalArguments) -> CliResult<DatabaseSettings> {
+pub(super) fn settings(global: &GlobalArguments) -> CliResult<DatabaseSettings> {
     let url = global.require_database_url()?;
     DatabaseSettings::new(url, global.database_direct_url(), global.database_schema.clone())
         .map_err(|error| CliError::usage(error.to_string()))

@@ -20,7 +20,7 @@ use super::outage::{self, Closing};
 use super::samples::{self, Sample};
 use super::screening::{Played, Screening};
 use super::serving::{Serving, Started};
-use super::{database, example, live, output, reloading, replays, root, serving};
+use super::{api, database, example, live, output, reloading, replays, root, serving};
 use crate::broker::{ClientSettings, DeliverySink, OutHeaders, Outgoing, Producer, SendError};
 use crate::catalog::Catalog;
 use crate::engine::{EngineSettings, OnError, Reloader, TaskError, View, WINDOW, Warn, load_tree};
@@ -59,6 +59,7 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
         retention: Retention::default(),
     };
     let serving = Serving {
+        access: api::access(global)?,
         settings,
         catalog: Arc::clone(&catalog),
         listen: global.listen.clone(),

@@ -15,7 +15,7 @@ use super::exit::{CliError, CliResult, Exit};
 use super::selecting::{RangeArguments, SelectArguments};
 use super::{
     audit, check, completions, database, dev, discard, explain, holding, jobs, man, offsets, operating,
-    output, queues, replays, run, schema, stages, tailing, topics,
+    output, queues, replays, run, schema, stages, tailing, tokens, topics,
 };
 use crate::catalog::Bound;
 use crate::jobs::Retention;
@@ -64,6 +64,7 @@ fn dispatch(arguments: Arguments) -> CliResult {
         Command::Databases(DatabasesCommand::Check { format }) => database::check(global, format),
         Command::Dev { sample } => dev::run(global, sample),
         Command::Jobs(command) => jobs_command(global, &command),
+        Command::Tokens(command) => tokens::run(global, &command),
         Command::Audit(command) => audit::run(global, &command),
         Command::Queues(command) => queues_command(global, command),
         Command::Workers(WorkersCommand::List { format }) => queues::workers(global, format),

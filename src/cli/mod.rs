@@ -3,6 +3,7 @@
 //! The only place that writes to standard output. Decides nothing about records or config: it
 //! calls the modules below and shows what they answer.
 
+mod api;
 mod arguments;
 mod asking;
 mod audit;
@@ -44,6 +45,7 @@ mod settings;
 mod shown;
 mod stages;
 mod tailing;
+mod tokens;
 mod topics;
 
 use crate::engine::scan;

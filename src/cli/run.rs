@@ -3,7 +3,7 @@
 use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
 use super::serving::Serving;
-use super::{connect, database, root, serving};
+use super::{api, connect, database, root, serving};
 use crate::catalog::Bound;
 use crate::engine::EngineSettings;
 use crate::jobs::Retention;
@@ -30,5 +30,6 @@ pub(super) fn run(global: &GlobalArguments, window: Bound, retention: Retention,
         database,
         retention,
     };
-    Serving { settings, catalog, listen: global.listen.clone(), drain: None }.run(|_| Ok(()))
+    let access = api::access(global)?;
+    Serving { settings, catalog, listen: global.listen.clone(), access, drain: None }.run(|_| Ok(()))
 }

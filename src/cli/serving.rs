@@ -16,7 +16,7 @@ use tracing::info;
 use super::exit::{CliError, CliResult, Exit};
 use crate::catalog::Catalog;
 use crate::engine::{Engine, EngineSettings, OnError, Supervisor, TaskError, View};
-use crate::http;
+use crate::http::{self, Access, Api};
 use crate::telemetry::traces::TraceSettings;
 
 /// How long tasks other than stages may take to end.
@@ -28,6 +28,8 @@ pub(super) struct Serving {
     pub(super) catalog: Arc<Catalog>,
     /// The HTTP server's address.
     pub(super) listen: String,
+    /// Who may ask it what.
+    pub(super) access: Arc<Access>,
     /// Bounds every stage's `drain`; `None`: as the files say.
     pub(super) drain: Option<Duration>,
 }
@@ -64,10 +66,10 @@ impl Serving {
         let mut signals = Signals::new()?;
         let (listener, address) = bind(&self.listen).await?;
         let supervisor = Supervisor::new(Handle::current());
-        let (settings, catalog) = (self.settings, self.catalog);
+        let (settings, catalog, access) = (self.settings, self.catalog, self.access);
         let starting = tokio::task::spawn_blocking(|| Engine::start(settings, catalog, Handle::current()));
         let engine = Arc::new(starting.await??);
-        spawn_tasks(&supervisor, &engine, Arc::new(listener));
+        spawn_tasks(&supervisor, &engine, Arc::new(listener), &access);
         info!(%address, "listening");
         let outcome = match started(Started { engine: &engine, supervisor: &supervisor, address }) {
             Ok(()) => tokio::select! {
@@ -92,11 +94,16 @@ async fn bind(listen: &str) -> CliResult<(std::net::TcpListener, SocketAddr)> {
     Ok((listener.into_std()?, address))
 }
 
-fn spawn_tasks(supervisor: &Supervisor, engine: &Arc<Engine>, listener: Arc<std::net::TcpListener>) {
-    let viewed = Arc::clone(engine);
+fn spawn_tasks(
+    supervisor: &Supervisor,
+    engine: &Arc<Engine>,
+    listener: Arc<std::net::TcpListener>,
+    access: &Arc<Access>,
+) {
+    let (viewed, access) = (Arc::clone(engine), Arc::clone(access));
     supervisor.spawn("http", OnError::Stop, move |cancel| {
         let view: Arc<dyn View> = Arc::clone(&viewed) as Arc<dyn View>;
-        let answers = http::serve(Arc::clone(&listener), view, cancel);
+        let answers = http::serve(Arc::clone(&listener), Api::new(view, Arc::clone(&access)), cancel);
         async { answers.await.map_err(TaskError::from) }
     });
     let again = OnError::Restart(Duration::from_secs(1));

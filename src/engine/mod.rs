@@ -26,6 +26,6 @@ pub use memory::Warn;
 pub use reconcile::{Changes, StageChange};
 pub use reload::{MakeTopics, Reload, Reloader, Report};
 pub use running::{Engine, EngineError, EngineSettings, WINDOW};
-pub use status::{BrokerState, EngineStatus, Readiness};
+pub use status::{BrokerState, EngineStatus, JobsStatus, Readiness};
 pub use supervisor::{OnError, Supervisor, TaskError};
 pub use view::View;

@@ -297,6 +297,7 @@ impl View for Engine {
             generation: running.generation,
             broker: self.broker.lock().clone(),
             stages: running.stages.iter().map(|stage| status_of(stage)).collect(),
+            jobs: self.jobs.as_ref().map(Jobs::status),
         }
     }
 
@@ -307,6 +308,10 @@ impl View for Engine {
         let jobs = self.jobs.as_ref().and_then(Jobs::not_ready);
         let missing = running.missing.into_iter().chain(jobs).collect();
         Readiness::judge(&self.broker.lock(), &stages, draining).without(missing)
+    }
+
+    fn catalog(&self) -> Arc<Catalog> {
+        self.catalog()
     }
 
     fn metrics(&self) -> String {

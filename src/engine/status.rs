@@ -25,6 +25,22 @@ pub struct EngineStatus {
     pub broker: BrokerState,
     /// Its stages in the order of the files.
     pub stages: Vec<StageStatus>,
+    /// Its durable jobs; `None`: it runs none.
+    #[serde(default)]
+    pub jobs: Option<JobsStatus>,
+}
+
+/// The durable jobs of an engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobsStatus {
+    /// `running`, or `away`: no worker is registered.
+    pub state: String,
+    /// Why they are away.
+    pub reason: Option<String>,
+    /// The kinds that it runs.
+    pub kinds: Vec<String>,
+    /// The queues that it claims from.
+    pub queues: Vec<String>,
 }
 
 /// Whether the brokers answer.

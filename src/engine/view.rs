@@ -1,6 +1,9 @@
 //! What others may look at while the engine runs.
 
+use std::sync::Arc;
+
 use super::status::{EngineStatus, Readiness};
+use crate::catalog::Catalog;
 
 /// The engine as the HTTP server and the command line see it.
 pub trait View: Send + Sync {
@@ -9,6 +12,9 @@ pub trait View: Send + Sync {
 
     /// Whether it is ready.
     fn readiness(&self) -> Readiness;
+
+    /// The config in force.
+    fn catalog(&self) -> Arc<Catalog>;
 
     /// The metrics as OpenMetrics text.
     fn metrics(&self) -> String;

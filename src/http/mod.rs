@@ -1,8 +1,16 @@
-//! Health, metrics and status over HTTP.
+//! HTTP: health and metrics for everybody, `/v1` for those who may.
 //!
-//! Reads the engine through [`View`](crate::engine::View) and changes nothing. Binds what it is
-//! told, loopback by default.
+//! Every route under `/v1` stands in one table ([`ROUTES`]) with what it needs, and one layer ([`access`]) asks for
+//! it before anything else of the request is looked at. Changes nothing but through the store and `jobs`.
 
+mod access;
+mod answer;
+mod jobs;
+mod operating;
+mod queues;
+mod routes;
 mod server;
 
-pub use server::{router, serve};
+pub use access::Access;
+pub use routes::{Needs, ROUTES, Route};
+pub use server::{Api, router, serve};

@@ -1,26 +1,52 @@
-//! The routes: `/live`, `/ready`, `/metrics`, `/v1/status`.
+//! Serving: `/live`, `/ready`, `/metrics`, and what the table of routes adds, behind one layer.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::access::{Access, guard};
+use super::answer::{Answer, Refusal};
+use super::routes::ROUTES;
 use crate::engine::View;
+use crate::store::Database;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// How long requests may go on after the server was cancelled.
 const GRACE: Duration = Duration::from_millis(500);
 
-type Shared = State<Arc<dyn View>>;
+/// What the routes look at, and who may.
+#[derive(Clone)]
+pub struct Api {
+    pub(super) view: Arc<dyn View>,
+    pub(super) access: Arc<Access>,
+}
+
+impl Api {
+    /// Over `view`, for those whom `access` lets in.
+    pub fn new(view: Arc<dyn View>, access: Arc<Access>) -> Self {
+        Self { view, access }
+    }
+
+    /// Where jobs are.
+    pub(super) fn database(&self) -> Answer<&Database> {
+        self.access.database().ok_or_else(|| {
+            let message = "the engine has no database: DATABASE_URL names one";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no-database", message)
+        })
+    }
+}
 
 /// Answers on `listener` until `cancel` is cancelled; open connections are left half a second to
 /// end.
@@ -29,12 +55,13 @@ type Shared = State<Arc<dyn View>>;
 /// Where the listener fails for good.
 pub async fn serve(
     listener: Arc<std::net::TcpListener>,
-    view: Arc<dyn View>,
+    api: Api,
     cancel: CancellationToken,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener.try_clone()?)?;
     let stop = cancel.clone();
-    let answers = axum::serve(listener, router(view))
+    let routes = router(api).into_make_service_with_connect_info::<SocketAddr>();
+    let answers = axum::serve(listener, routes)
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .into_future();
     let cut = async {
@@ -47,39 +74,36 @@ pub async fn serve(
     }
 }
 
-/// The routes over `view`.
-pub fn router(view: Arc<dyn View>) -> Router {
-    Router::new()
+/// The routes.
+pub fn router(api: Api) -> Router {
+    let mut router = Router::new()
         .route("/live", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/v1/status", get(status))
-        .fallback(not_found)
-        .with_state(view)
+        .route("/metrics", get(metrics));
+    for route in ROUTES {
+        router = router.route(route.path, (route.serve)());
+    }
+    // The layer reads bodies, no further than it lets them be.
+    router.layer(DefaultBodyLimit::disable()).layer(from_fn_with_state(api.clone(), guard)).with_state(api)
 }
 
-async fn ready(State(view): Shared) -> Response {
-    let readiness = view.readiness();
+async fn ready(State(api): State<Api>) -> Response {
+    let readiness = api.view.readiness();
     let code = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(readiness)).into_response()
 }
 
-async fn metrics(State(view): Shared) -> Response {
-    ([(header::CONTENT_TYPE, OPEN_METRICS)], view.metrics()).into_response()
+async fn metrics(State(api): State<Api>) -> Response {
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], api.view.metrics()).into_response()
 }
 
-async fn status(State(view): Shared) -> Response {
-    Json(view.status()).into_response()
-}
-
-async fn not_found() -> Response {
-    let routes = ["/live", "/ready", "/metrics", "/v1/status"];
-    (StatusCode::NOT_FOUND, Json(serde_json::json!({ "error": "no such route", "routes": routes })))
-        .into_response()
+pub(super) async fn status(State(api): State<Api>) -> Response {
+    Json(api.view.status()).into_response()
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::catalog::Catalog;
     use crate::engine::{BrokerState, EngineStatus, Readiness};
 
     use super::*;
@@ -99,6 +123,7 @@ mod tests {
                 generation: 1,
                 broker: BrokerState::Unreachable("gone".to_owned()),
                 stages: Vec::new(),
+                jobs: None,
             }
         }
 
@@ -109,6 +134,10 @@ mod tests {
         fn metrics(&self) -> String {
             "# EOF\n".to_owned()
         }
+
+        fn catalog(&self) -> Arc<Catalog> {
+            unreachable!("no job is enqueued")
+        }
     }
 
     async fn answers(ready: bool, path: &str) -> (u16, String) {
@@ -116,7 +145,8 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let cancel = CancellationToken::new();
-        let server = serve(Arc::new(listener), Arc::new(Fake { ready }), cancel.clone());
+        let server =
+            serve(Arc::new(listener), Api::new(Arc::new(Fake { ready }), Arc::default()), cancel.clone());
         let ask = async {
             let answer = crate::base::http_client()
                 .build()

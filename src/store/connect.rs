@@ -34,6 +34,12 @@ impl Database {
         Self { pool, settings: Arc::new(settings) }
     }
 
+    /// As [`Database::new`], for those who wait no longer than this for a connection.
+    pub fn with_patience(settings: DatabaseSettings, connections: u32, patience: Duration) -> Self {
+        let options = pool_options(connections).acquire_timeout(patience);
+        Self { pool: options.connect_lazy_with(settings.main().clone()), settings: Arc::new(settings) }
+    }
+
     /// Where it is.
     pub fn settings(&self) -> &DatabaseSettings {
         &self.settings
@@ -55,6 +61,10 @@ impl Database {
 
 /// A pool of at most `connections`, none of which is opened yet.
 pub(super) fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
+    pool_options(connections).connect_lazy_with(options)
+}
+
+fn pool_options(connections: u32) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(CONNECT)
@@ -68,7 +78,6 @@ pub(super) fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
                 Ok(true)
             })
         })
-        .connect_lazy_with(options)
 }
 
 /// One connection, with words for people where there is none.

@@ -57,6 +57,7 @@ const RIGHTS: &[(&str, &str)] = &[
     ("done", "SELECT,INSERT,DELETE"),
     ("unique_claim", "SELECT,INSERT,UPDATE,DELETE"),
     ("cancel_ask", "SELECT,INSERT,UPDATE,DELETE"),
+    ("token", "SELECT,INSERT,UPDATE"),
     ("audit", "SELECT,INSERT,UPDATE"),
 ];
 

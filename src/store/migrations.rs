@@ -41,6 +41,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(1, "jobs", "0001_jobs.sql"),
     migration!(2, "enqueue", "0002_enqueue.sql"),
     migration!(6, "operators", "0006_operators.sql"),
+    migration!(7, "tokens", "0007_tokens.sql"),
     migration!(8, "conflicts", "0008_conflicts.sql"),
     migration!(9, "limits", "0009_limits.sql"),
 ];

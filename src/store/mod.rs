@@ -25,6 +25,7 @@ mod settings;
 mod settle;
 mod show;
 mod statement;
+mod tokens;
 mod upkeep;
 mod workers;
 
@@ -49,5 +50,6 @@ pub use settings::DatabaseSettings;
 pub use settle::{Outcome, Settlement, Verdict};
 pub use show::{JobFilter, JobRow, ListedJob};
 pub use statement::StepDatabases;
+pub use tokens::{Bearer, NewToken, Scope, Scopes, SecretHash, TokenRow};
 pub use upkeep::DAYS_AHEAD;
 pub use workers::WorkerRow;

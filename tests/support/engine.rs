@@ -63,6 +63,7 @@ pub struct Engine {
 #[derive(Debug)]
 pub struct Http {
     pub status: u16,
+    pub headers: String,
     pub body: String,
 }
 
@@ -223,16 +224,32 @@ fn biplane(root: &Path) -> Command {
 
 /// A GET of any address.
 pub fn get(address: &str, path: &str) -> std::io::Result<Http> {
+    request(address, "GET", path, "", "")
+}
+
+/// A request of any address, with further header lines that each have their end. `Host` is the address unless they
+/// name another.
+pub fn request(address: &str, method: &str, path: &str, headers: &str, body: &str) -> std::io::Result<Http> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let host = if headers.contains("Host: ") { String::new() } else { format!("Host: {address}\r\n") };
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\n{host}{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    // Whoever refuses a body does not read all of it.
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
+    let read = stream.read_to_end(&mut answer);
+    if answer.is_empty() {
+        read?;
+    }
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    Ok(Http { status, body: if chunked { joined_chunks(body) } else { body.to_owned() } })
+    let body = if chunked { joined_chunks(body) } else { body.to_owned() };
+    Ok(Http { status, headers: head.to_owned(), body })
 }
 
 fn joined_chunks(mut body: &str) -> String {

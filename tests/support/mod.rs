@@ -22,7 +22,7 @@ pub mod stub;
 mod wait;
 
 pub use dev::Dev;
-pub use engine::{ConfigRoot, Engine, Http, signal};
+pub use engine::{ConfigRoot, Engine, Http, request, signal};
 pub use kafka::{Cluster, Message, brokers, unique};
 pub use postgres::{PrivatePostgres, TestDatabase, block_on, connect, database_url};
 pub use private_cluster::PrivateCluster;

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use self::execute::{Executor, Kind, Strangers};
 use self::loops::Loops;
 use super::running::Engine;
+use super::status::JobsStatus;
 use super::supervisor::TaskError;
 use crate::catalog::Catalog;
 use crate::events::StageRuntime;
@@ -111,6 +112,20 @@ impl Jobs {
             hurry: CancellationToken::new(),
             state: watch::Sender::new(State::Away("no worker is registered yet".to_owned())),
         }))
+    }
+
+    /// What operators are told of them.
+    pub(super) fn status(&self) -> JobsStatus {
+        let reason = match &*self.state.borrow() {
+            State::Away(why) => Some(why.clone()),
+            State::Working => None,
+        };
+        JobsStatus {
+            state: if reason.is_none() { "running" } else { "away" }.to_owned(),
+            reason,
+            kinds: self.catalog.jobs().keys().map(ToString::to_string).collect(),
+            queues: kinds::queues(&self.catalog).into_iter().map(|(name, ..)| name).collect(),
+        }
     }
 
     /// Why the engine is not ready, if it is for its jobs.

@@ -1,0 +1,264 @@
+//! `/v1` over real HTTP: who may ask for what, and what jobs, queues and the audit answer.
+
+use std::time::Duration;
+
+use biplane::http::{Needs, ROUTES};
+use biplane::store::Scope;
+use serde_json::{Value, json};
+
+use crate::support::{ConfigRoot, Engine, Http, TestDatabase, brokers, request, unique, wait_until};
+
+const CONFIG: &str = r#"
+[queues.work]
+[jobs.note]
+queue       = "work"
+args_schema = "note.json"
+[[jobs.note.steps]]
+set.seen = "{{ args.n }}"
+[queues.still]
+[jobs.later]
+queue = "still"
+[[jobs.later.steps]]
+set.seen = "yes"
+"#;
+
+const SCHEMA: &str = r#"{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}"#;
+
+const ADMIN: &str = "an-admin-token-of-the-environment-0123456789";
+
+/// The routes whose credential is in their path; each has tests of its own.
+const OWN_CREDENTIAL: &[&str] = &["/v1/callbacks/{token}"];
+
+struct Scene {
+    engine: Engine,
+    root: ConfigRoot,
+    database: TestDatabase,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let root = ConfigRoot::new(&[("pipelines/jobs.toml", CONFIG), ("schemas/note.json", SCHEMA)]);
+        let database = TestDatabase::new();
+        let url = database.url();
+        let migrated = Engine::command(root.path(), &["migrate"], &[("DATABASE_URL", &url)]);
+        assert!(migrated.status.success(), "{migrated:?}");
+        let namespace = unique("api");
+        let variables =
+            [("DATABASE_URL", &*url), ("BIPLANE_NAMESPACE", &namespace), ("BIPLANE_ADMIN_TOKEN", ADMIN)];
+        let engine = Engine::start(&root, &brokers(), &variables);
+        Self { engine, root, database }
+    }
+
+    fn command(&self, arguments: &[&str]) -> std::process::Output {
+        let (url, address) = (self.database.url(), self.engine.address());
+        let variables = [("DATABASE_URL", &*url), ("BIPLANE_LISTEN", address), ("BIPLANE_TOKEN", ADMIN)];
+        Engine::command(self.root.path(), arguments, &variables)
+    }
+
+    fn token(&self, name: &str, scopes: &str) -> String {
+        let made = self.command(&["tokens", "create", name, "--scope", scopes, "--once"]);
+        assert!(made.status.success(), "{made:?}");
+        assert!(made.stderr.is_empty(), "nothing beside the token: {made:?}");
+        String::from_utf8_lossy(&made.stdout).trim().to_owned()
+    }
+
+    fn ask(&self, method: &str, path: &str, token: Option<&str>, body: &Value) -> Http {
+        let bearer = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let headers = format!("{bearer}Content-Type: application/json\r\n");
+        request(self.engine.address(), method, path, &headers, &body.to_string()).expect("an answer")
+    }
+
+    fn get(&self, path: &str, token: &str) -> (u16, Value) {
+        parsed(&self.ask("GET", path, Some(token), &json!({})))
+    }
+
+    fn post(&self, path: &str, token: &str, body: &Value) -> (u16, Value) {
+        parsed(&self.ask("POST", path, Some(token), body))
+    }
+}
+
+fn parsed(answer: &Http) -> (u16, Value) {
+    let body = serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"));
+    (answer.status, body)
+}
+
+#[test]
+fn every_route_refuses_whoever_shows_no_token_too_small_a_one_or_one_that_is_no_more() {
+    let scene = Scene::new();
+    // Good for nothing by itself: every route that looks needs `read` as well.
+    let small = scene.token("small", "payload");
+    let read = scene.token("reader", "read,payload");
+    let revoked = scene.token("revoked", "admin");
+    let out = scene.command(&["tokens", "revoke", "revoked", "--yes"]);
+    assert!(out.status.success(), "{out:?}");
+    let expired = scene.token("expired", "admin");
+    scene.database.execute("update biplane.token set expires_at = now() where name = 'expired'");
+    let (stem, _) = read.rsplit_once(|c: char| c.is_ascii_alphanumeric()).expect("a token");
+    let forged = format!("{stem}{}", if read.ends_with('A') { 'B' } else { 'A' });
+    assert!(ROUTES.len() >= 15, "the table has them all");
+    for route in ROUTES {
+        let path = route.path.replace("{id}", "1").replace("{name}", "work");
+        let status = |token: Option<&str>| scene.ask(route.method, &path, token, &json!({})).status;
+        let named = format!("{} {path}", route.method);
+        let Needs::All(needs) = route.needs else {
+            assert!(OWN_CREDENTIAL.contains(&route.path), "{named} is none of those that need no token");
+            continue;
+        };
+        assert_eq!(status(None), 401, "{named} without a token");
+        assert_eq!(status(Some("nonsense")), 401, "{named} with nonsense");
+        assert_eq!(status(Some(&forged)), 401, "{named} with another secret");
+        assert_eq!(status(Some(&revoked)), 401, "{named} with a revoked token");
+        assert_eq!(status(Some(&expired)), 401, "{named} with an expired token");
+        assert_eq!(status(Some(&small)), 403, "{named} with too small a scope");
+        let reads = !needs.contains(&Scope::Operate);
+        assert_eq!(status(Some(&read)) == 403, !reads, "{named} with a reader's token");
+        let admitted = status(Some(ADMIN));
+        assert!(![401, 403].contains(&admitted), "{named} with the admin's: {admitted}");
+    }
+    for open in ["/live", "/ready", "/metrics"] {
+        assert_eq!(scene.ask("GET", open, None, &json!({})).status, 200, "{open}");
+    }
+    assert_eq!(scene.ask("GET", "/v1/unheard-of", Some(ADMIN), &json!({})).status, 404);
+    assert_eq!(scene.ask("DELETE", "/v1/jobs", Some(ADMIN), &json!({})).status, 404);
+
+    let listed = scene.command(&["tokens", "list", "--format", "json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    let states: Vec<_> = listed.as_array().expect("a list").iter().map(|token| &token["state"]).collect();
+    assert_eq!(states, ["valid", "valid", "revoked", "expired"]);
+    for (_, secret) in [&small, &read, &revoked].map(|token| token.rsplit_once('_').expect("a secret")) {
+        assert!(!scene.engine.log().contains(secret), "a secret is logged");
+        assert!(!listed.to_string().contains(secret), "a secret is listed");
+    }
+}
+
+#[test]
+fn hosts_origins_and_bodies_that_are_not_ours_are_refused_before_a_token_is_looked_at() {
+    let scene = Scene::new();
+    let ask = |headers: &str, body: &str| {
+        let headers = format!("Authorization: Bearer {ADMIN}\r\n{headers}");
+        let answer = request(scene.engine.address(), "POST", "/v1/queues/work/resume", &headers, body);
+        parsed(&answer.expect("an answer"))
+    };
+    let json = "Content-Type: application/json\r\n";
+    let code = |answer: (u16, Value)| (answer.0, answer.1["error"]["code"].as_str().unwrap_or("").to_owned());
+    assert_eq!(ask(json, "{}").0, 200);
+    assert_eq!(code(ask("Content-Type: text/plain\r\n", "{}")), (415, "not-json".to_owned()));
+    assert_eq!(
+        code(ask(&format!("{json}Origin: https://evil.example\r\n"), "{}")),
+        (403, "origin".to_owned())
+    );
+    assert_eq!(code(ask(json, "{")), (400, "bad-request".to_owned()));
+    assert_eq!(code(ask(json, r#"{"reason": 1}"#)), (400, "bad-request".to_owned()));
+    let large = format!("\"{}\"", "x".repeat(9 << 20));
+    assert_eq!(code(ask(json, &large)), (413, "too-large".to_owned()));
+    let elsewhere = format!("Host: evil.example\r\nAuthorization: Bearer {ADMIN}\r\n");
+    let answer = request(scene.engine.address(), "GET", "/v1/queues", &elsewhere, "").expect("an answer");
+    assert_eq!(code(parsed(&answer)), (403, "host".to_owned()));
+}
+
+#[test]
+fn jobs_come_in_are_looked_at_and_operated_over_http() {
+    let scene = Scene::new();
+    let operator = scene.token("operator", "operate");
+    let payload = scene.token("viewer", "read,payload");
+    let (code, paused) = scene.post("/v1/queues/still/pause", &operator, &json!({ "reason": "upgrade" }));
+    assert_eq!((code, &paused["changed"]), (200, &json!(true)), "{paused}");
+
+    let (code, made) = scene.post("/v1/jobs", &operator, &json!({ "kind": "note", "args": { "n": 7 } }));
+    assert_eq!(code, 201, "{made}");
+    let id = made["id"].as_str().expect("an id").to_owned();
+    wait_until("it succeeds", Duration::from_secs(60), || {
+        scene.get(&format!("/v1/jobs/{id}"), &operator).1["state"] == "succeeded"
+    });
+    let (_, hidden) = scene.get(&format!("/v1/jobs/{id}"), &operator);
+    assert_eq!(
+        (&hidden["args"], &hidden["detail"], &hidden["payload_hidden"]),
+        (&Value::Null, &Value::Null, &json!(true))
+    );
+    let (_, shown) = scene.get(&format!("/v1/jobs/{id}"), &payload);
+    assert_eq!((&shown["args"], &shown["id"]), (&json!(r#"{"n": 7}"#), &json!(id)), "{shown}");
+    assert_eq!(
+        scene.get("/v1/jobs?args=%7B%22n%22%3A7%7D&state=succeeded", &operator).0,
+        403,
+        "asking is looking"
+    );
+    let (_, found) = scene.get("/v1/jobs?args=%7B%22n%22%3A7%7D&state=succeeded", &payload);
+    assert_eq!(found["jobs"][0]["id"], json!(id), "{found}");
+
+    let refusals = [
+        (json!({ "kind": "note", "args": { "n": "x" } }), 422, "args-invalid"),
+        (json!({ "kind": "unheard-of" }), 422, "BP001"),
+        (json!({ "kind": "later", "priority": 10 }), 422, "BP003"),
+        (json!({ "kind": "later", "run_at": "tomorrow" }), 400, "bad-request"),
+        (json!({ "kind": "later", "surprise": 1 }), 400, "bad-request"),
+    ];
+    for (body, status, code) in refusals {
+        let (found, told) = scene.post("/v1/jobs", &operator, &body);
+        assert_eq!((found, &told["error"]["code"]), (status, &json!(code)), "{body}: {told}");
+        assert!(told["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
+    }
+    let batch =
+        |jobs: Value| scene.post("/v1/jobs/batch", &operator, &json!({ "kind": "note", "jobs": jobs }));
+    let (code, told) = batch(json!([{ "args": { "n": 1 } }, { "args": {} }]));
+    assert_eq!(code, 422);
+    assert!(told["error"]["message"].as_str().is_some_and(|text| text.contains("jobs[1]")), "{told}");
+    let many: Vec<Value> = (0..5).map(|nth| json!({ "args": { "n": nth } })).collect();
+    let later = json!({ "kind": "later", "jobs": many, "priority": 2 });
+    let (code, made) = scene.post("/v1/jobs/batch", &operator, &later);
+    assert_eq!((code, made["ids"].as_array().map(Vec::len)), (201, Some(5)), "{made}");
+
+    let filter = json!({ "filter": { "kind": "later", "states": ["queued"] }, "dry_run": true });
+    let (_, dry) = scene.post("/v1/jobs/cancel", &operator, &filter);
+    assert_eq!((&dry["count"], &dry["done"]), (&json!(5), &json!(0)), "{dry}");
+    let two = json!({ "ids": [made["ids"][0], made["ids"][1]], "seconds": 3600 });
+    assert_eq!(scene.post("/v1/jobs/snooze", &operator, &two).1["done"], 2);
+    let (_, cancelled) = scene.post("/v1/jobs/cancel", &operator, &json!({ "filter": { "kind": "later" } }));
+    assert_eq!(cancelled["counts"], json!({ "queued": 3, "scheduled": 2 }), "{cancelled}");
+    assert_eq!(cancelled["done"], 5);
+    assert_eq!(
+        scene.post("/v1/jobs/cancel", &operator, &json!({ "filter": {} })).0,
+        400,
+        "not all by mistake"
+    );
+    assert_eq!(scene.post("/v1/jobs/retry", &operator, &json!({ "ids": [made["ids"][0]] })).1["done"], 1);
+
+    let (_, queues) = scene.get("/v1/queues", &operator);
+    assert!(queues["queues"].to_string().contains(r#""paused_by":"token:operator""#), "{queues}");
+    assert_eq!(scene.get("/v1/workers", &operator).1["workers"].as_array().map(Vec::len), Some(1));
+    assert_eq!(scene.get("/v1/audit", &operator).0, 403);
+    let (_, audit) = scene.get("/v1/audit?action=jobs.cancel", &payload);
+    assert_eq!(audit["audit"][0]["actor"], "token:operator", "{audit}");
+    assert_eq!(audit["audit"][0]["detail"]["count"], 5);
+    let (_, status) = scene.get("/v1/status", &operator);
+    assert_eq!(
+        (&status["jobs"]["state"], &status["jobs"]["kinds"]),
+        (&json!("running"), &json!(["note", "later"]))
+    );
+}
+
+#[test]
+fn without_a_database_the_status_is_read_on_the_same_machine_and_nothing_else() {
+    let root = ConfigRoot::new(&[("pipelines/none.toml", "")]);
+    let namespace = unique("api");
+    let engine = Engine::start(&root, &brokers(), &[("BIPLANE_NAMESPACE", &namespace)]);
+    let ask = |engine: &Engine, path: &str, headers: &str| {
+        request(engine.address(), "GET", path, headers, "").expect("an answer").status
+    };
+    assert_eq!(ask(&engine, "/v1/status", ""), 200);
+    for path in ["/v1/jobs", "/v1/queues", "/v1/audit"] {
+        assert_eq!(ask(&engine, path, ""), 401, "{path}");
+    }
+    drop(engine);
+    // A database that nobody answers for, and the one token that needs none.
+    let variables = [
+        ("BIPLANE_NAMESPACE", &*namespace),
+        ("BIPLANE_ADMIN_TOKEN", ADMIN),
+        ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing"),
+    ];
+    let engine = Engine::start(&root, &brokers(), &variables);
+    let bearer = format!("Authorization: Bearer {ADMIN}\r\n");
+    assert_eq!((ask(&engine, "/v1/status", ""), ask(&engine, "/v1/status", &bearer)), (401, 200));
+    let away = request(engine.address(), "GET", "/v1/queues", &bearer, "").expect("an answer");
+    assert_eq!(away.status, 503, "{away:?}");
+    assert!(away.headers.to_ascii_lowercase().contains("retry-after: "), "{}", away.headers);
+}
