@@ -150,7 +150,8 @@ impl GlobalArguments {
 pub enum Command {
     /// Find all that is wrong with the config root, without a broker unless `--online`
     Check {
-        /// Ask the broker as well whether the topics are as the files want them
+        /// Ask the broker as well whether the topics are as the files want them, and the databases what they say of
+        /// the statements of `sql` steps
         #[arg(long)]
         online: bool,
         /// Check with the values of every environments/NAME.toml

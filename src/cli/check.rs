@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::arguments::{CheckFormat, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit, read_or_not};
 use super::findings::{self, Shown};
-use super::{connect, output};
+use super::{connect, database, output};
 use crate::broker::{Admin, ClientSettings};
-use crate::catalog::{CheckOptions, Checked, Tree, check, check_all};
-use crate::diag::Diagnostics;
+use crate::catalog::{Catalog, CheckOptions, Checked, Tree, check, check_all};
+use crate::diag::{Diagnostic, Diagnostics};
 use crate::engine::{Process, load_tree, online};
+use crate::store::StepDatabases;
 
 /// How long the brokers may take to answer one request.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -29,7 +30,7 @@ pub(super) fn run(global: &GlobalArguments, options: &Options) -> CliResult {
     let client = if options.online { Some(connect::client(global)?) } else { None };
     let tree = load_tree(&global.config)?;
     let mut checked = check_each(&tree, global.environment(), options);
-    let asked = client.map_or(Ok(()), |client| ask(&client, &mut checked));
+    let asked = client.map_or(Ok(()), |client| ask(global, &client, &mut checked));
     let shown = Shown { format: options.format, root: &global.config, deny_warnings: options.deny_warnings };
     read_or_not(findings::print(&checked, &shown))?;
     asked?;
@@ -37,19 +38,48 @@ pub(super) fn run(global: &GlobalArguments, options: &Options) -> CliResult {
     Ok(if failed { Exit::Findings } else { Exit::Clean })
 }
 
-/// Adds what the broker has otherwise; where the files have errors there is nothing to ask about.
-fn ask(client: &ClientSettings, checked: &mut Checked) -> CliResult<()> {
+/// Adds what the brokers and the databases say; where the files have errors there is nothing to ask about.
+fn ask(global: &GlobalArguments, client: &ClientSettings, checked: &mut Checked) -> CliResult<()> {
     let Some(catalog) = &checked.catalog else {
         output::note("the brokers were not asked, as the files have errors");
         return Ok(());
     };
-    let found = Admin::open(client)
+    let topics = Admin::open(client)
         .and_then(|admin| online::findings(catalog, &checked.places, &admin, ANSWER))
-        .map_err(|error| CliError::failed(format!("the brokers could not be asked: {error}")))?;
+        .map_err(|error| CliError::failed(format!("the brokers could not be asked: {error}")));
+    let databases = ask_databases(global, catalog, checked);
     let all = Diagnostics::default();
-    checked.findings.drain(..).chain(found).for_each(|finding| all.push(finding));
+    let kept = checked.findings.drain(..);
+    let found = [&topics, &databases].into_iter().filter_map(|found| found.as_ref().ok()).flatten();
+    kept.chain(found.cloned()).for_each(|finding| all.push(finding));
     checked.findings = all.into_sorted(&checked.sources);
-    Ok(())
+    topics.and(databases).map(|_| ())
+}
+
+/// What the databases say of the tables and statements of a catalog that asks them.
+fn ask_databases(
+    global: &GlobalArguments,
+    catalog: &Catalog,
+    checked: &Checked,
+) -> CliResult<Vec<Diagnostic>> {
+    let needs_own = !catalog.jobs().is_empty() || catalog.asked().any(|(_, asked)| asked.database.is_none());
+    let own = global.database_url().map(|_| database::settings(global)).transpose()?;
+    if own.is_none() && needs_own {
+        return Err(CliError::usage(
+            "the engine's database could not be asked: set DATABASE_URL to `postgres://ROLE:PASSWORD@HOST:PORT/DATABASE`",
+        ));
+    }
+    let failed = |why: String| CliError::failed(format!("a database could not be asked: {why}"));
+    database::wait(async {
+        let mut found = Vec::new();
+        if let Some(own) = &own {
+            let tables = online::tables(catalog, &checked.places, own).await;
+            found.extend(tables.map_err(|error| failed(error.to_string()))?);
+        }
+        let statements = online::statements(catalog, &StepDatabases::new(own)).await;
+        found.extend(statements.map_err(|failure| failed(failure.message))?);
+        Ok(found)
+    })?
 }
 
 /// One check, or one for each environment with the findings of all.

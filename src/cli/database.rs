@@ -1,14 +1,17 @@
-//! `biplane migrate` and `biplane databases check`: the engine's own database.
+//! `biplane migrate` and `biplane databases check`: the engine's own database, and those that the files name.
+
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
 use super::output;
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog, CheckOptions, Database as StepDatabase};
+use crate::engine::{Process, load_tree};
 use crate::store::{
-    self, Compatibility, Database, DatabaseSettings, Inspection, LATEST, MIGRATIONS, Migration, Route,
-    StoreError,
+    self, Compatibility, Database, DatabaseSettings, Inspection, LATEST, MIGRATIONS, Migration, Reached,
+    Route, StoreError,
 };
 
 /// Partitions for fewer days ahead than this are a finding.
@@ -73,45 +76,116 @@ fn ended(settings: &DatabaseSettings, done: &store::Migrated, dry_run: bool) -> 
     }
 }
 
-/// Looks at the database; what an engine could not work with are findings.
+/// Looks at the engine's database and at those that the files name; what an engine could not work with are findings.
 pub(super) fn check(global: &GlobalArguments, format: Format) -> CliResult {
-    let settings = settings(global)?;
-    let found = wait(store::inspect(&settings))?.map_err(failed)?;
-    let problems = problems(&found, &settings);
+    let named = named(global)?;
+    // Where the files name databases, an engine's own need not be among them.
+    let own = match named.is_empty() || global.database_url().is_some() {
+        true => Some(settings(global)?),
+        false => None,
+    };
+    let found = own.as_ref().map(|own| wait(store::inspect(own))?.map_err(failed)).transpose()?;
+    let problems = found.iter().zip(&own).flat_map(|(found, own)| problems(found, own)).collect::<Vec<_>>();
+    let mut reached = Vec::new();
+    for database in &named {
+        reached.push((&database.name, wait(store::reach(database))?.map_err(failed)?));
+    }
     match format {
-        Format::Json => output::json(&json!({
-            "address": found.address,
-            "role": found.role,
-            "server": found.server,
-            "tls": found.tls,
-            "route": route(found.route),
-            "direct_route": found.direct.map(route),
-            "schema": settings.schema().name(),
-            "version": found.standing.version,
-            "latest": LATEST,
-            "days_ahead": found.days_ahead,
-            "problems": problems,
-        }))?,
+        Format::Json => {
+            let schema = own.as_ref().map(|own| own.schema().name());
+            let mut told = found.as_ref().map_or_else(|| json!({}), |found| as_json(found, schema));
+            told["problems"] = json!(problems);
+            told["databases"] = reached.iter().map(|(name, found)| named_as_json(name, found)).collect();
+            output::json(&told)?;
+        }
         Format::Text => {
-            let mut rows = vec![
-                ["address".to_owned(), found.address.clone()],
-                ["role".to_owned(), found.role.clone()],
-                ["server".to_owned(), format!("PostgreSQL {}", found.server)],
-                ["tls".to_owned(), if found.tls { "yes" } else { "no" }.to_owned()],
-                ["route".to_owned(), routes(&found)],
-                [
-                    "schema".to_owned(),
-                    format!("{}, version {} of {LATEST}", settings.schema(), found.standing.version),
-                ],
-            ];
-            if let Some(days) = found.days_ahead {
-                rows.push(["partitions".to_owned(), format!("{days} days ahead")]);
+            if let (Some(found), Some(own)) = (&found, &own) {
+                output::print_table(&["what", "found"], rows(found, own), "")?;
             }
-            output::print_table(&["what", "found"], rows, "")?;
             problems.iter().try_for_each(|problem| output::line(&format!("problem: {problem}")))?;
+            if !reached.is_empty() {
+                let header = ["database", "address", "role", "server", "tls", "route"];
+                output::print_table(
+                    &header,
+                    reached.iter().map(|(name, found)| row(name, found)).collect(),
+                    "",
+                )?;
+            }
         }
     }
     Ok(if problems.is_empty() { Exit::Clean } else { Exit::Findings })
+}
+
+/// The databases that the files name; none where there are no files.
+fn named(global: &GlobalArguments) -> CliResult<Vec<Arc<StepDatabase>>> {
+    let tree = load_tree(&global.config)?;
+    if tree.iter().next().is_none() {
+        return Ok(Vec::new());
+    }
+    let options = CheckOptions { environment: global.environment(), require_env: true, outside: &Process };
+    match catalog::check(&tree, &options).catalog {
+        Some(catalog) => Ok(catalog.databases().values().cloned().collect()),
+        None => {
+            output::note(
+                "databases of the files were not looked at, as the files have errors: see `biplane check --require-env`",
+            );
+            Ok(Vec::new())
+        }
+    }
+}
+
+fn as_json(found: &Inspection, schema: Option<&str>) -> serde_json::Value {
+    json!({
+        "address": found.address,
+        "role": found.role,
+        "server": found.server,
+        "tls": found.tls,
+        "route": route(found.route),
+        "direct_route": found.direct.map(route),
+        "schema": schema,
+        "version": found.standing.version,
+        "latest": LATEST,
+        "days_ahead": found.days_ahead,
+    })
+}
+
+fn named_as_json(name: &str, found: &Reached) -> serde_json::Value {
+    json!({
+        "name": name,
+        "address": found.address,
+        "role": found.role,
+        "server": found.server,
+        "tls": found.tls,
+        "route": route(found.route),
+    })
+}
+
+fn rows(found: &Inspection, settings: &DatabaseSettings) -> Vec<[String; 2]> {
+    let mut rows = vec![
+        ["address".to_owned(), found.address.clone()],
+        ["role".to_owned(), found.role.clone()],
+        ["server".to_owned(), format!("PostgreSQL {}", found.server)],
+        ["tls".to_owned(), yes(found.tls)],
+        ["route".to_owned(), routes(found)],
+        [
+            "schema".to_owned(),
+            format!("{}, version {} of {LATEST}", settings.schema(), found.standing.version),
+        ],
+    ];
+    if let Some(days) = found.days_ahead {
+        rows.push(["partitions".to_owned(), format!("{days} days ahead")]);
+    }
+    rows
+}
+
+fn row(name: &str, found: &Reached) -> [String; 6] {
+    let Reached { address, role, server, .. } = found;
+    let server = format!("PostgreSQL {server}");
+    [name.to_owned(), address.clone(), role.clone(), server, yes(found.tls), route(found.route).to_owned()]
+}
+
+fn yes(truth: bool) -> String {
+    if truth { "yes" } else { "no" }.to_owned()
 }
 
 fn problems(found: &Inspection, settings: &DatabaseSettings) -> Vec<String> {

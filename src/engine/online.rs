@@ -1,15 +1,20 @@
-//! What a check asks the broker: whether the topics are there as the files want them.
+//! What a check asks the broker and the databases: whether the topics are there as the files want them, whether the
+//! engine's tables are current, and what the servers say of the statements of `sql` steps.
 //!
-//! The same comparison as `topics plan`, as findings at the places of the definitions. It changes nothing.
+//! Of topics it is the same comparison as `topics plan`, as findings at the places of the definitions. It changes
+//! nothing.
 
 use std::time::Duration;
 
 use indexmap::IndexMap;
 
 use super::topics::{ABSENT, TopicChange, plan};
+use crate::base::{Class, Failure};
 use crate::broker::{Admin, BrokerError};
 use crate::catalog::Catalog;
 use crate::diag::{Diagnostic, Span, codes};
+use crate::steps::ports::Databases;
+use crate::store::{self, DatabaseSettings, StoreResult};
 
 /// The findings about topics and DLQs; `places` says where each is defined, by section and name.
 ///
@@ -23,6 +28,47 @@ pub fn findings(
 ) -> Result<Vec<Diagnostic>, BrokerError> {
     let changes = plan(catalog, admin, limit)?;
     Ok(changes.iter().map(|change| placed(finding(change, catalog), change, catalog, places)).collect())
+}
+
+/// The findings about the engine's own tables, where the catalog has jobs that need them.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn tables(
+    catalog: &Catalog,
+    places: &IndexMap<(String, String), Span>,
+    settings: &DatabaseSettings,
+) -> StoreResult<Vec<Diagnostic>> {
+    let Some(first) = catalog.jobs().keys().next() else { return Ok(Vec::new()) };
+    let Err(error) = store::standing(settings).await?.check() else { return Ok(Vec::new()) };
+    let finding = Diagnostic::new(&codes::DATABASE_MIGRATIONS, error.to_string())
+        .help("jobs do not run on such tables; `biplane databases check` tells more");
+    let place = places.get(&("jobs".to_owned(), first.to_string()));
+    Ok(vec![place.map_or(finding.clone(), |span| finding.at(*span, "the first that needs them"))])
+}
+
+/// The findings about statements: each is prepared where it would be carried out.
+///
+/// # Errors
+/// Where a database cannot be asked.
+pub async fn statements(catalog: &Catalog, databases: &dyn Databases) -> Result<Vec<Diagnostic>, Failure> {
+    let mut findings = Vec::new();
+    for (place, asked) in catalog.asked() {
+        let refused = match databases.statement(asked.database.as_ref(), &asked.text) {
+            Err(error) => error.message,
+            Ok(statement) => match statement.prepare().await {
+                Ok(()) => continue,
+                Err(failure) if failure.class == Class::Transient => return Err(failure),
+                Err(failure) => failure.message,
+            },
+        };
+        findings.push(
+            Diagnostic::new(&codes::SQL_REFUSED, format!("{place} cannot be carried out"))
+                .at(asked.place, refused)
+                .help("mend the statement, or what it names in the database and the rights of the role"),
+        );
+    }
+    Ok(findings)
 }
 
 fn finding(change: &TopicChange, catalog: &Catalog) -> Diagnostic {

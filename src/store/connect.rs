@@ -85,8 +85,13 @@ pub(super) async fn open(
     settings: &DatabaseSettings,
     options: &PgConnectOptions,
 ) -> StoreResult<PgConnection> {
+    open_at(options, &place(settings, options)).await
+}
+
+/// As [`open`], of the database that people know as `place`.
+pub(super) async fn open_at(options: &PgConnectOptions, place: &str) -> StoreResult<PgConnection> {
     let connecting = PgConnection::connect_with(options);
-    let connection = within(CONNECT, connecting).await.map_err(|error| explain(error, settings, options))?;
+    let connection = within(CONNECT, connecting).await.map_err(|error| explain(error, place))?;
     check_version(&connection)?;
     Ok(connection)
 }
@@ -111,13 +116,16 @@ fn check_version(connection: &PgConnection) -> StoreResult<()> {
     }
 }
 
-fn explain(error: StoreError, settings: &DatabaseSettings, options: &PgConnectOptions) -> StoreError {
-    let at = if std::ptr::eq(options, settings.main()) {
+fn place(settings: &DatabaseSettings, options: &PgConnectOptions) -> String {
+    if std::ptr::eq(options, settings.main()) {
         format!("{} (DATABASE_URL)", settings.address())
     } else {
         let address = settings.direct_address().unwrap_or_else(|| settings.address());
         format!("{address} (BIPLANE_DATABASE_DIRECT_URL)")
-    };
+    }
+}
+
+fn explain(error: StoreError, at: &str) -> StoreError {
     match error {
         StoreError::Unreachable(why) => StoreError::Unreachable(format!("{at}: {why}")),
         StoreError::Denied(why) => StoreError::Denied(format!("{at}: {why}")),

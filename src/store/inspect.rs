@@ -3,11 +3,13 @@
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, Row};
 
-use super::connect::open;
+use super::connect::{open, open_at};
 use super::error::StoreResult;
 use super::migrate::{Standing, read_standing};
 use super::schema::Schema;
-use super::settings::DatabaseSettings;
+use super::settings::{self, DatabaseSettings};
+use super::statement::named;
+use crate::steps::ports::Database as StepDatabase;
 
 /// How connections reach the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,36 @@ pub struct Inspection {
     pub days_ahead: Option<i32>,
     /// The rights that the role lacks, in words for people; empty without tables.
     pub missing_rights: Vec<String>,
+}
+
+/// A database of somebody else as it was found.
+#[derive(Debug, Clone)]
+pub struct Reached {
+    /// `host:port/database`.
+    pub address: String,
+    /// The role that the server sees.
+    pub role: String,
+    /// The server's version, such as `15.4`.
+    pub server: String,
+    /// Whether TLS protects the connection as far as the server sees.
+    pub tls: bool,
+    /// How it is reached.
+    pub route: Route,
+}
+
+/// Looks at a database that steps ask.
+///
+/// # Errors
+/// Those of connecting and reading; none tells its URL.
+pub async fn reach(database: &StepDatabase) -> StoreResult<Reached> {
+    let options = named(database)?;
+    let address = settings::address(&options);
+    let place = format!("{address} (database `{}`)", database.name);
+    let mut connection = open_at(&options, &place).await?;
+    let about = about(&mut connection).await;
+    let _ = connection.close().await;
+    let About { role, server, tls } = about?;
+    Ok(Reached { route: route(&options).await, address, role, server, tls })
 }
 
 /// What an engine does with each table.
@@ -82,10 +114,10 @@ pub async fn inspect(settings: &DatabaseSettings) -> StoreResult<Inspection> {
             let mut connection = open(settings, settings.direct()).await?;
             let same = self::identity(&mut connection).await? == identity;
             let _ = connection.close().await;
-            (Some(route(settings, settings.direct()).await), same)
+            (Some(route(settings.direct()).await), same)
         }
     };
-    let route = route(settings, settings.main()).await;
+    let route = route(settings.main()).await;
     let address = settings.address();
     let About { role, server, tls } = about;
     Ok(Inspection { address, role, server, tls, route, direct, same, standing, days_ahead, missing_rights })
@@ -114,9 +146,9 @@ async fn identity(connection: &mut PgConnection) -> StoreResult<String> {
 }
 
 /// A pooler refuses or swallows a setting that comes with the start of a session; a server takes it.
-async fn route(settings: &DatabaseSettings, options: &PgConnectOptions) -> Route {
+async fn route(options: &PgConnectOptions) -> Route {
     let probing = options.clone().options([("biplane.route", "direct")]);
-    let Ok(mut connection) = open(settings, &probing).await else { return Route::Pooler };
+    let Ok(mut connection) = open_at(&probing, "").await else { return Route::Pooler };
     let told = sqlx::query_scalar::<_, Option<String>>("select current_setting('biplane.route', true)")
         .fetch_one(&mut connection)
         .await;

@@ -35,7 +35,7 @@ pub use enqueue::JobOptions;
 pub use error::{StoreError, StoreResult};
 pub use heartbeat::{Heartbeat, HeartbeatOptions};
 pub use ids::{BatchId, JobId, KindId, QueueId, Worker};
-pub use inspect::{Inspection, Route, inspect};
+pub use inspect::{Inspection, Reached, Route, inspect, reach};
 pub use limits::{Claiming, Look, QueueLimits};
 pub use listen::Listener;
 pub use low_water::{LowWater, Scan};

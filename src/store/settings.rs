@@ -81,7 +81,8 @@ pub(super) fn parse(url: &str, holder: &str) -> StoreResult<PgConnectOptions> {
     Ok(options.application_name("biplane").disable_statement_logging())
 }
 
-fn address(options: &PgConnectOptions) -> String {
+/// `host:port/database` as far as they are named.
+pub(super) fn address(options: &PgConnectOptions) -> String {
     let host = match options.get_socket() {
         Some(socket) => socket.display().to_string(),
         None => options.get_host().to_owned(),

@@ -179,6 +179,39 @@ fn an_engine_that_is_told_to_migrates_before_it_starts() {
     assert_eq!(code(&refused), 2, "{}", err(&refused));
 }
 
+#[test]
+fn databases_that_the_files_name_are_looked_at_under_their_own_roles() {
+    let mut database = TestDatabase::new();
+    let (role, app) = database.role();
+    let text = "[databases.app]\nurl = \"{{ env.app }}\"\n[env]\napp = { var = \"APP_DATABASE_URL\", secret = true }\n";
+    let root = ConfigRoot::new(&[("pipelines/app.toml", text)]);
+    let check = |variables: &[(&str, &str)]| {
+        Engine::command(root.path(), &["databases", "check", "--format", "json"], variables)
+    };
+    let alone = check(&[("APP_DATABASE_URL", &app)]);
+    assert_eq!(code(&alone), 0, "{}", err(&alone));
+    let told: serde_json::Value = serde_json::from_slice(&alone.stdout).expect("JSON");
+    let found = &told["databases"][0];
+    assert_eq!(
+        (&found["name"], &found["role"], &found["route"]),
+        (&"app".into(), &role.into(), &"direct".into())
+    );
+    assert_eq!((told.get("address"), &told["problems"]), (None, &serde_json::json!([])));
+    let url = database.url();
+    let both = check(&[("APP_DATABASE_URL", &app), ("DATABASE_URL", &url)]);
+    assert_eq!(code(&both), 1, "nobody has migrated: {}", err(&both));
+    let wrong = app.replace("plain", "canary");
+    let refused = check(&[("APP_DATABASE_URL", &wrong)]);
+    assert_eq!(code(&refused), 3, "{}", out(&refused));
+    assert!(
+        err(&refused).contains("(database `app`)") && !err(&refused).contains("canary"),
+        "{}",
+        err(&refused)
+    );
+    let unset = check(&[("DATABASE_URL", &url)]);
+    assert!(err(&unset).contains("the files have errors"), "{}", err(&unset));
+}
+
 /// The grants of docs/database.md, so that the page cannot fall behind the tables.
 fn documented_grants() -> String {
     let page = include_str!("../../docs/database.md");

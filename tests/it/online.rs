@@ -1,12 +1,14 @@
-//! What `check --online` says on a real Kafka: every folder of `tests/configs/online` shows the findings
-//! in its `expected.txt` once the topics in its `topics.txt` are there.
+//! What `check --online` says on a real Kafka and a real Postgres: every folder of `tests/configs/online` shows the
+//! findings in its `expected.txt` once the topics in its `topics.txt` and the tables in its `tables.sql` are there.
 //!
 //! With `BIPLANE_UPDATE_EXPECTED=1` the files are written anew; read the difference before it is kept.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Cluster, Engine, brokers, unique};
+use biplane::store::LATEST;
+
+use crate::support::{Cluster, Engine, TestDatabase, brokers, unique};
 
 fn cases() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs/online");
@@ -28,9 +30,16 @@ fn create_topics(case: &Path, prefix: &str) {
 }
 
 fn check(case: &Path, prefix: &str, brokers: &str) -> (Option<i32>, String, String) {
-    let variables = [("PREFIX", prefix), ("BIPLANE_KAFKA_BROKERS", brokers)];
+    check_with(case, prefix, brokers, "postgres://app:canary@127.0.0.1:1/none")
+}
+
+fn check_with(case: &Path, prefix: &str, brokers: &str, url: &str) -> (Option<i32>, String, String) {
+    let variables = [("PREFIX", prefix), ("BIPLANE_KAFKA_BROKERS", brokers), ("DATABASE_URL", url)];
     let output = Engine::command(case, &["check", "--online"], &variables);
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap().replace(prefix, "PREFIX");
+    let latest = format!("needs {LATEST}");
+    let text = |bytes: &[u8]| {
+        String::from_utf8(bytes.to_vec()).unwrap().replace(prefix, "PREFIX").replace(&latest, "needs LATEST")
+    };
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
@@ -40,7 +49,9 @@ fn what_the_broker_has_otherwise_is_shown_where_it_is_defined() {
     for case in cases() {
         let prefix = unique("online");
         create_topics(&case, &prefix);
-        let (code, text, errors) = check(&case, &prefix, &brokers());
+        let database = TestDatabase::new();
+        database.execute(&fs::read_to_string(case.join("tables.sql")).unwrap_or_default());
+        let (code, text, errors) = check_with(&case, &prefix, &brokers(), &database.url());
         assert_eq!(code, Some(1), "{text}{errors}");
         let name = case.file_name().unwrap().to_str().unwrap().replace("__", "::");
         assert!(text.contains(&format!("[{name}]")), "{name}: {text}");
@@ -79,4 +90,15 @@ fn a_broker_that_cannot_be_asked_is_no_finding_but_an_incomplete_check() {
     let (code, text, errors) = check(&broken, "no-prefix", "127.0.0.1:1");
     assert_eq!(code, Some(1), "{errors}");
     assert!(text.contains("topic::undefined") && errors.contains("not asked"), "{text}{errors}");
+}
+
+#[test]
+fn a_database_that_cannot_be_asked_is_no_finding_but_an_incomplete_check() {
+    let case = cases().into_iter().find(|case| case.ends_with("database__migrations")).unwrap();
+    let (code, text, errors) = check(&case, "no-prefix", &brokers());
+    assert_eq!(code, Some(3), "{text}{errors}");
+    assert!(errors.contains("a database could not be asked") && !errors.contains("canary"), "{errors}");
+    let (code, _, errors) = check_with(&case, "no-prefix", &brokers(), "");
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.contains("DATABASE_URL"), "{errors}");
 }

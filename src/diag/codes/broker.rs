@@ -1,4 +1,4 @@
-//! Codes about the broker, which only `check --online` asks.
+//! Codes about the broker and the databases, which only `check --online` asks.
 
 codes! {
     BROKER_TOPIC_MISSING: Error "broker::topic-missing", "A topic does not exist on the broker",
@@ -10,4 +10,10 @@ codes! {
     BROKER_TOPIC_CONFLICT: Error "broker::topic-conflict", "A topic on the broker differs from its definition, and cannot be changed",
         "Partitions never shrink, replicas are moved with the broker's own tools, and another system's topic is never changed. The finding says what stands in the way.",
         "[topics.orders]\npartitions = 3   # and the broker has 6" => "[topics.orders]\npartitions = 6";
+    SQL_REFUSED: Error "sql::refused", "The server does not take a statement",
+        "Each statement of an `sql` step is prepared on its database, under the role that would carry it out; nothing is. The finding shows what the server says: a table or a column that is not there, a right that the role lacks, a type that does not fit.",
+        "sql.text = \"select nam from people\"   # and the column is `name`" => "sql.text = \"select name from people\"";
+    DATABASE_MIGRATIONS: Error "database::migrations", "The engine's tables are not those that this version needs",
+        "Jobs lie in tables that migrations make. An engine does not start on tables that are behind, or that a newer program has shrunk.",
+        "biplane check --online   # and nobody has migrated" => "biplane migrate\nbiplane check --online";
 }

@@ -12,3 +12,4 @@ mod pools;
 mod run;
 
 pub use pools::StepDatabases;
+pub(super) use pools::named;

@@ -1,0 +1,2 @@
+-- takes an id
+select nam from people where id = :id
