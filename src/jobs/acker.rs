@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -13,6 +12,7 @@ use tracing::{error, warn};
 
 use crate::base::guard::{self, Guard};
 use crate::store::{BatchId, Database, Heartbeat, Outcome, Settlement, StoreError, Worker};
+use crate::telemetry::OutcomeCounts;
 
 /// How many outcomes are worth a statement of their own.
 const ENOUGH: usize = 128;
@@ -23,36 +23,11 @@ const LINGER: Duration = Duration::from_millis(3);
 /// How many outcomes one statement takes.
 const MOST: usize = 1_000;
 
-/// What was written so far.
-#[derive(Debug, Default)]
-pub struct AckCounts {
-    written: AtomicU64,
-    stale: AtomicU64,
-    dropped: AtomicU64,
-}
-
-impl AckCounts {
-    /// Outcomes that stand in the database.
-    pub fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
-    }
-
-    /// Outcomes that came too late: their leases had been taken back.
-    pub fn stale(&self) -> u64 {
-        self.stale.load(Ordering::Relaxed)
-    }
-
-    /// Outcomes that the database refused, or did not take before their leases ended.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
-}
-
 /// Where outcomes are handed in. Cheap to clone; the loop ends once every clone is gone.
 #[derive(Debug, Clone)]
 pub struct Acker {
     sender: mpsc::Sender<Message>,
-    counts: Arc<AckCounts>,
+    counts: OutcomeCounts,
 }
 
 #[derive(Debug)]
@@ -68,16 +43,15 @@ impl Acker {
         database: Database,
         worker: Worker,
         heartbeat: Arc<Heartbeat>,
+        counts: OutcomeCounts,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, receiver) = mpsc::channel(4 * MOST);
-        let counts = Arc::new(AckCounts::default());
-        let writer =
-            Writer { database, worker, heartbeat, open: HashMap::new(), counts: Arc::clone(&counts) };
+        let writer = Writer { database, worker, heartbeat, open: HashMap::new(), counts: counts.clone() };
         (Self { sender, counts }, writer.run(receiver))
     }
 
     /// What was written so far.
-    pub fn counts(&self) -> &Arc<AckCounts> {
+    pub fn counts(&self) -> &OutcomeCounts {
         &self.counts
     }
 
@@ -105,7 +79,7 @@ struct Writer {
     heartbeat: Arc<Heartbeat>,
     /// How many jobs of each batch have not ended.
     open: HashMap<BatchId, usize>,
-    counts: Arc<AckCounts>,
+    counts: OutcomeCounts,
 }
 
 impl Writer {
@@ -178,18 +152,18 @@ impl Writer {
     fn count(&self, settled: Result<(Settlement, bool), StoreError>, sent: usize) {
         match settled {
             Ok((settlement, again)) => {
-                self.counts.written.fetch_add(settlement.written.len() as u64, Ordering::Relaxed);
+                self.counts.written.inc_by(settlement.written.len() as u64);
                 let stale = settlement.stale.len() as u64;
                 // What was sent before may have been written then.
                 if again {
-                    self.counts.written.fetch_add(stale, Ordering::Relaxed);
+                    self.counts.written.inc_by(stale);
                 } else if stale > 0 {
-                    self.counts.stale.fetch_add(stale, Ordering::Relaxed);
+                    self.counts.stale.inc_by(stale);
                     warn!(jobs = stale, "outcomes came too late: their leases had been taken back");
                 }
             }
             Err(error) => {
-                self.counts.dropped.fetch_add(sent as u64, Ordering::Relaxed);
+                self.counts.dropped.inc_by(sent as u64);
                 error!(%error, jobs = sent, "outcomes were not written; the jobs run again after their leases");
             }
         }

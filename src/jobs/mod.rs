@@ -21,7 +21,7 @@ pub mod state;
 mod state_tests;
 mod wakes;
 
-pub use acker::{AckCounts, Acker};
+pub use acker::Acker;
 pub use attempt::{
     BoxedKeep, Call, Checkpoint, Keep, KeepLater, MAX_KEPT, MAX_RESULT, Outcome, Program, Run,
 };

@@ -29,6 +29,9 @@ const DAYS: Duration = Duration::from_secs(3600);
 /// How long a listener that failed is left alone.
 const RECONNECT: Duration = Duration::from_secs(1);
 
+/// How long nobody listens where nothing comes through.
+const DEAF: Duration = Duration::from_secs(300);
+
 /// Takes back what dead workers held, until cancelled.
 pub async fn rescue(database: Database, wakes: Arc<Wakes>, cancel: CancellationToken) {
     while wait(RESCUE, &cancel).await {
@@ -110,19 +113,31 @@ pub async fn listen(database: Database, wakes: Arc<Wakes>, cancel: CancellationT
     loop {
         let heard = cancel.run_until_cancelled(hear(&database, &wakes)).await;
         wakes.set_listening(false);
-        match heard {
+        let again = match heard {
             None => return,
-            Some(failed) => log("listening", failed),
-        }
-        if !wait(RECONNECT, &cancel).await {
+            Some(Ok(())) => {
+                info!(
+                    "notifications do not come through, as past a pooler: new jobs are found by polling alone"
+                );
+                DEAF
+            }
+            Some(failed) => {
+                log("listening", failed);
+                RECONNECT
+            }
+        };
+        if !wait(again, &cancel).await {
             return;
         }
     }
 }
 
-/// Returns only where the connection is gone for good.
+/// Returns only where the connection is gone for good, or nothing is heard on it.
 async fn hear(database: &Database, wakes: &Wakes) -> StoreResult<()> {
     let mut listener = Listener::open(database).await?;
+    if !listener.hears(database).await? {
+        return Ok(());
+    }
     wakes.set_listening(true);
     wakes.all();
     loop {

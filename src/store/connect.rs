@@ -10,6 +10,7 @@ use sqlx::{Connection, PgConnection};
 use super::error::{StoreError, StoreResult};
 use super::schema::Schema;
 use super::settings::DatabaseSettings;
+use super::statements::Statements;
 
 /// How long a server may take to answer a new connection.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
@@ -50,7 +51,13 @@ impl Database {
         self.pool.close().await;
     }
 
-    pub(super) fn pool(&self) -> &PgPool {
+    /// Where statements are carried out.
+    pub(super) fn pool(&self) -> Statements<'_> {
+        Statements { pool: &self.pool, alone: self.settings.unprepared() }
+    }
+
+    /// The connections themselves.
+    pub(super) fn connections(&self) -> &PgPool {
         &self.pool
     }
 
@@ -93,6 +100,20 @@ pub(super) async fn open_at(options: &PgConnectOptions, place: &str) -> StoreRes
     let connecting = PgConnection::connect_with(options);
     let connection = within(CONNECT, connecting).await.map_err(|error| explain(error, place))?;
     check_version(&connection)?;
+    Ok(connection)
+}
+
+/// As [`open`], for a few questions in a row: past a pooler that keeps no prepared statements they are one transaction,
+/// so that all of them reach the server that the first one reached. It ends with the connection.
+pub(super) async fn open_to_ask(
+    settings: &DatabaseSettings,
+    options: &PgConnectOptions,
+) -> StoreResult<PgConnection> {
+    let mut connection = open(settings, options).await?;
+    if settings.unprepared() && std::ptr::eq(options, settings.main()) {
+        // Names that others have left on this server are none of ours.
+        sqlx::raw_sql("begin; deallocate all").execute(&mut connection).await?;
+    }
     Ok(connection)
 }
 

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use sqlx::{PgConnection, Row};
+use sqlx::{Connection, PgConnection, Row};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
@@ -177,7 +177,7 @@ async fn beat_once(shared: &Shared, connection: &mut Option<PgConnection>) -> St
     let connection = match connection {
         Some(connection) => connection,
         None if !shared.alone => {
-            pooled = shared.database.pool().acquire().await?;
+            pooled = shared.database.connections().acquire().await?;
             &mut *pooled
         }
         None => connection.insert(open(settings, settings.direct()).await?),
@@ -185,13 +185,17 @@ async fn beat_once(shared: &Shared, connection: &mut Option<PgConnection>) -> St
     let named: Vec<BatchId> = shared.held.lock().batches.keys().copied().collect();
     let sent = Instant::now();
     let sql = settings.schema().sql(include_str!("sql/worker/beat.sql"));
+    // Past a pooler its parts have to reach one server.
+    let mut transaction = connection.begin().await?;
     let rows = sqlx::query(sql)
+        .persistent(false)
         .bind(shared.worker.id)
         .bind(shared.worker.epoch)
         .bind(named.iter().map(|batch| batch.0).collect::<Vec<Uuid>>())
         .bind(millis(shared.options.lease))
-        .fetch_all(&mut *connection)
+        .fetch_all(&mut *transaction)
         .await?;
+    transaction.commit().await?;
     let mut extended = HashSet::with_capacity(rows.len());
     let mut asked = HashSet::new();
     for row in &rows {

@@ -3,7 +3,7 @@
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, Row};
 
-use super::connect::{open, open_at};
+use super::connect::{open, open_at, open_to_ask};
 use super::error::StoreResult;
 use super::migrate::{Standing, read_standing};
 use super::schema::Schema;
@@ -98,7 +98,7 @@ const RIGHTS: &[(&str, &str)] = &[
 /// # Errors
 /// Those of connecting and reading.
 pub async fn inspect(settings: &DatabaseSettings) -> StoreResult<Inspection> {
-    let mut connection = open(settings, settings.main()).await?;
+    let mut connection = open_to_ask(settings, settings.main()).await?;
     let about = about(&mut connection).await?;
     let schema = settings.schema();
     let standing = read_standing(&mut connection, schema).await?;

@@ -1,12 +1,18 @@
 //! Being told of new jobs, past a pooler. Polling covers what a lost notification would miss.
 
+use std::time::Duration;
+
 use sqlx::postgres::{PgListener, PgPoolOptions};
+use uuid::Uuid;
 
 use super::connect::{CONNECT, Database};
 use super::error::StoreResult;
 
 /// What `biplane.enqueue` notifies, with the queue's name as payload.
 const CHANNEL: &str = "biplane_ready";
+
+/// How long a notification to oneself may take.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// One connection that hears of new jobs in armed queues.
 #[derive(Debug)]
@@ -25,6 +31,21 @@ impl Listener {
         let mut inner = PgListener::connect_with(&pool).await?;
         inner.listen(CHANNEL).await?;
         Ok(Self { inner })
+    }
+
+    /// Whether what is notified comes through: past a pooler in transaction mode nothing does.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn hears(&mut self, database: &Database) -> StoreResult<bool> {
+        let word = Uuid::now_v7().to_string();
+        let notify = sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(&word);
+        notify.execute(database.pool()).await?;
+        let heard = async {
+            while self.inner.try_recv().await?.is_none_or(|heard| heard.payload() != word) {}
+            Ok(true)
+        };
+        tokio::time::timeout(PROBE, heard).await.unwrap_or(Ok(false))
     }
 
     /// The name of the next queue with new work; `None` after the connection broke and came back, when any

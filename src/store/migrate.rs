@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{Connection, PgConnection, Row};
 
-use super::connect::open;
+use super::connect::{open, open_to_ask};
 use super::error::{StoreError, StoreResult};
 use super::migrations::{LATEST, MIGRATIONS, Migration};
 use super::schema::Schema;
@@ -99,7 +99,7 @@ pub struct Migrated {
 /// # Errors
 /// Those of connecting and reading.
 pub async fn standing(settings: &DatabaseSettings) -> StoreResult<Standing> {
-    let mut connection = open(settings, settings.direct()).await?;
+    let mut connection = open_to_ask(settings, settings.direct()).await?;
     let standing = read_standing(&mut connection, settings.schema()).await;
     let _ = connection.close().await;
     standing
@@ -116,6 +116,11 @@ pub async fn migrate(
     dry_run: bool,
     mut each: impl FnMut(&Migration),
 ) -> StoreResult<Migrated> {
+    if settings.unprepared() && settings.direct_address().is_none() {
+        return Err(StoreError::Settings(
+            "DATABASE_URL leads through a pooler that keeps no prepared statements: name the server itself with BIPLANE_DATABASE_DIRECT_URL".to_owned(),
+        ));
+    }
     let mut connection = open(settings, settings.direct()).await?;
     let found = read_standing(&mut connection, settings.schema()).await?;
     refuse_strange(&found)?;

@@ -44,6 +44,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(7, "tokens", "0007_tokens.sql"),
     migration!(8, "conflicts", "0008_conflicts.sql"),
     migration!(9, "limits", "0009_limits.sql"),
+    migration!(18, "replaced_keys", "0018_replaced_keys.sql"),
 ];
 
 /// The version of the schema that this program was written for.

@@ -25,6 +25,7 @@ mod settings;
 mod settle;
 mod show;
 mod statement;
+mod statements;
 mod tokens;
 mod upkeep;
 mod workers;

@@ -9,12 +9,16 @@ use sqlx::postgres::PgConnectOptions;
 use super::error::{StoreError, StoreResult};
 use super::schema::Schema;
 
+/// What a URL says where a pooler on the way keeps no prepared statements.
+const UNPREPARED: &str = "statement-cache-capacity=0";
+
 /// Where the engine's database is. Shown without its password.
 #[derive(Clone)]
 pub struct DatabaseSettings {
     main: PgConnectOptions,
     direct: Option<PgConnectOptions>,
     schema: Schema,
+    unprepared: bool,
 }
 
 impl DatabaseSettings {
@@ -28,6 +32,7 @@ impl DatabaseSettings {
             main: parse(url, "DATABASE_URL")?,
             direct: direct.map(|url| parse(url, "BIPLANE_DATABASE_DIRECT_URL")).transpose()?,
             schema,
+            unprepared: url.split(['?', '&']).any(|part| part == UNPREPARED),
         })
     }
 
@@ -49,6 +54,11 @@ impl DatabaseSettings {
     /// The role that connects.
     pub fn role(&self) -> &str {
         self.main.get_username()
+    }
+
+    /// Whether the database is reached through a pooler that keeps no prepared statements, as its URL says.
+    pub(super) fn unprepared(&self) -> bool {
+        self.unprepared
     }
 
     pub(super) fn main(&self) -> &PgConnectOptions {

@@ -111,6 +111,11 @@ pub const JOB_ATTEMPTS: Named = (
 pub const JOBS_RUNNING: Named = ("biplane_jobs_running", "Durable jobs that run here now");
 /// How long attempts take.
 pub const JOB_SECONDS: Named = ("biplane_job_attempt_seconds", "How long one attempt of a durable job takes");
+/// What came of outcomes.
+pub const JOB_OUTCOMES: Named = (
+    "biplane_job_outcomes",
+    "Outcomes of durable jobs sent to the database, by result: written, stale (the lease had been taken back), dropped (refused, or not taken before the lease ended)",
+);
 /// Jobs nobody here knows.
 pub const JOBS_UNKNOWN: Named =
     ("biplane_jobs_unknown_kind", "Durable jobs that were put off because the config has no such kind");

@@ -20,6 +20,7 @@ mod explain;
 mod faults;
 mod formats;
 mod harness;
+mod job_faults;
 mod jobs;
 mod jobs_run;
 mod kill_run;

@@ -11,17 +11,17 @@ use crate::support::{ConfigRoot, Engine, TestDatabase, brokers, signal, unique, 
 const LONG: Duration = Duration::from_secs(60);
 
 /// One migrated database, one service that jobs ask, and the config root of both.
-struct Scene {
-    database: TestDatabase,
-    service: Stub,
-    gate: Arc<Gate>,
+pub(crate) struct Scene {
+    pub(crate) database: TestDatabase,
+    pub(crate) service: Stub,
+    pub(crate) gate: Arc<Gate>,
     root: ConfigRoot,
     namespace: String,
 }
 
 /// Holds up who asks for `/held` until it is opened.
 #[derive(Default)]
-struct Gate {
+pub(crate) struct Gate {
     open: Mutex<bool>,
     changed: Condvar,
 }
@@ -32,14 +32,18 @@ impl Gate {
         drop(self.changed.wait_while(open, |open| !*open).expect("the gate"));
     }
 
-    fn open(&self) {
+    pub(crate) fn open(&self) {
         *self.open.lock().expect("the gate") = true;
         self.changed.notify_all();
     }
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::on(TestDatabase::new())
+    }
+
+    pub(crate) fn on(database: TestDatabase) -> Self {
         let gate = Arc::new(Gate::default());
         let held = Arc::clone(&gate);
         let service = Stub::start(move |path, stream| match path {
@@ -107,7 +111,6 @@ timeout  = "2m"
             ("pipelines/jobs.toml", &text),
             ("schemas/strict.json", r#"{"required": ["connector"]}"#),
         ]);
-        let database = TestDatabase::new();
         let scene = Self { database, service, gate, root, namespace: unique("working") };
         let migrated = scene.command(&["migrate"]);
         assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
@@ -115,8 +118,21 @@ timeout  = "2m"
     }
 
     fn start(&self) -> Engine {
-        let variables = [("DATABASE_URL", &*self.database.url()), ("BIPLANE_NAMESPACE", &self.namespace)];
-        Engine::start(&self.root, &brokers(), &variables)
+        self.start_with(&[])
+    }
+
+    /// An engine that is ready, with these variables over the usual ones.
+    pub(crate) fn start_with(&self, variables: &[(&str, &str)]) -> Engine {
+        let mut engine = self.launch_with(variables);
+        engine.wait_ready();
+        engine
+    }
+
+    pub(crate) fn launch_with(&self, variables: &[(&str, &str)]) -> Engine {
+        let url = self.database.url();
+        let usual = [("DATABASE_URL", url.as_str()), ("BIPLANE_NAMESPACE", self.namespace.as_str())];
+        let all: Vec<_> = usual.iter().chain(variables).copied().collect();
+        Engine::launch(&self.root, &brokers(), &all)
     }
 
     fn command(&self, arguments: &[&str]) -> std::process::Output {
@@ -124,7 +140,7 @@ timeout  = "2m"
     }
 
     /// Enqueues by SQL, as an application would.
-    fn enqueue(&self, kind: &str, args: &str) -> String {
+    pub(crate) fn enqueue(&self, kind: &str, args: &str) -> String {
         // A write within a query has to be its outermost part.
         let before = self.database.value("select coalesce(max(id), 0) from biplane.job");
         self.database.execute(&format!("select biplane.enqueue('{kind}', '{args}')"));
@@ -137,15 +153,15 @@ timeout  = "2m"
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&shown.stderr)))
     }
 
-    fn count(&self, table: &str) -> String {
+    pub(crate) fn count(&self, table: &str) -> String {
         self.database.value(&format!("select count(*) from biplane.{table}"))
     }
 
-    fn wait_count(&self, table: &str, count: &str) {
+    pub(crate) fn wait_count(&self, table: &str, count: &str) {
         wait_until(&format!("{table} has {count}"), LONG, || self.count(table) == count);
     }
 
-    fn wait_asked(&self, path: &str, times: usize) {
+    pub(crate) fn wait_asked(&self, path: &str, times: usize) {
         wait_until(&format!("{path} is asked {times} times"), LONG, || {
             self.service.by_path().get(path).copied().unwrap_or_default() >= times
         });

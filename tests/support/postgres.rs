@@ -276,7 +276,11 @@ fn server(binary: &str) -> Command {
     let folder = std::env::var_os("BIPLANE_TEST_POSTGRES_BIN").map(PathBuf::from).unwrap_or_else(|| {
         panic!("BIPLANE_TEST_POSTGRES_BIN is not set: run tests/run, which finds or installs PostgreSQL")
     });
-    let path = folder.join(binary);
+    as_server(folder.join(binary))
+}
+
+/// A program as the user that servers run as.
+pub(super) fn as_server(path: PathBuf) -> Command {
     match server_user() {
         None => Command::new(path),
         Some(user) => {
@@ -318,7 +322,7 @@ fn told(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-fn give_to_server(folder: &Path) {
+pub(super) fn give_to_server(folder: &Path) {
     if let Some(user) = server_user() {
         let status = Command::new("chown").arg(user).arg(folder).status().expect("chown runs");
         assert!(status.success(), "the folder is not given to `{user}`");

@@ -13,6 +13,7 @@ use crate::jobs::{
     Acker, QueueOptions, QueueRunner, Retention, Shared, Wakes, fence, keep_days, listen, promote, rescue,
 };
 use crate::store::{Database, Heartbeat, HeartbeatOptions, Published, StoreError, StoreResult, Worker};
+use crate::telemetry::OutcomeCounts;
 
 /// A runner waits as long as it is let: whoever stops the jobs hurries them when their time is over.
 const UNTIL_HURRIED: Duration = Duration::from_secs(24 * 3600);
@@ -45,11 +46,11 @@ impl Loops {
         executor: Executor,
         published: &Published,
         catalog: &Catalog,
-        retention: Retention,
+        (retention, outcomes): (Retention, OutcomeCounts),
     ) -> StoreResult<Self> {
         let options = HeartbeatOptions::default();
         let heartbeat = Arc::new(Heartbeat::start(database, worker, options)?);
-        let (acker, acks) = Acker::new(database.clone(), worker, Arc::clone(&heartbeat));
+        let (acker, acks) = Acker::new(database.clone(), worker, Arc::clone(&heartbeat), outcomes);
         let wakes = Arc::new(Wakes::default());
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
         let (mut tasks, mut acking) = (JoinSet::new(), JoinSet::new());

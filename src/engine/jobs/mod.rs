@@ -26,7 +26,7 @@ use crate::events::StageRuntime;
 use crate::jobs::{Program, Retention};
 use crate::steps::OpenError;
 use crate::store::{self, Database, DatabaseSettings, StoreError, StoreResult, Worker};
-use crate::telemetry::UnknownKinds;
+use crate::telemetry::{OutcomeCounts, UnknownKinds};
 
 /// How long a stop waits for jobs that run, unless something else is said.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -59,6 +59,7 @@ pub(super) struct Jobs {
     name: String,
     kinds: Vec<Arc<Kind>>,
     unknown: UnknownKinds,
+    outcomes: OutcomeCounts,
     /// Nothing is claimed any more.
     stop: CancellationToken,
     /// Nothing that runs is waited for any more.
@@ -108,6 +109,7 @@ impl Jobs {
             name: name.to_owned(),
             kinds,
             unknown: shared.telemetry.unknown_kinds().clone(),
+            outcomes: shared.telemetry.job_outcomes().clone(),
             stop: CancellationToken::new(),
             hurry: CancellationToken::new(),
             state: watch::Sender::new(State::Away("no worker is registered yet".to_owned())),
@@ -139,8 +141,14 @@ impl Jobs {
     async fn run(&self, cancel: &CancellationToken) -> StoreResult<()> {
         let Some(registered) = self.stop.run_until_cancelled(self.register()).await else { return Ok(()) };
         let (executor, published, worker) = registered?;
-        let loops =
-            Loops::start(&self.database, worker, executor, &published, &self.catalog, self.retention)?;
+        let loops = Loops::start(
+            &self.database,
+            worker,
+            executor,
+            &published,
+            &self.catalog,
+            (self.retention, self.outcomes.clone()),
+        )?;
         self.state.send_replace(State::Working);
         info!(kinds = self.kinds.len(), queues = published.queues.len(), "durable jobs run");
         let ended = loops.run(&self.stop, &self.hurry, cancel).await;

@@ -32,6 +32,23 @@ pub(super) struct JobFamilies {
     running: Family<KindLabels, Gauge>,
     seconds: Family<KindLabels, Seconds>,
     unknown: UnknownKinds,
+    outcomes: OutcomeCounts,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+/// What came of outcomes that were sent to the database. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct OutcomeCounts {
+    /// They stand there.
+    pub written: Counter,
+    /// They came too late: their leases had been taken back.
+    pub stale: Counter,
+    /// The database refused them, or did not take them before their leases ended.
+    pub dropped: Counter,
 }
 
 /// Jobs of kinds that no config here has.
@@ -47,12 +64,19 @@ impl UnknownKinds {
 
 impl JobFamilies {
     pub(super) fn register(registry: &mut Registry) -> Self {
+        let outcomes: Family<ResultLabels, Counter> = add(registry, names::JOB_OUTCOMES);
+        let of = |result| outcomes.get_or_create_owned(&ResultLabels { result });
         Self {
+            outcomes: OutcomeCounts { written: of("written"), stale: of("stale"), dropped: of("dropped") },
             attempts: add(registry, names::JOB_ATTEMPTS),
             running: add(registry, names::JOBS_RUNNING),
             seconds: add(registry, names::JOB_SECONDS),
             unknown: UnknownKinds(add(registry, names::JOBS_UNKNOWN)),
         }
+    }
+
+    pub(super) fn outcomes(&self) -> &OutcomeCounts {
+        &self.outcomes
     }
 
     pub(super) fn unknown(&self) -> &UnknownKinds {

@@ -23,7 +23,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
 pub use self::dedupe::DedupeMetrics;
-pub use self::jobs::{JobMetrics, JobTimer, UnknownKinds};
+pub use self::jobs::{JobMetrics, JobTimer, OutcomeCounts, UnknownKinds};
 pub use self::records::StageCounts;
 pub use self::safeguards::SafeguardMetrics;
 pub use self::times::StepTimer;
@@ -73,6 +73,11 @@ impl Telemetry {
     /// The handles of a kind of jobs in its queue. Asked twice, both count into the same series.
     pub fn job(&self, queue: &str, kind: &str) -> JobMetrics {
         self.jobs.of(queue, kind)
+    }
+
+    /// The counts of outcomes that were sent to the database.
+    pub fn job_outcomes(&self) -> &OutcomeCounts {
+        self.jobs.outcomes()
     }
 
     /// The count of jobs that no config here has a kind for.

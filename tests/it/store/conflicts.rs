@@ -72,6 +72,18 @@ fn a_job_that_waits_takes_the_new_args_and_one_that_runs_is_left_alone() {
 }
 
 #[test]
+fn a_job_that_takes_other_args_waits_under_their_key() {
+    block_on(async {
+        let work = Work::with_conflict("replace-args").await;
+        work.server.execute("update biplane.queue set turns_by = '{n}'");
+        work.put_one("unique", r#"{"key": 1, "n": 1}"#).await;
+        work.put_one("unique", r#"{"key": 1, "n": 2}"#).await;
+        let keyed = "select r.key_hash = biplane.turn_key('{n}', '{\"n\": 2}') from biplane.ready r";
+        assert_eq!(work.server.value(keyed), "true");
+    });
+}
+
+#[test]
 fn a_job_that_waits_is_due_when_the_new_one_would_have_been() {
     block_on(async {
         let work = Work::with_conflict("push-back").await;

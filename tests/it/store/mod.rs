@@ -8,6 +8,7 @@ mod faults;
 mod leases;
 mod limits;
 mod operating;
+mod pooler;
 mod returning;
 mod running;
 mod unique;

@@ -8,6 +8,7 @@ use biplane::jobs::{Acker, Execute, QueueOptions, QueueRunner, Shared, Wakes, li
 use biplane::store::{
     Claimed, Database, Heartbeat, HeartbeatOptions, JobId, JobOptions, KindId, Verdict, Worker,
 };
+use biplane::telemetry::OutcomeCounts;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -64,9 +65,10 @@ pub(super) struct Running {
     pub(super) script: Arc<Script>,
     pub(super) acker: Option<Acker>,
     stop: CancellationToken,
-    hurry: CancellationToken,
+    pub(super) hurry: CancellationToken,
     tasks: JoinSet<()>,
     acking: JoinSet<()>,
+    wakes: Arc<Wakes>,
 }
 
 impl Running {
@@ -85,7 +87,8 @@ impl Running {
             unknown: Mutex::default(),
             cancelled: Mutex::default(),
         });
-        let (acker, acks) = Acker::new(database.clone(), worker, Arc::clone(&heartbeat));
+        let (acker, acks) =
+            Acker::new(database.clone(), worker, Arc::clone(&heartbeat), OutcomeCounts::default());
         let wakes = Arc::new(Wakes::default());
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
         let (mut tasks, mut acking) = (JoinSet::new(), JoinSet::new());
@@ -101,9 +104,15 @@ impl Running {
             drain: DEADLINE,
         };
         let execute = Arc::clone(&script);
+        let hears = Arc::clone(&wakes);
         let shared = Shared { database, worker, execute, acker: acker.clone(), heartbeat, wakes };
         tasks.spawn(QueueRunner::new(shared, options).run(stop.clone(), hurry.clone()));
-        Self { script, acker: Some(acker), stop, hurry, tasks, acking }
+        Self { script, acker: Some(acker), stop, hurry, tasks, acking, wakes: hears }
+    }
+
+    /// Whether it is told of new jobs.
+    pub(super) fn hears(&self) -> bool {
+        self.wakes.listening()
     }
 
     /// Ends every loop as a stop does, and the acker last.
