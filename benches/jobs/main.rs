@@ -8,8 +8,8 @@
 use std::time::{Duration, Instant};
 
 use biplane::store::{
-    BatchId, ClaimRequest, Claiming, Database, DatabaseSettings, JobOptions, KindDefinition, Lane, Listener,
-    LowWater, MAX_ARGS, Outcome, QueueId, Schema, UniqueRule, Verdict, Worker, migrate,
+    BatchId, Beside, ClaimRequest, Claiming, Database, DatabaseSettings, JobOptions, KindDefinition, Lane,
+    Listener, LowWater, MAX_ARGS, Outcome, QueueId, Schema, UniqueRule, Verdict, Worker, migrate,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::task::JoinSet;
@@ -62,6 +62,7 @@ impl Bench {
             max_attempts: 3,
             unique: UniqueRule::default(),
             max_args_bytes: MAX_ARGS,
+            exhausted_enqueues: None,
         };
         let published = database.publish(&[], &[kind]).await.expect("published");
         let worker = database.register("bench", "0").await.expect("registered");
@@ -193,8 +194,10 @@ async fn drain(database: Database, worker: Worker, queue: QueueId) -> usize {
                 id: job.id,
                 kind: job.kind,
                 keyed: job.keyed,
+                remembered: job.remembered,
                 took: Duration::from_millis(1),
                 verdict: Verdict::Succeeded { detail: None },
+                beside: Beside::default(),
             })
             .collect();
         total += database.settle(&worker, &[batch], &outcomes).await.expect("settled").written.len();

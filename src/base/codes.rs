@@ -5,12 +5,13 @@ use super::{Class, CodePattern, Failure};
 
 /// All of them but the statuses of HTTP, `http-100` to `http-599`, and the errors of SQL, `sql-` and a SQLSTATE in
 /// lower case.
-pub const ENGINE_CODES: [&str; 39] = [
+pub const ENGINE_CODES: [&str; 40] = [
     "args-invalid",
     "batch-answer",
     "body-too-large",
     "bytes",
-    "callback-not-run",
+    "callback-timeout",
+    "checkpoint-too-large",
     "connection",
     "deadline",
     "explode-too-large",

@@ -101,6 +101,8 @@ pub enum Guard {
     PollAnyway,
     /// Claims of a queue with limits wait for each other.
     OneTurn,
+    /// A callback that comes before its job waits is found as it does.
+    EarlyCallback,
 }
 
 #[cfg(not(debug_assertions))]
@@ -189,6 +191,7 @@ mod switch {
         ("ack-again", Guard::AckAgain),
         ("poll-anyway", Guard::PollAnyway),
         ("one-turn", Guard::OneTurn),
+        ("early-callback", Guard::EarlyCallback),
     ];
 
     thread_local! {

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 
 use super::scene::Scene;
+use super::steps::WrittenStep;
 use super::{Job, Stage, Topic};
 use crate::spec::{Definitions, Entry, Node, NodeValue};
 use crate::steps::ConfigFiles;
@@ -81,8 +82,7 @@ fn of_place(
     let mut parts = Parts { sum: Sha256::new(), texts: BTreeSet::new() };
     for (section, name, definition) in written {
         [section, name].iter().for_each(|part| parts.add(part.as_bytes()));
-        let entries = &definition.table.entries;
-        parts.add_entries(entries.iter().filter(|entry| !ABOUT.contains(&entry.key.as_str())));
+        parts.add_entries(behaving(&definition.table.entries));
     }
     for path in files(&parts.texts, scene, named_files) {
         parts.add(path.as_bytes());
@@ -91,6 +91,24 @@ fn of_place(
     more(&mut parts);
     parts.add(env.to_string().as_bytes());
     Fingerprint(parts.sum.finalize().into())
+}
+
+/// What tells each step, with all that stand before it, from any other list of steps: taken over what is written,
+/// over all machines and versions alike.
+pub(super) fn of_steps(steps: &[WrittenStep<'_>]) -> Vec<u64> {
+    let mut parts = Parts { sum: Sha256::new(), texts: BTreeSet::new() };
+    let mut prints = Vec::with_capacity(steps.len());
+    for step in steps {
+        parts.add_entries(behaving(&step.table.entries));
+        let sum = parts.sum.clone().finalize();
+        prints.push(u64::from_le_bytes(std::array::from_fn(|index| sum[index])));
+    }
+    prints
+}
+
+/// Those of the entries that are not for people alone.
+fn behaving(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    entries.iter().filter(|entry| !ABOUT.contains(&entry.key.as_str()))
 }
 
 struct Parts<'a> {

@@ -2,7 +2,6 @@
 //! an attempt has.
 
 use super::jobs::{TIMEOUT, WrittenJob};
-use super::not_run;
 use super::scene::Scene;
 use crate::base::format_duration;
 use crate::diag::{Diagnostic, Span, codes};
@@ -17,7 +16,6 @@ pub(super) fn check(scene: &Scene<'_>, written: &WrittenJob<'_>, what: &str) {
     for step in &written.steps {
         check_kind(scene, step.table, what);
         check_timeout(scene, written, step.table, what);
-        not_run::check_step(scene, step.table, what);
     }
 }
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::args_path::{self, ArgsPath};
-use super::fingerprint::Used;
+use super::fingerprint::{self, Used};
+use super::job_steps;
 use super::queues::{self, Queue};
 use super::scene::Scene;
 use super::steps::{self, Place, WrittenStep};
-use super::{job_steps, not_run};
 use crate::base::{ByteSize, Failure, RetryPolicy};
 use crate::diag::{Diagnostic, codes, nearest};
 use crate::expr::RootSet;
@@ -49,6 +49,8 @@ pub struct Job {
     pub checkpoint: bool,
     /// What it does, in order; at least one step.
     pub steps: Vec<StepPlan>,
+    /// What tells each step, with all before it, from those of another version of this job.
+    pub prints: Vec<u64>,
     /// What expressions see as `env`.
     pub env: Arc<Json>,
 }
@@ -61,6 +63,11 @@ impl Job {
     pub fn check_args(&self, args: &Json) -> Result<(), Failure> {
         let Some(schema) = &self.args_schema else { return Ok(()) };
         schema.check(args).map_err(|failure| Failure::permanent("args-invalid", failure.message).given_up())
+    }
+
+    /// Whether one of its steps may wait for a callback.
+    pub fn waits_for_callbacks(&self) -> bool {
+        self.steps.iter().any(|step| step.body.callback().is_some())
     }
 }
 
@@ -138,7 +145,6 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenJob<'_>) -> Option<Job
     let unique = spec.unique.as_ref().map(|unique| resolve_unique(scene, unique, &what));
     let exhausted_enqueues = spec.exhausted_enqueues.as_ref().map(|other| find(scene, other, &what));
     job_steps::check(scene, written, &what);
-    not_run::check_job(scene, spec, &what);
     let table = scene.sections.jobs.get(name).map(|definition| definition.table);
     let place = table.map(|table| Place { owner: OWNER, name, table });
     let plans = steps::plan(scene, &written.steps, &what, OWNER, place);
@@ -160,6 +166,7 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenJob<'_>) -> Option<Job
         expires: spec.expires.as_ref().map(|wait| wait.value),
         checkpoint: spec.checkpoint.as_ref().is_none_or(|word| word.value),
         steps: plans?,
+        prints: fingerprint::of_steps(&written.steps),
         env: Arc::clone(&scene.environment.values),
     })
 }

@@ -60,6 +60,9 @@ pub struct GlobalArguments {
         value_name = "ORIGINS"
     )]
     allowed_origins: Option<String>,
+    /// Where others reach the HTTP server, for callbacks; else its own address
+    #[arg(long, global = true, env = "BIPLANE_PUBLIC_URL", hide_env_values = true, value_name = "URL")]
+    public_url: Option<String>,
     /// Prefix of consumer groups and of the engine's own topics
     #[arg(long, global = true, env = "BIPLANE_NAMESPACE", hide_env_values = true, value_name = "NAME")]
     #[arg(default_value = "biplane", value_parser = name)]
@@ -117,6 +120,27 @@ impl GlobalArguments {
     /// Origins whose pages may ask it.
     pub fn allowed_origins(&self) -> &str {
         not_empty(&self.allowed_origins).unwrap_or_default()
+    }
+
+    /// Where others reach the HTTP server, if that is said.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] for what is no URL.
+    pub fn public_url(&self) -> CliResult<Option<&str>> {
+        let Some(url) = not_empty(&self.public_url) else { return Ok(None) };
+        let parsed = reqwest::Url::parse(url).ok();
+        let fits = |url: &reqwest::Url| {
+            matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none()
+        };
+        match parsed.filter(fits) {
+            Some(_) => Ok(Some(url)),
+            None => {
+                let message = format!(
+                    "BIPLANE_PUBLIC_URL is `{url}`, which is no address such as `https://jobs.example.com`"
+                );
+                Err(CliError::usage(message))
+            }
+        }
     }
 
     /// The environment file's name, if one is picked.
@@ -382,8 +406,17 @@ pub struct ListArguments {
 }
 
 /// The states of jobs, as they are written everywhere.
-pub(super) const STATES: [&str; 8] =
-    ["scheduled", "queued", "running", "retrying", "failed", "succeeded", "cancelled", "discarded"];
+pub(super) const STATES: [&str; 9] = [
+    "scheduled",
+    "queued",
+    "running",
+    "retrying",
+    "waiting",
+    "failed",
+    "succeeded",
+    "cancelled",
+    "discarded",
+];
 
 /// What `jobs enqueue` puts in.
 #[derive(Debug, Args)]

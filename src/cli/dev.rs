@@ -55,6 +55,7 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
         engine_id: global.engine_id().map(str::to_owned),
         window: WINDOW,
         traces: serving::traces()?,
+        public_url: global.public_url()?.map(str::to_owned),
         database: database.flatten(),
         retention: Retention::default(),
     };

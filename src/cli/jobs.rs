@@ -159,6 +159,7 @@ fn until(job: &JobRow) -> &'static str {
     match job.state.as_str() {
         "scheduled" | "retrying" => "due in",
         "running" => "lease ends in",
+        "waiting" => "waits for",
         _ => "since",
     }
 }

@@ -27,6 +27,7 @@ pub(super) fn run(global: &GlobalArguments, window: Bound, retention: Retention,
         engine_id: global.engine_id().map(str::to_owned),
         window,
         traces: serving::traces()?,
+        public_url: global.public_url()?.map(str::to_owned),
         database,
         retention,
     };

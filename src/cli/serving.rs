@@ -66,7 +66,8 @@ impl Serving {
         let mut signals = Signals::new()?;
         let (listener, address) = bind(&self.listen).await?;
         let supervisor = Supervisor::new(Handle::current());
-        let (settings, catalog, access) = (self.settings, self.catalog, self.access);
+        let (mut settings, catalog, access) = (self.settings, self.catalog, self.access);
+        settings.public_url.get_or_insert_with(|| format!("http://{address}"));
         let starting = tokio::task::spawn_blocking(|| Engine::start(settings, catalog, Handle::current()));
         let engine = Arc::new(starting.await??);
         spawn_tasks(&supervisor, &engine, Arc::new(listener), &access);

@@ -25,7 +25,7 @@ use crate::base::{ByteSize, now_millis};
 use crate::broker::{
     BrokerError, ClientSettings, Consumer, ConsumerOptions, ProducerOptions, TopicPartition,
 };
-use crate::catalog::{Bound, Catalog, not_run};
+use crate::catalog::{Bound, Catalog};
 use crate::events::{self, Budget, Producers, StageHandle, StageRuntime, StageStatus, StartError};
 use crate::jobs::Retention;
 use crate::steps::Ports;
@@ -61,6 +61,8 @@ pub struct EngineSettings {
     pub database: Option<DatabaseSettings>,
     /// How long what has ended of them is kept.
     pub retention: Retention,
+    /// Where others reach its HTTP server, as a URL; `None`: nobody is told.
+    pub public_url: Option<String>,
 }
 
 /// What all stages of an engine may hold in flight together where nothing else is said.
@@ -162,10 +164,10 @@ impl Engine {
             generation: catalog.digest().to_owned(),
         };
         // Before a stage reads its first record: with what is wrong here nothing starts.
-        let jobs = Jobs::open((settings.database.clone(), settings.retention), &catalog, &id, &shared)?;
+        let database = (settings.database.clone(), settings.retention);
+        let jobs = Jobs::open(database, settings.public_url.as_deref(), &catalog, &id, &shared)?;
         let stages = start_all(&catalog, &shared)?;
         info!(stages = stages.len(), catalog = catalog.digest(), "the stages start");
-        not_run(&catalog).iter().for_each(|what| warn!("{what}"));
         Ok(Self {
             id,
             jobs,

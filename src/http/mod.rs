@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod callbacks;
 mod jobs;
 mod operating;
 mod queues;

@@ -4,7 +4,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, get, post};
 
 use super::server::{self, Api};
-use super::{jobs, operating, queues};
+use super::{callbacks, jobs, operating, queues};
 use crate::store::Scope;
 
 /// What a request must show.
@@ -66,6 +66,7 @@ pub const ROUTES: &[Route] = &[
     route!(POST, "/v1/queues/{name}/resume", OPERATE, queues::resume),
     route!(GET, "/v1/workers", READ, queues::workers),
     route!(GET, "/v1/audit", PAYLOAD, queues::audit),
+    route!(POST, "/v1/callbacks/{token}", Needs::Own, callbacks::take),
 ];
 
 /// The route of that method and path, as the table writes it.

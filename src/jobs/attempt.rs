@@ -5,9 +5,7 @@
 //! written here and nothing is decided about attempts: [`Outcome::settle`] hands that to the state machine.
 
 use std::any::Any;
-use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +15,7 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::kept::{Checkpoint, MAX_KEPT};
 use super::state::{self, Attempts, Refused, Standing};
 use crate::base::{Failure, Remedy, format_duration};
 use crate::catalog::Job;
@@ -25,8 +24,6 @@ use crate::steps::{BoxedWait, Chain, OpenError, Pause, Ports, StepPlan};
 
 /// The largest result of a job that is handed on, by about the size of its text.
 pub const MAX_RESULT: usize = 64 << 10;
-/// The most that one job's checkpoints hold together; what comes after is not kept.
-pub const MAX_KEPT: usize = 4 << 20;
 /// The longest message of a failure, in characters.
 const MAX_MESSAGE: usize = 4_096;
 /// The least that a job is snoozed, whatever the other side asks for.
@@ -40,11 +37,32 @@ const AGES: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 pub struct Program {
     job: Arc<Job>,
     steps: Vec<Step>,
+    /// Whether what steps gave is needed again: by a retry, or behind a wait.
+    keeps: bool,
 }
 
 struct Step {
     plan: StepPlan,
     chain: Chain,
+    /// What tells it and all before it from another list of steps.
+    print: u64,
+}
+
+/// What is known of one job beside its kind. Times are in milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// Its number.
+    pub id: i64,
+    /// The number of the attempt; counts from 1.
+    pub attempt: u32,
+    /// From 1, which goes first, to 9.
+    pub priority: u8,
+    /// When it was to run.
+    pub run_at: i64,
+    /// When the schedule fired that enqueued it.
+    pub fire_at: Option<i64>,
+    /// The address by which this attempt can be called back.
+    pub callback: Option<&'a str>,
 }
 
 /// One attempt.
@@ -55,20 +73,18 @@ pub struct Call<'a> {
     /// The number of the attempt; counts from 1.
     pub attempt: u32,
     /// What steps gave in earlier attempts, in their order.
-    pub kept: &'a [Checkpoint],
-    /// What the callback brought that the job waited for, if it did.
-    pub callback: Option<Json>,
+    pub kept: Vec<Checkpoint>,
+    /// What came of the callback that the job waited for, if it did.
+    pub callback: Option<Callback>,
 }
 
-/// What a step gave.
+/// What came of a callback.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Checkpoint {
-    /// The step's name.
-    pub step: Arc<str>,
-    /// The value behind it, where the step changed it.
-    pub value: Option<Json>,
-    /// What stands under `steps.NAME`, where the step has a result.
-    pub result: Option<Json>,
+pub enum Callback {
+    /// This.
+    Answer(Json),
+    /// Nothing, in the time that there was.
+    Missed,
 }
 
 /// How an attempt ended.
@@ -104,38 +120,15 @@ pub enum Outcome {
 pub struct Run {
     /// How.
     pub outcome: Outcome,
-    /// Checkpoints that [`Keep`] has not seen, to be written with the outcome. Of no use where the job is done.
-    pub unkept: Vec<Checkpoint>,
-}
-
-/// One write of checkpoints.
-pub type BoxedKeep<'a> = Pin<Box<dyn Future<Output = Result<bool, Failure>> + Send + 'a>>;
-
-/// Who keeps checkpoints while an attempt runs.
-pub trait Keep: Send + Sync {
-    /// Writes what steps gave, in their order, before the next step starts. Called behind each step that asked
-    /// another system, unless it was the last. False: not now, so they come again, at the latest with the outcome.
-    ///
-    /// # Errors
-    /// Where it cannot be written; the attempt ends with that failure.
-    fn keep<'a>(&'a self, checkpoints: &'a [Checkpoint]) -> BoxedKeep<'a>;
-}
-
-/// Keeps nothing on the way: all checkpoints come with the outcome, and a dead worker's steps are done again.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct KeepLater;
-
-impl Keep for KeepLater {
-    fn keep<'a>(&'a self, _: &'a [Checkpoint]) -> BoxedKeep<'a> {
-        Box::pin(async { Ok(false) })
-    }
+    /// What steps have given so far, for the next attempt. Of no use where the job is done.
+    pub kept: Vec<Checkpoint>,
 }
 
 /// What an attempt has come to so far; outlives the attempt that is cut short.
 #[derive(Default)]
 struct Progress {
-    unkept: Vec<Checkpoint>,
-    weight: usize,
+    kept: Vec<Checkpoint>,
+    bytes: usize,
 }
 
 impl Outcome {
@@ -160,12 +153,13 @@ impl Program {
     /// # Errors
     /// The first step that cannot be opened.
     pub fn open(job: Arc<Job>, ports: &Ports) -> Result<Self, OpenError> {
-        let open = |plan: &StepPlan| {
+        let open = |(plan, print): (&StepPlan, &u64)| {
             let chain = Chain::open(std::slice::from_ref(plan), Arc::clone(&job.env), ports)?;
-            Ok(Step { plan: plan.clone(), chain })
+            Ok(Step { plan: plan.clone(), chain, print: *print })
         };
-        let steps = job.steps.iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Self { job, steps })
+        let steps = job.steps.iter().zip(&job.prints).map(open).collect::<Result<_, _>>()?;
+        let keeps = job.checkpoint || job.waits_for_callbacks();
+        Ok(Self { job, steps, keeps })
     }
 
     /// The kind as checked.
@@ -173,33 +167,25 @@ impl Program {
         &self.job
     }
 
-    /// What its expressions see of one job. Times are in milliseconds since the Unix epoch; `fire_at` is that of
-    /// the schedule that enqueued it.
-    pub fn facts(
-        &self,
-        id: i64,
-        attempt: u32,
-        priority: u8,
-        run_at: i64,
-        fire_at: Option<i64>,
-        args: Json,
-    ) -> JobFacts {
+    /// What its expressions see of one job.
+    pub fn facts(&self, known: Known<'_>, args: Json) -> JobFacts {
+        let Known { id, attempt, priority, run_at, fire_at, callback } = known;
         let (kind, queue, due) = (&*self.job.name, &*self.job.queue.name, rfc3339(run_at));
         // An id does not fit into the numbers of many a JSON reader.
         let job = json!({
             "id": id.to_string(), "kind": kind, "queue": queue, "attempt": attempt, "priority": priority,
-            "run_at": due,
+            "run_at": due, "callback": callback,
         });
         JobFacts { args, job, fire_at: fire_at.map_or(due, rfc3339), window: Json::Null }
     }
 
     /// Runs one attempt to its end, its timeout, or until `cancel`. Dropping the future abandons it; what was
     /// asked of others may have happened in either case.
-    pub async fn run(&self, call: Call<'_>, keep: &dyn Keep, cancel: &CancellationToken) -> Run {
+    pub async fn run(&self, call: Call<'_>, cancel: &CancellationToken) -> Run {
         let began = Instant::now();
         let until = began.checked_add(self.job.timeout).unwrap_or_else(|| began + AGES);
         let mut progress = Progress::default();
-        let attempt = Box::pin(self.attempt(&call, keep, until, &mut progress));
+        let attempt = Box::pin(self.attempt(call, until, &mut progress));
         let outcome = tokio::select! {
             biased;
             () = cancel.cancelled() => Outcome::Cancelled,
@@ -210,13 +196,12 @@ impl Program {
                 Err(_) => Outcome::Failed(took_longer(self.job.timeout)),
             },
         };
-        Run { outcome, unkept: progress.unkept }
+        Run { outcome, kept: progress.kept }
     }
 
     async fn attempt(
         &self,
-        call: &Call<'_>,
-        keep: &dyn Keep,
+        call: Call<'_>,
         until: Instant,
         progress: &mut Progress,
     ) -> Result<Outcome, Failure> {
@@ -231,14 +216,16 @@ impl Program {
             let Some(left) = out.pop() else { return Ok(Outcome::Succeeded { result: None }) };
             item = left;
             if let Some(within) = step.waits_for_callback(&item) {
+                if progress.kept.len() < index {
+                    let message = format!("what the steps before it gave takes more than {MAX_KEPT} bytes");
+                    let failure = Failure::permanent("checkpoint-too-large", message);
+                    return Err(failure.in_step(&step.plan.name));
+                }
                 return Ok(Outcome::Waiting { step: Arc::clone(&step.plan.name), within });
             }
             let more = index + 1 < self.steps.len();
-            if self.job.checkpoint && more {
+            if self.keeps && more {
                 progress.made(step, &before, &mut item)?;
-                if step.plan.body.waits() && keep.keep(&progress.unkept).await? {
-                    progress.unkept.clear();
-                }
             }
         }
         let result = item.value()?;
@@ -246,29 +233,34 @@ impl Program {
     }
 
     /// The step to begin at, and what it begins with.
-    fn resume<'r>(&self, call: &Call<'r>, progress: &mut Progress) -> Result<(usize, Item<'r>), Failure> {
-        let kept = if self.job.checkpoint { call.kept } else { &[] };
+    fn resume<'r>(&self, call: Call<'r>, progress: &mut Progress) -> Result<(usize, Item<'r>), Failure> {
+        let kept = if self.keeps { call.kept } else { Vec::new() };
+        let whole = kept.len();
         let mut item = Item::of_job(call.facts, call.attempt, json!({}));
         let mut first = 0;
-        // Of steps that an edit has put in another order nothing is known.
-        for (checkpoint, step) in kept.iter().zip(&self.steps) {
-            if checkpoint.step != step.plan.name {
+        for (checkpoint, step) in kept.into_iter().zip(&self.steps) {
+            // Behind an edit nothing is known: what a step gave may rest on what is another step now.
+            if checkpoint.print != step.print {
                 break;
             }
-            progress.weight += checkpoint.weight();
+            progress.bytes += checkpoint.bytes();
             if let Some(value) = &checkpoint.value {
                 item.set_value(value.clone());
             }
             if let Some(result) = &checkpoint.result {
                 item.set_result(&step.plan.name, result.clone());
             }
+            progress.kept.push(checkpoint);
             first += 1;
         }
-        let waited = self.steps.get(first).filter(|step| step.plan.body.callback().is_some());
-        if let (Some(answer), Some(step)) = (&call.callback, waited) {
+        // Behind an edit it is not this step that waited.
+        let waited =
+            self.steps.get(first).filter(|step| first == whole && step.plan.body.callback().is_some());
+        if let (Some(callback), Some(step)) = (call.callback, waited) {
             let before = item.value()?.clone();
             let name = &step.plan.name;
-            let called_back = step.plan.body.called_back(&mut item, name, answer.clone());
+            let Callback::Answer(answer) = callback else { return Err(step.missed()) };
+            let called_back = step.plan.body.called_back(&mut item, name, answer);
             called_back.map_err(|failure| failure.in_step(name))?;
             progress.made(step, &before, &mut item)?;
             first += 1;
@@ -278,11 +270,16 @@ impl Program {
 }
 
 impl Step {
-    /// For how long the job now waits for a callback, if its step was answered so.
+    /// For how long the job now waits for a callback, if it does.
     fn waits_for_callback(&self, item: &Item<'_>) -> Option<Duration> {
         let within = self.plan.body.callback()?;
-        let status = item.result(&self.plan.name)?.get("status")?.as_u64()?;
-        (status == 202).then_some(within)
+        self.plan.body.awaits_callback(item, &self.plan.name).then_some(within)
+    }
+
+    fn missed(&self) -> Failure {
+        let within = format_duration(self.plan.body.callback().unwrap_or_default());
+        Failure::transient("callback-timeout", format!("no callback came within {within}"))
+            .in_step(&self.plan.name)
     }
 }
 
@@ -291,19 +288,13 @@ impl Progress {
         let value = item.value()?;
         let value = (value != before).then(|| value.clone());
         let result = item.result(&step.plan.name).cloned();
-        let checkpoint = Checkpoint { step: Arc::clone(&step.plan.name), value, result };
-        self.weight += checkpoint.weight();
+        let checkpoint = Checkpoint { step: step.plan.name.to_string(), print: step.print, value, result };
+        self.bytes += checkpoint.bytes();
         // Checkpoints are good as far as there is none missing before them.
-        if self.weight <= MAX_KEPT {
-            self.unkept.push(checkpoint);
+        if self.bytes <= MAX_KEPT {
+            self.kept.push(checkpoint);
         }
         Ok(())
-    }
-}
-
-impl Checkpoint {
-    fn weight(&self) -> usize {
-        self.value.iter().chain(&self.result).map(weight).sum()
     }
 }
 

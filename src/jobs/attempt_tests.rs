@@ -1,8 +1,8 @@
 //! Attempts against a small server on the loopback, from the TOML on.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
+use super::kept::Checkpoint;
 use super::state::{Attempts, State, claim, enqueue};
 use super::*;
 use crate::base::{Class, Failure};
@@ -70,7 +71,9 @@ fn program(text: &str, url: &str) -> Program {
 fn facts() -> JobFacts {
     JobFacts {
         args: json!({ "tenant": "t1" }),
-        job: json!({ "id": "7", "kind": "j", "queue": "q", "attempt": 2, "priority": 5, "run_at": "x" }),
+        job: json!({
+            "id": "7", "kind": "j", "queue": "q", "attempt": 2, "priority": 5, "run_at": "x", "callback": "http://b/t",
+        }),
         fire_at: "2026-01-01T00:00:00.000Z".to_owned(),
         window: Json::Null,
     }
@@ -79,7 +82,15 @@ fn facts() -> JobFacts {
 #[test]
 fn expressions_see_of_a_job_what_check_knows_of_it() {
     let program = program("[[jobs.j.steps]]\nlog = \"x\"\n", "");
-    let facts = program.facts(1 << 60, 2, 5, 1_767_225_600_123, None, json!([1]));
+    let about = Known {
+        id: 1 << 60,
+        attempt: 2,
+        priority: 5,
+        run_at: 1_767_225_600_123,
+        fire_at: None,
+        callback: None,
+    };
+    let facts = program.facts(about, json!([1]));
     let mut names: Vec<_> = facts.job.as_object().unwrap().keys().map(String::as_str).collect();
     let mut known = JOB_FIELDS.to_vec();
     names.sort_unstable();
@@ -87,12 +98,15 @@ fn expressions_see_of_a_job_what_check_knows_of_it() {
     assert_eq!(names, known);
     assert_eq!((&facts.job["id"], &facts.job["kind"]), (&json!("1152921504606846976"), &json!("j")));
     assert_eq!((&*facts.fire_at, &facts.job["run_at"]), ("2026-01-01T00:00:00.123Z", &json!(facts.fire_at)));
-    assert_eq!(program.facts(1, 1, 5, 0, Some(1_000), json!({})).fire_at, "1970-01-01T00:00:01.000Z");
+    assert_eq!(
+        program.facts(Known { fire_at: Some(1_000), ..about }, json!({})).fire_at,
+        "1970-01-01T00:00:01.000Z"
+    );
 }
 
-async fn run_with(program: &Program, kept: &[Checkpoint], callback: Option<Json>) -> Run {
-    let call = Call { facts: &facts(), attempt: 2, kept, callback };
-    program.run(call, &KeepLater, &CancellationToken::new()).await
+async fn run_with(program: &Program, kept: &[Checkpoint], callback: Option<Callback>) -> Run {
+    let call = Call { facts: &facts(), attempt: 2, kept: kept.to_vec(), callback };
+    program.run(call, &CancellationToken::new()).await
 }
 
 async fn outcome(text: &str) -> Outcome {
@@ -143,65 +157,40 @@ async fn a_retry_goes_on_at_the_step_that_failed_with_what_those_before_it_gave(
     let ((failed, done), hits) = with_server(|url| async move {
         let program = program(TWO, &url);
         let failed = run_with(&program, &[], None).await;
-        let done = run_with(&program, &failed.unkept, None).await;
+        let done = run_with(&program, &failed.kept, None).await;
         (failed, done.outcome)
     })
     .await;
     let Outcome::Failed(failure) = &failed.outcome else { panic!("{failed:?}") };
     assert_eq!((&*failure.code, failure.step.as_deref()), ("http-502", Some("second")));
-    let names: Vec<_> = failed.unkept.iter().map(|checkpoint| &*checkpoint.step).collect();
+    let names: Vec<_> = failed.kept.iter().map(|checkpoint| &*checkpoint.step).collect();
     assert_eq!(names, ["first", "set"]);
-    assert_eq!(failed.unkept[1].result, None, "`set` has no result, only a value");
+    assert_eq!(failed.kept[1].result, None, "`set` has no result, only a value");
     let Outcome::Succeeded { result: Some(result) } = done else { panic!("{done:?}") };
     assert_eq!((&result["first"]["hit"], &result["note"]), (&json!(0), &json!(200)));
     assert_eq!(hits, 3, "the first step is done once, the second twice");
 }
 
 #[tokio::test]
-async fn without_checkpoints_and_after_an_edit_the_steps_are_done_anew() {
-    let hits = async |text: String, kept: Vec<Checkpoint>| {
-        let run = |url: String| async move { run_with(&program(&text, &url), &kept, None).await };
-        with_server(run).await.1
+async fn without_checkpoints_and_behind_an_edit_the_steps_are_done_anew() {
+    let steps = "[[jobs.j.steps]]\nset.a = 1\n[[jobs.j.steps]]\nhttp.url = \"URL/echo\"\n\
+                 [[jobs.j.steps]]\nname = \"last\"\nhttp.url = \"URL/down\"\n";
+    let hits = async |edited: &str| {
+        let run = |url: String| async move {
+            let kept = run_with(&program(steps, &url), &[], None).await.kept;
+            assert_eq!(kept.len(), 2);
+            run_with(&program(edited, &url), &kept, None).await
+        };
+        let (run, hits) = with_server(run).await;
+        (run.kept.len(), hits - 2)
     };
-    let steps = "[[jobs.j.steps]]\nhttp.url = \"URL/echo\"\n[[jobs.j.steps]]\nlog = \"x\"\n";
-    let kept = |step: &str| vec![Checkpoint { step: Arc::from(step), value: None, result: Some(json!({})) }];
-    assert_eq!(hits(steps.to_owned(), kept("http")).await, 0);
-    assert_eq!(hits(steps.to_owned(), kept("another")).await, 1);
-    assert_eq!(hits(format!("checkpoint = false\n{steps}"), kept("http")).await, 1);
-    let (run, _) = with_server(|url| async move {
-        let program = program(&format!("checkpoint = false\n{steps}"), &url);
-        run_with(&program, &[], None).await
-    })
-    .await;
-    assert!(run.unkept.is_empty());
-}
-
-#[tokio::test]
-async fn what_a_retry_would_skip_is_kept_before_the_next_step_starts() {
-    #[derive(Default)]
-    struct Kept(Mutex<Vec<String>>);
-    impl Keep for Kept {
-        fn keep<'a>(&'a self, checkpoints: &'a [Checkpoint]) -> BoxedKeep<'a> {
-            let mut kept = self.0.lock().unwrap();
-            kept.extend(checkpoints.iter().map(|checkpoint| checkpoint.step.to_string()));
-            let fails = kept.len() > 2;
-            Box::pin(
-                async move { if fails { Err(Failure::transient("connection", "gone")) } else { Ok(true) } },
-            )
-        }
-    }
-    let steps = format!("{TWO}\n[[jobs.j.steps]]\nname = \"third\"\nhttp.url = \"URL/echo\"\n")
-        .replace("flaky", "echo");
-    let ((run, kept), hits) = with_server(|url| async move {
-        let kept = Kept::default();
-        let call = Call { facts: &facts(), attempt: 1, kept: &[], callback: None };
-        let run = program(&steps, &url).run(call, &kept, &CancellationToken::new()).await;
-        (run, kept.0.into_inner().unwrap())
-    })
-    .await;
-    assert_eq!(kept, ["first", "set", "second"]);
-    assert!(matches!(run.outcome, Outcome::Failed(failure) if failure.message == "gone"));
-    assert_eq!(hits, 2, "nothing starts behind what could not be kept");
+    assert_eq!(hits(steps).await, (2, 1), "the last step alone");
+    assert_eq!(hits(&steps.replace("URL/down", "URL/gone")).await, (2, 1), "the one that failed may change");
+    assert_eq!(hits(&steps.replace("set.a = 1", "set.a = 2")).await, (2, 2), "a step before it may not");
+    let between =
+        steps.replace("[[jobs.j.steps]]\nname", "[[jobs.j.steps]]\nlog = \"x\"\n[[jobs.j.steps]]\nname");
+    assert_eq!(hits(&between).await, (3, 1), "what stands before the edit still counts");
+    assert_eq!(hits(&format!("checkpoint = false\n{steps}")).await, (0, 2));
 }
 
 #[tokio::test]
@@ -230,8 +219,8 @@ set.pages = "{{ steps.start.body.pages + value.report.pages }}"
     let ((waits, done, again), hits) = with_server(|url| async move {
         let program = program(steps, &url);
         let waits = run_with(&program, &[], None).await;
-        let done = run_with(&program, &waits.unkept, Some(json!({ "pages": 4 }))).await;
-        let again = run_with(&program, &waits.unkept, None).await;
+        let done = run_with(&program, &waits.kept, Some(Callback::Answer(json!({ "pages": 4 })))).await;
+        let again = run_with(&program, &waits.kept, None).await;
         (waits.outcome, done.outcome, again.outcome)
     })
     .await;
@@ -242,6 +231,37 @@ set.pages = "{{ steps.start.body.pages + value.report.pages }}"
     let at_once = steps.replace("/later", "/echo").replace("body.pages + value.report.pages", "body.hit");
     let Outcome::Succeeded { result: Some(result) } = outcome(&at_once).await else { panic!("not done") };
     assert_eq!(result["pages"], 0, "who answers at once calls nobody back");
+}
+
+#[tokio::test]
+async fn a_step_waits_by_itself_and_behind_it_its_result_is_what_came() {
+    let steps = "checkpoint = false\n[[jobs.j.steps]]\nname = \"told\"\nhttp.url = \"URL/echo\"\n\
+                 http.json = \"{{ job.callback }}\"\n[[jobs.j.steps]]\nwhen = \"steps.told.status == 200\"\n\
+                 wait.within = \"5m\"\n[[jobs.j.steps]]\nmap.all = [\"{{ steps.wait }}\", \"{{ steps.told.body.sent }}\"]\n";
+    let ((waits, done, missed, edited), hits) = with_server(|url| async move {
+        let program = program(steps, &url);
+        let waits = run_with(&program, &[], None).await;
+        let answer = || Some(Callback::Answer(json!([1])));
+        let done = run_with(&program, &waits.kept, answer()).await;
+        let missed = run_with(&program, &waits.kept, Some(Callback::Missed)).await;
+        let another = self::program(&steps.replace("job.callback", "job.id"), &url);
+        let edited = run_with(&another, &waits.kept, answer()).await;
+        (waits, done.outcome, missed, edited.outcome)
+    })
+    .await;
+    let expected = Outcome::Waiting { step: Arc::from("wait"), within: Duration::from_secs(300) };
+    assert_eq!(
+        (&waits.outcome, waits.kept.len()),
+        (&expected, 1),
+        "what a wait goes on behind is kept always"
+    );
+    assert_eq!(done, Outcome::Succeeded { result: Some(json!({ "all": [[1], "http://b/t"] })) });
+    let Outcome::Failed(failure) = missed.outcome else { panic!("{missed:?}") };
+    assert_eq!((&*failure.code, failure.class), ("callback-timeout", Class::Transient));
+    assert_eq!((failure.step.as_deref(), missed.kept.len()), (Some("wait"), 1));
+    assert_eq!((edited, hits), (expected, 2), "an edit before the wait does the steps anew, and waits");
+    let skipped = outcome(&steps.replace("== 200", "== 404").replace("{{ steps.wait }}", "x")).await;
+    assert!(matches!(skipped, Outcome::Succeeded { .. }), "{skipped:?}");
 }
 
 #[tokio::test]
@@ -273,8 +293,8 @@ async fn args_that_are_not_what_they_should_be_fail_before_the_first_step_and_fo
     let text = "args_schema = \"args.json\"\n[[jobs.j.steps]]\nhttp.url = \"URL/echo\"\n";
     let (run, hits) = with_server(|url| async move {
         let wrong = JobFacts { args: json!({}), ..facts() };
-        let call = Call { facts: &wrong, attempt: 1, kept: &[], callback: None };
-        let run = program(text, &url).run(call, &KeepLater, &CancellationToken::new()).await;
+        let call = Call { facts: &wrong, attempt: 1, kept: Vec::new(), callback: None };
+        let run = program(text, &url).run(call, &CancellationToken::new()).await;
         (run, outcome(text).await)
     })
     .await;
@@ -297,15 +317,15 @@ async fn a_job_that_is_told_to_stop_stops_and_keeps_what_it_has() {
     let steps = "[[jobs.j.steps]]\nset.a = 1\n[[jobs.j.steps]]\nhttp.url = \"URL/endless\"\n";
     let (run, hits) = with_server(|url| async move {
         let (program, cancel, facts) = (program(steps, &url), CancellationToken::new(), facts());
-        let call = Call { facts: &facts, attempt: 1, kept: &[], callback: None };
-        let mut run = std::pin::pin!(program.run(call, &KeepLater, &cancel));
+        let call = Call { facts: &facts, attempt: 1, kept: Vec::new(), callback: None };
+        let mut run = std::pin::pin!(program.run(call, &cancel));
         // The step waits for an answer that never comes.
         assert!(tokio::time::timeout(Duration::from_millis(100), run.as_mut()).await.is_err());
         cancel.cancel();
         run.await
     })
     .await;
-    assert_eq!((run.outcome, run.unkept.len(), hits), (Outcome::Cancelled, 1, 1));
+    assert_eq!((run.outcome, run.kept.len(), hits), (Outcome::Cancelled, 1, 1));
 }
 
 /// A step that panics.
@@ -340,7 +360,7 @@ async fn a_panic_is_a_failure_of_this_job_alone() {
     job.steps[1] = panics;
     let run = run_with(&Program::open(Arc::new(job), &Ports::default()).unwrap(), &[], None).await;
     let Outcome::Failed(failure) = run.outcome else { panic!("{run:?}") };
-    assert_eq!((&*failure.code, &*failure.message, run.unkept.len()), ("panic", "a step panicked: boom", 1));
+    assert_eq!((&*failure.code, &*failure.message, run.kept.len()), ("panic", "a step panicked: boom", 1));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Claimed, KindId, Verdict};
+use crate::store::{Beside, Claimed, KindId, Verdict};
 
 /// Runs jobs. A panic in [`Execute::execute`] ends that job's attempt and nothing else.
 pub trait Execute: Send + Sync + 'static {
@@ -16,7 +16,11 @@ pub trait Execute: Send + Sync + 'static {
 
     /// Runs one attempt. `cancel` says that the lease may be lost soon, or that the engine stops and waits
     /// no longer: what is returned then may not count any more.
-    fn execute(&self, job: &Claimed, cancel: CancellationToken) -> impl Future<Output = Verdict> + Send;
+    fn execute(
+        &self,
+        job: &Claimed,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = (Verdict, Beside)> + Send;
 
     /// What becomes of an attempt that panicked.
     fn panicked(&self, job: &Claimed, message: &str) -> Verdict;

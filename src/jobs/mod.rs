@@ -9,9 +9,11 @@ mod acker;
 mod attempt;
 #[cfg(test)]
 mod attempt_tests;
+mod callbacks;
 mod choosing;
 mod claiming;
 mod execute;
+pub mod kept;
 mod operating;
 mod polling;
 mod queue;
@@ -22,9 +24,8 @@ mod state_tests;
 mod wakes;
 
 pub use acker::Acker;
-pub use attempt::{
-    BoxedKeep, Call, Checkpoint, Keep, KeepLater, MAX_KEPT, MAX_RESULT, Outcome, Program, Run,
-};
+pub use attempt::{Call, Callback, Known, MAX_RESULT, Outcome, Program, Run};
+pub use callbacks::call_back;
 pub use execute::Execute;
 pub use operating::{Action, CANCEL_WITHIN, Operated};
 pub use queue::{QueueOptions, QueueRunner, Shared};

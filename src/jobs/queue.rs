@@ -23,7 +23,8 @@ use super::state::Cancelled;
 use super::wakes::Wakes;
 use crate::base::guard::{self, Guard};
 use crate::store::{
-    BATCH_LIMIT, BatchId, Claimed, Database, Heartbeat, JobId, Outcome, QueueId, StoreResult, Verdict, Worker,
+    BATCH_LIMIT, BatchId, Beside, Claimed, Database, Heartbeat, JobId, Outcome, QueueId, StoreResult,
+    Verdict, Worker,
 };
 
 /// How long a job of a kind that is not known here is put off.
@@ -332,12 +333,13 @@ async fn attempt<E: Execute>(execute: &E, job: Claimed, cancel: CancellationToke
     }
     let started = Instant::now();
     let running = std::panic::AssertUnwindSafe(execute.execute(&job, cancel)).catch_unwind();
-    let verdict = running.await.unwrap_or_else(|panic| {
+    let (verdict, beside) = running.await.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        execute.panicked(&job, &text.unwrap_or_else(|| "it panicked".to_owned()))
+        let verdict = execute.panicked(&job, &text.unwrap_or_else(|| "it panicked".to_owned()));
+        (verdict, Beside::default())
     });
-    outcome(&job, started.elapsed(), verdict)
+    Outcome { beside, ..outcome(&job, started.elapsed(), verdict) }
 }
 
 /// What becomes of a job that an operator wants ended.
@@ -346,5 +348,6 @@ fn asked() -> Verdict {
 }
 
 fn outcome(job: &Claimed, took: Duration, verdict: Verdict) -> Outcome {
-    Outcome { id: job.id, kind: job.kind, keyed: job.keyed, took, verdict }
+    let Claimed { id, kind, keyed, remembered, .. } = *job;
+    Outcome { id, kind, keyed, remembered, took, verdict, beside: Beside::default() }
 }

@@ -16,7 +16,7 @@ pub struct JobFacts {
 }
 
 /// The names below `job`.
-pub const JOB_FIELDS: [&str; 6] = ["id", "kind", "queue", "attempt", "priority", "run_at"];
+pub const JOB_FIELDS: [&str; 7] = ["id", "kind", "queue", "attempt", "priority", "run_at", "callback"];
 
 /// The names below `window`.
 pub const WINDOW_FIELDS: [&str; 2] = ["start", "end"];

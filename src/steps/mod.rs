@@ -23,6 +23,7 @@ mod step;
 #[cfg(test)]
 mod testing;
 mod validate;
+mod wait;
 
 pub use chain::{Chain, MAX_BYTES};
 pub use http::{HttpAuth, HttpClient, Pools};

@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::http::{self, HttpClient};
 use super::lookup::{self, Tables};
 use super::validate::{self, Schemas};
-use super::{Database, StepBody, StepPlan, drop, explode, fail, filter, log, map, rename, set, sql};
+use super::{Database, StepBody, StepPlan, drop, explode, fail, filter, log, map, rename, set, sql, wait};
 use crate::base::RetryPolicy;
-use crate::diag::{Diagnostic, Diagnostics, FileId, codes, nearest, words};
+use crate::diag::{Diagnostic, Diagnostics, FileId, Span, codes, nearest, words};
 use crate::expr::{
     CompileError, Expression, Mistake, Named, Root, RootSet, Template, TemplateTree, bracketed,
 };
@@ -22,7 +22,7 @@ use crate::spec::{About, Node, NodeValue, Spanned, TableReader};
 type Read = fn(&mut TableReader<'_>, &PlanContext<'_>) -> Option<Arc<dyn StepBody>>;
 
 /// The register: the word in TOML and who reads what stands behind it.
-const REGISTER: [(&str, Read); 12] = [
+const REGISTER: [(&str, Read); 13] = [
     ("validate", validate::read),
     ("filter", filter::read),
     ("map", map::read),
@@ -33,6 +33,7 @@ const REGISTER: [(&str, Read); 12] = [
     ("lookup", lookup::read),
     ("http", http::read),
     ("sql", sql::read),
+    ("wait", wait::read),
     ("fail", fail::read),
     ("log", log::read),
 ];
@@ -213,6 +214,17 @@ impl PlanContext<'_> {
             }
             _ => TemplateTree::Constant(node.to_json()),
         })
+    }
+
+    /// Reports what has a meaning only in a job, where this is none.
+    pub(super) fn check_jobs_only(&self, place: Span, which: &str) {
+        if !self.roots.contains(Root::Job) {
+            self.diagnostics.push(
+                Diagnostic::new(&codes::STEP_JOBS_ONLY, format!("{which} has a meaning only in a job"))
+                    .at(place, "a record cannot wait for a callback")
+                    .help("remove it, or enqueue a job that waits"),
+            );
+        }
     }
 
     /// A record that waits for others must have time left for its answer.

@@ -67,6 +67,11 @@ pub trait StepBody: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether a run that left `item` so is to be followed by a callback.
+    fn awaits_callback(&self, _item: &Item<'_>, _name: &str) -> bool {
+        false
+    }
+
     /// Puts what the callback brought where the step's answer would be.
     ///
     /// # Errors

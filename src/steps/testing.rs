@@ -64,6 +64,11 @@ impl Bench {
         planned(step, files, None).1
     }
 
+    /// The same where the step is one of a job.
+    pub(super) fn findings_of_job(step: &str) -> Vec<&'static str> {
+        planned_in(RootSet::JOB, step, &[], None).1
+    }
+
     pub(super) fn run(&self, value: Json) -> Result<Vec<Json>, Failure> {
         let bytes = value.to_string().into_bytes();
         self.items(&bytes, |item| item.value().unwrap().clone())
@@ -142,13 +147,22 @@ fn planned(
     files: &[(&str, &str)],
     client: Option<&Arc<HttpClient>>,
 ) -> (Option<StepPlan>, Vec<&'static str>) {
+    planned_in(RootSet::RECORD, step, files, client)
+}
+
+fn planned_in(
+    roots: RootSet,
+    step: &str,
+    files: &[(&str, &str)],
+    client: Option<&Arc<HttpClient>>,
+) -> (Option<StepPlan>, Vec<&'static str>) {
     let files: BTreeMap<String, Vec<u8>> =
         files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
     let diagnostics = Diagnostics::default();
     let (table, _) = parse(step, FileId(0), &diagnostics);
     let context = PlanContext {
         diagnostics: &diagnostics,
-        roots: RootSet::RECORD,
+        roots,
         env: &["name".to_owned(), "url".to_owned()],
         earlier: &[Arc::from("before")],
         files: &files,

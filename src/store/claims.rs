@@ -75,6 +75,14 @@ pub struct Claimed {
     pub expired: bool,
     /// From 1, which goes first, to 9.
     pub priority: i16,
+    /// Whether something of it is remembered beside its payload, which goes as the job ends.
+    pub remembered: bool,
+    /// Whether it was started before, and not handed back untouched.
+    pub started: bool,
+    /// When it was to run, in milliseconds since the Unix epoch by the database's clock.
+    pub run_at: i64,
+    /// For how long it had been due when it was claimed.
+    pub due_for: Duration,
 }
 
 /// The first due job of one lane and priority.
@@ -207,5 +215,9 @@ fn read(row: &PgRow) -> StoreResult<Claimed> {
         trace: row.try_get(8)?,
         expired: row.try_get(9)?,
         priority: row.try_get(10)?,
+        remembered: row.try_get(11)?,
+        started: row.try_get(12)?,
+        run_at: row.try_get(13)?,
+        due_for: Duration::try_from_secs_f64(row.try_get(14)?).unwrap_or_default(),
     })
 }

@@ -45,6 +45,8 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(8, "conflicts", "0008_conflicts.sql"),
     migration!(9, "limits", "0009_limits.sql"),
     migration!(18, "replaced_keys", "0018_replaced_keys.sql"),
+    migration!(19, "progress", "0019_progress.sql"),
+    migration!(20, "callbacks", "0020_callbacks.sql"),
 ];
 
 /// The version of the schema that this program was written for.

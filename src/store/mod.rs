@@ -4,6 +4,7 @@
 //! database's: nothing here asks this machine's clock what time it is. Decides nothing about retries or
 //! which work comes next: callers say what to claim and settle, and get typed outcomes back.
 
+mod callbacks;
 mod claims;
 mod connect;
 mod enqueue;
@@ -17,6 +18,7 @@ mod low_water;
 mod migrate;
 mod migrations;
 mod operating;
+mod progress;
 mod publish;
 mod queues;
 mod returning;
@@ -30,6 +32,7 @@ mod tokens;
 mod upkeep;
 mod workers;
 
+pub use callbacks::{CallBack, Heard, TokenHash};
 pub use claims::{AGEING, BATCH_LIMIT, ClaimRequest, Claimed, Head, Lane};
 pub use connect::Database;
 pub use enqueue::JobOptions;
@@ -48,7 +51,7 @@ pub use queues::{Held, LimitsRow, QueueRow};
 pub use returning::{Promoted, Rescued};
 pub use schema::Schema;
 pub use settings::DatabaseSettings;
-pub use settle::{Outcome, Settlement, Verdict};
+pub use settle::{Beside, Outcome, Settlement, Verdict};
 pub use show::{JobFilter, JobRow, ListedJob};
 pub use statement::StepDatabases;
 pub use tokens::{Bearer, NewToken, Scope, Scopes, SecretHash, TokenRow};

@@ -15,7 +15,7 @@ use super::claims::millis;
 use super::connect::Database;
 use super::error::{StoreError, StoreResult};
 use super::ids::{BatchId, JobId, KindId, Worker};
-use super::settle::{Outcome, Verdict};
+use super::settle::{Beside, Outcome, Verdict};
 
 /// How many jobs one page looks at, where a page is cheap to go on from.
 const PAGE: i64 = 1_000;
@@ -373,8 +373,10 @@ impl Database {
                 id: JobId(id),
                 kind: KindId(row.try_get(3)?),
                 keyed: row.try_get(4)?,
+                remembered: true,
                 took: Duration::ZERO,
                 verdict: Verdict::Cancelled { code: "asked".to_owned() },
+                beside: Beside::default(),
             };
             fenced += self.settle(&worker, &[BatchId(batch)], &[outcome]).await?.written.len();
         }

@@ -85,6 +85,8 @@ pub struct KindDefinition {
     pub unique: UniqueRule,
     /// The largest args as JSON text, in bytes; at most [`MAX_ARGS`].
     pub max_args_bytes: i32,
+    /// The kind that is enqueued where the attempts of a job are spent.
+    pub exhausted_enqueues: Option<String>,
 }
 
 /// The numbers that kinds and queues bear in the database.
@@ -151,6 +153,7 @@ impl Database {
             .bind(kinds.iter().map(|kind| kind.unique.seconds).collect::<Vec<_>>())
             .bind(kinds.iter().map(|kind| kind.unique.on_conflict.as_str()).collect::<Vec<_>>())
             .bind(kinds.iter().map(|kind| kind.max_args_bytes).collect::<Vec<_>>())
+            .bind(kinds.iter().map(|kind| kind.exhausted_enqueues.as_deref()).collect::<Vec<_>>())
             .fetch_all(self.pool())
             .await?;
         rows.iter().map(|row| Ok((row.try_get(1)?, KindId(row.try_get(0)?)))).collect()

@@ -5,6 +5,7 @@ use tracing::warn;
 
 use super::connect::Database;
 use super::error::StoreResult;
+use super::ids::JobId;
 
 /// How many leases one statement takes back.
 const LEASES: i64 = 20;
@@ -75,6 +76,14 @@ impl Database {
                 return Ok(all);
             }
         }
+    }
+
+    /// Moves one job to its queue, where it is due and nobody else does so just now.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn promote_one(&self, job: JobId) -> StoreResult<Promoted> {
+        self.promote_page(Some(job.0)).await
     }
 
     async fn promote_page(&self, only: Option<i64>) -> StoreResult<Promoted> {

@@ -1,11 +1,13 @@
 //! What became of claimed jobs: written under the lease that holds them, or not at all.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::time::Duration;
 
 use sqlx::Row;
 use uuid::Uuid;
 
+use super::callbacks::TokenHash;
 use super::claims::millis;
 use super::connect::Database;
 use super::error::StoreResult;
@@ -53,6 +55,11 @@ pub enum Verdict {
         /// From now on by the database's clock.
         delay: Duration,
     },
+    /// It waits for a callback, that long at most, with no attempt spent. [`Beside::token`] says which.
+    Wait {
+        /// From now on by the database's clock.
+        within: Duration,
+    },
     /// Not started, or given up without a fault of its own: back to its queue, with no attempt spent.
     Back,
 }
@@ -66,10 +73,26 @@ pub struct Outcome {
     pub kind: KindId,
     /// Whether it holds a unique key, as its claim said.
     pub keyed: bool,
+    /// Whether something of it is remembered, as its claim said.
+    pub remembered: bool,
     /// How long it ran.
     pub took: Duration,
     /// What becomes of it.
     pub verdict: Verdict,
+    /// What goes with that.
+    pub beside: Beside,
+}
+
+/// What is written in the statement that writes what becomes of a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// What its steps gave, for its next attempt, as JSON text of at most 4 MiB; `None`: what is remembered stays.
+    /// Of no use where the job is over.
+    pub kept: Option<String>,
+    /// The callback that this attempt could be reached by, where it had one.
+    pub token: Option<TokenHash>,
+    /// Whether the attempt has gone on with what an earlier one waited for, or without it: that is over then.
+    pub heard: bool,
 }
 
 /// What was written of a list of outcomes.
@@ -102,19 +125,12 @@ impl Database {
         let mut seen = HashSet::with_capacity(outcomes.len());
         let outcomes: Vec<&Outcome> = outcomes.iter().filter(|outcome| seen.insert(outcome.id)).collect();
         let columns = Columns::of(&outcomes);
-        let plain = outcomes.iter().all(|outcome| !outcome.keyed && outcome.verdict.is_final());
+        let plain = outcomes.iter().all(|outcome| outcome.is_plain());
         let sql =
             if plain { include_str!("sql/lease/ack.sql") } else { include_str!("sql/lease/settle.sql") };
-        let sql = if guard::removed(Guard::Lease) {
-            &sql.replace(
-                "batch_id = any ($1) and epoch = $2",
-                "$1::uuid[] <> '{}' and $2::bigint > 0 and job_ids && $3",
-            )
-        } else {
-            sql
-        };
+        let sql = unguarded(sql);
         let batches: Vec<Uuid> = batches.iter().map(|batch| batch.0).collect();
-        let query = sqlx::query(self.schema().sql(sql))
+        let query = sqlx::query(self.schema().sql(&sql))
             .bind(batches)
             .bind(worker.epoch)
             .bind(columns.ids)
@@ -123,7 +139,10 @@ impl Database {
             .bind(columns.took)
             .bind(columns.codes)
             .bind(columns.details);
-        let query = if plain { query } else { query.bind(columns.delays) };
+        let query = match plain {
+            true => query,
+            false => query.bind(columns.delays).bind(columns.kept).bind(columns.tokens).bind(columns.heard),
+        };
         let mut written = HashSet::with_capacity(outcomes.len());
         for row in query.fetch_all(self.pool()).await? {
             written.insert(JobId(row.try_get(0)?));
@@ -157,9 +176,16 @@ impl Database {
     }
 }
 
+impl Outcome {
+    /// Whether nothing but its end is to be written.
+    fn is_plain(&self) -> bool {
+        !self.keyed && !self.remembered && self.beside.token.is_none() && self.verdict.is_final()
+    }
+}
+
 impl Verdict {
     /// Whether the job is over and nothing of it is left but its outcome.
-    fn is_final(&self) -> bool {
+    pub fn is_final(&self) -> bool {
         matches!(self, Self::Succeeded { .. } | Self::Cancelled { .. } | Self::Discarded { .. })
     }
 
@@ -176,6 +202,7 @@ impl Verdict {
             Self::Failed { .. } => b'f',
             Self::Retry { .. } => b'r',
             Self::Snooze { .. } => b'z',
+            Self::Wait { .. } => b'w',
             Self::Back => b'b',
         };
         letter as i8
@@ -187,7 +214,7 @@ impl Verdict {
             | Self::Discarded { code, .. }
             | Self::Failed { code, .. }
             | Self::Retry { code, .. } => Some(code),
-            Self::Succeeded { .. } | Self::Snooze { .. } | Self::Back => None,
+            Self::Succeeded { .. } | Self::Snooze { .. } | Self::Wait { .. } | Self::Back => None,
         }
     }
 
@@ -195,16 +222,31 @@ impl Verdict {
         match self {
             Self::Succeeded { detail } | Self::Discarded { detail, .. } => detail.as_deref(),
             Self::Failed { detail, .. } | Self::Retry { detail, .. } => Some(detail),
-            Self::Cancelled { .. } | Self::Snooze { .. } | Self::Back => None,
+            Self::Cancelled { .. } | Self::Snooze { .. } | Self::Wait { .. } | Self::Back => None,
         }
     }
 
     fn delay(&self) -> Option<i64> {
         match self {
-            Self::Retry { delay, .. } | Self::Snooze { delay } => Some(millis(*delay)),
+            Self::Retry { delay, .. } | Self::Snooze { delay } | Self::Wait { within: delay } => {
+                Some(millis(*delay))
+            }
             _ => None,
         }
     }
+}
+
+/// The statement, without what a test leaves out.
+fn unguarded(sql: &str) -> Cow<'_, str> {
+    let mut sql = Cow::Borrowed(sql);
+    if guard::removed(Guard::Lease) {
+        let held = "batch_id = any ($1) and epoch = $2";
+        sql = sql.replace(held, "$1::uuid[] <> '{}' and $2::bigint > 0 and job_ids && $3").into();
+    }
+    if guard::removed(Guard::EarlyCallback) {
+        sql = sql.replace("where answered and", "where not answered and answered and").into();
+    }
+    sql
 }
 
 /// Outcomes as the statement takes them.
@@ -216,6 +258,9 @@ struct Columns<'a> {
     codes: Vec<Option<&'a str>>,
     details: Vec<Option<&'a str>>,
     delays: Vec<Option<i64>>,
+    kept: Vec<Option<&'a str>>,
+    tokens: Vec<Option<&'a [u8]>>,
+    heard: Vec<bool>,
 }
 
 impl<'a> Columns<'a> {
@@ -231,6 +276,9 @@ impl<'a> Columns<'a> {
             codes: outcomes.iter().map(|one| one.verdict.code()).collect(),
             details: outcomes.iter().map(|one| one.verdict.detail()).collect(),
             delays: outcomes.iter().map(|one| one.verdict.delay()).collect(),
+            kept: outcomes.iter().map(|one| one.beside.kept.as_deref()).collect(),
+            tokens: outcomes.iter().map(|one| one.beside.token.as_ref().map(TokenHash::bytes)).collect(),
+            heard: outcomes.iter().map(|one| one.beside.heard).collect(),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::ids::{BatchId, JobId};
 /// A job as operators see it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JobRow {
-    /// `scheduled`, `queued`, `running`, `retrying`, `failed`, `succeeded`, `cancelled`, `discarded`.
+    /// `scheduled`, `queued`, `running`, `retrying`, `waiting`, `failed`, `succeeded`, `cancelled`, `discarded`.
     pub state: String,
     /// Its queue.
     pub queue: Option<String>,

@@ -8,9 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use biplane::catalog::{
-    CheckOptions, Checked, DlqHeaders, KeyState, OnConflict, Outside, Tree, check, not_run,
-};
+use biplane::catalog::{CheckOptions, Checked, DlqHeaders, KeyState, OnConflict, Outside, Tree, check};
 use biplane::diag::{Style, codes, render, to_json};
 use biplane::engine::load_tree;
 use proptest::prelude::*;
@@ -49,15 +47,8 @@ fn checked(folder: &Path) -> Checked {
         require_env: options.lines().any(|line| line == "require-env"),
         outside: &variables,
     };
-    let mut checked = sound(check(&load_tree(folder).unwrap(), &options));
-    if code_of(folder) != NOT_YET {
-        checked.findings.retain(|finding| finding.code.name != NOT_YET);
-    }
-    checked
+    sound(check(&load_tree(folder).unwrap(), &options))
 }
-
-/// Said of many a root with jobs until all of them runs; a case of its own shows it.
-const NOT_YET: &str = "jobs::not-run";
 
 /// The same; there is a catalog exactly where there are no errors.
 fn sound(checked: Checked) -> Checked {
@@ -323,10 +314,6 @@ fn a_job_comes_with_its_queue_its_policy_and_what_tells_it_from_others() {
     assert_eq!(keyed.turns.as_ref(), keyed.per_key.as_ref().map(|limit| &limit.key));
     assert!(report.queue.turns.is_none());
     assert_eq!(report.steps.len(), 1);
-    assert!(not_run(&catalog).is_empty());
-    let expires = JOBS.replace("timeout   = \"1m\"", "expires   = \"1m\"");
-    let left_out = not_run(&check_text(&expires, &[], "", None).catalog.unwrap()).join("\n");
-    assert!(left_out.contains("`expires` of job `other`"), "an engine says what it leaves out: {left_out}");
 }
 
 #[test]
@@ -351,8 +338,8 @@ fn an_edit_touches_the_jobs_that_come_by_it_and_no_others() {
 fn found_in_steps(steps: &str) -> Vec<String> {
     let text = format!("[queues.q]\n[jobs.a]\nqueue = \"q\"\n{steps}");
     let checked = check_text(&text, &[], "", None);
-    let others = checked.findings.iter().filter(|finding| finding.code.name != NOT_YET);
-    others.map(|finding| format!("{}: {}", finding.code.name, finding.message)).collect()
+    let found = checked.findings.iter();
+    found.map(|finding| format!("{}: {}", finding.code.name, finding.message)).collect()
 }
 
 #[test]
@@ -386,8 +373,7 @@ fn a_job_needs_a_queue_of_its_own_or_from_the_defaults() {
     let steps = "[[jobs.a.steps]]\nlog = \"x\"\n";
     let found = |text: &str| {
         let checked = check_text(&format!("[queues.q]\n{text}{steps}"), &[], "", None);
-        let codes = checked.findings.iter().map(|finding| finding.code.name);
-        codes.filter(|code| *code != NOT_YET).collect::<Vec<_>>()
+        checked.findings.iter().map(|finding| finding.code.name).collect::<Vec<_>>()
     };
     assert_eq!(found("[jobs.a]\nqueue = \"q\"\n"), Vec::<&str>::new());
     assert_eq!(found("[defaults.jobs]\nqueue = \"q\"\n[jobs.a]\n"), Vec::<&str>::new());

@@ -21,6 +21,7 @@ mod faults;
 mod formats;
 mod harness;
 mod job_faults;
+mod job_steps;
 mod jobs;
 mod jobs_run;
 mod kill_run;

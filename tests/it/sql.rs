@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use biplane::base::{Class, Failure};
 use biplane::catalog::{CheckOptions, Outside, Tree, check};
-use biplane::jobs::{Call, KeepLater, Outcome, Program};
+use biplane::jobs::{Call, Known, Outcome, Program};
 use biplane::steps::Ports;
 use biplane::store::{DatabaseSettings, Schema, StepDatabases};
 use serde_json::{Value as Json, json};
@@ -57,9 +57,10 @@ impl Scene {
     }
 
     async fn outcome(&self, program: &Program, args: Json, cancel: &CancellationToken) -> Outcome {
-        let facts = program.facts(1, 1, 5, 0, None, args);
-        let call = Call { facts: &facts, attempt: 1, kept: &[], callback: None };
-        program.run(call, &KeepLater, cancel).await.outcome
+        let known = Known { id: 1, attempt: 1, priority: 5, run_at: 0, fire_at: None, callback: None };
+        let facts = program.facts(known, args);
+        let call = Call { facts: &facts, attempt: 1, kept: Vec::new(), callback: None };
+        program.run(call, cancel).await.outcome
     }
 
     async fn run(&self, program: &Program, args: Json) -> Result<Json, Failure> {

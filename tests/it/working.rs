@@ -16,7 +16,7 @@ pub(crate) struct Scene {
     pub(crate) service: Stub,
     pub(crate) gate: Arc<Gate>,
     root: ConfigRoot,
-    namespace: String,
+    pub(crate) namespace: String,
 }
 
 /// Holds up who asks for `/held` until it is opened.
@@ -107,8 +107,17 @@ timeout  = "2m"
 "#,
             service.url()
         );
+        Self::with(database, service, gate, &text)
+    }
+
+    /// One with a service and jobs of a test's own.
+    pub(crate) fn of(service: Stub, text: &str) -> Self {
+        Self::with(TestDatabase::new(), service, Arc::default(), text)
+    }
+
+    fn with(database: TestDatabase, service: Stub, gate: Arc<Gate>, text: &str) -> Self {
         let root = ConfigRoot::new(&[
-            ("pipelines/jobs.toml", &text),
+            ("pipelines/jobs.toml", text),
             ("schemas/strict.json", r#"{"required": ["connector"]}"#),
         ]);
         let scene = Self { database, service, gate, root, namespace: unique("working") };
@@ -117,7 +126,7 @@ timeout  = "2m"
         scene
     }
 
-    fn start(&self) -> Engine {
+    pub(crate) fn start(&self) -> Engine {
         self.start_with(&[])
     }
 
@@ -147,7 +156,7 @@ timeout  = "2m"
         self.database.value(&format!("select id from biplane.job where id > {before}"))
     }
 
-    fn shown(&self, id: &str) -> serde_json::Value {
+    pub(crate) fn shown(&self, id: &str) -> serde_json::Value {
         let shown = self.command(&["jobs", "show", id, "--format", "json"]);
         serde_json::from_slice(&shown.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&shown.stderr)))

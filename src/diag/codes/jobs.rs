@@ -1,9 +1,6 @@
 //! Codes about queues, jobs and databases.
 
 codes! {
-    JOBS_NOT_RUN: Warning "jobs::not-run", "This version checks a setting of jobs and does not carry it out",
-        "Jobs run, with most of what can be said of them. What is named here is read and judged, so that it can be written and reviewed, and changes nothing yet; an engine says so when it starts.",
-        "[jobs.report]\nqueue = \"sync\"\nexpires = \"1h\"" => "[jobs.report]\nqueue = \"sync\"";
     QUEUE_UNDEFINED: Error "queue::undefined", "A job names a queue that is not defined",
         "The name after `queue` refers to `[queues.NAME]`.",
         "[queues.sync]\n\n[jobs.report]\nqueue = \"snyc\"" => "[queues.sync]\n\n[jobs.report]\nqueue = \"sync\"";

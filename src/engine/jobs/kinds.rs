@@ -58,6 +58,7 @@ fn definition(job: &Job, name: &str) -> KindDefinition {
         max_attempts: i16::try_from(attempts).unwrap_or(i16::MAX),
         unique: job.unique.as_ref().map_or_else(UniqueRule::default, rule),
         max_args_bytes: i32::try_from(job.max_args.0).unwrap_or(MAX_ARGS).min(MAX_ARGS),
+        exhausted_enqueues: job.exhausted_enqueues.as_deref().map(str::to_owned),
     }
 }
 

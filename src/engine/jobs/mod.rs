@@ -3,6 +3,7 @@
 //! One task of the supervisor owns every loop. It ends with an error where one of them does, and the
 //! supervisor starts it anew under another worker; what the old one held comes back with its leases.
 
+mod callbacks;
 mod execute;
 mod kinds;
 mod loops;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::callbacks::Addresses;
 use self::execute::{Executor, Kind, Strangers};
 use self::loops::Loops;
 use super::running::Engine;
@@ -60,6 +62,7 @@ pub(super) struct Jobs {
     kinds: Vec<Arc<Kind>>,
     unknown: UnknownKinds,
     outcomes: OutcomeCounts,
+    addresses: Addresses,
     /// Nothing is claimed any more.
     stop: CancellationToken,
     /// Nothing that runs is waited for any more.
@@ -80,6 +83,7 @@ impl Jobs {
     /// now is waited for later. `None`: there is nothing to run, or no database. Blocks for a round trip.
     pub(super) fn open(
         (database, retention): (Option<DatabaseSettings>, Retention),
+        public_url: Option<&str>,
         catalog: &Arc<Catalog>,
         name: &str,
         shared: &StageRuntime,
@@ -102,6 +106,9 @@ impl Jobs {
             Ok(Arc::new(Kind { program, metrics }))
         });
         let kinds = kinds.collect::<Result<_, JobsError>>()?;
+        if catalog.jobs().values().any(|job| job.waits_for_callbacks()) {
+            info!(public_url, "jobs are called back at this address (BIPLANE_PUBLIC_URL)");
+        }
         Ok(Some(Self {
             catalog: Arc::clone(catalog),
             database: Database::new(settings, loops::connections(catalog)),
@@ -110,6 +117,7 @@ impl Jobs {
             kinds,
             unknown: shared.telemetry.unknown_kinds().clone(),
             outcomes: shared.telemetry.job_outcomes().clone(),
+            addresses: Addresses::new(public_url.unwrap_or_default()),
             stop: CancellationToken::new(),
             hurry: CancellationToken::new(),
             state: watch::Sender::new(State::Away("no worker is registered yet".to_owned())),
@@ -172,7 +180,8 @@ impl Jobs {
             let numbers = kinds::names(kind.program.job()).filter_map(|name| published.kinds.get(name));
             numbers.map(|number| (*number, Arc::clone(kind)))
         });
-        let executor = Executor { kinds: numbered.collect(), strangers };
+        let (database, addresses) = (self.database.clone(), self.addresses.clone());
+        let executor = Executor { kinds: numbered.collect(), database, addresses, strangers };
         let worker = self.database.register(&self.name, env!("CARGO_PKG_VERSION")).await?;
         Ok((executor, published, worker))
     }

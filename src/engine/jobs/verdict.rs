@@ -14,7 +14,6 @@ pub(super) fn verdict(outcome: Outcome, job: &Claimed, policy: &RetryPolicy, ran
     let outcome = match outcome {
         // It is another worker's now, or this one's later; what it did so far is done again.
         Outcome::Cancelled => return Verdict::Back,
-        Outcome::Waiting { step, .. } => Outcome::Failed(no_callbacks(&step)),
         ended => ended,
     };
     let max_attempts = u32::try_from(job.max_attempts).ok();
@@ -34,7 +33,8 @@ pub(super) fn verdict(outcome: Outcome, job: &Claimed, policy: &RetryPolicy, ran
         (Outcome::Succeeded { result }, _) => {
             Verdict::Succeeded { detail: result.map(|value| storable(value).to_string()) }
         }
-        (Outcome::Waiting { .. } | Outcome::Cancelled, _) => Verdict::Back,
+        (Outcome::Waiting { within, .. }, _) => Verdict::Wait { within },
+        (Outcome::Cancelled, _) => Verdict::Back,
     }
 }
 
@@ -49,11 +49,6 @@ fn standing(job: &Claimed) -> Standing {
         due: None,
         cancelled: None,
     }
-}
-
-fn no_callbacks(step: &str) -> Failure {
-    let message = "the other side answered 202 and this version waits for no callback";
-    Failure::permanent("callback-not-run", message).given_up().in_step(step)
 }
 
 /// A failure as `jobs show` prints it.
@@ -113,6 +108,10 @@ mod tests {
             trace: None,
             expired: false,
             priority: 5,
+            remembered: false,
+            started: attempt > 1,
+            run_at: 0,
+            due_for: Duration::ZERO,
         }
     }
 
@@ -135,14 +134,10 @@ mod tests {
     fn what_spends_no_attempt_spends_none() {
         assert_eq!(of(Outcome::Cancelled, 2), Verdict::Back);
         let wait = Duration::from_secs(7);
+        let waiting = Outcome::Waiting { step: Arc::from("ask"), within: wait };
+        assert_eq!(of(waiting, 2), Verdict::Wait { within: wait });
         let why = Failure::transient("http-429", "later");
         assert_eq!(of(Outcome::Snoozed { wait, why }, 2), Verdict::Snooze { delay: wait });
-    }
-
-    #[test]
-    fn a_callback_is_a_failure_for_good() {
-        let waiting = Outcome::Waiting { step: Arc::from("ask"), within: Duration::from_secs(1) };
-        assert!(matches!(of(waiting, 1), Verdict::Failed { code, .. } if code == "callback-not-run"));
     }
 
     #[test]

@@ -234,14 +234,8 @@ fn read_callback(table: &mut TableReader<'_>, context: &PlanContext<'_>) -> Opti
     let within = table.duration("callback_within")?;
     let cache = table.entry("cache");
     let what = &table.what;
-    if !context.roots.contains(Root::Job) {
-        let message = format!("`callback_within` of {what} has a meaning only in a job");
-        table.report(
-            Diagnostic::new(&codes::STEP_JOBS_ONLY, message)
-                .at(entry.key_span, "a record cannot wait for a callback")
-                .help("remove it, or enqueue a job that waits"),
-        );
-    } else if let Some(cache) = cache {
+    context.check_jobs_only(entry.key_span, &format!("`callback_within` of {what}"));
+    if let Some(cache) = cache.filter(|_| context.roots.contains(Root::Job)) {
         table.report(
             Diagnostic::new(&codes::KEY_CONFLICT, format!("{what} has both `callback_within` and `cache`"))
                 .at(cache.key_span, "keeps answers")

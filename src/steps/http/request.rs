@@ -2,12 +2,16 @@
 
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Request, Url};
+use serde_json::Value as Json;
 
 use super::answer::transport;
 use super::client::Pool;
 use super::step::{Http, Payload, Target};
 use crate::base::Failure;
-use crate::expr::Scope;
+use crate::expr::{Found, Root, Scope};
+
+/// Where the other side finds the address to call back.
+const CALLBACK: &str = "biplane-callback";
 
 impl Http {
     /// All of the request but its body.
@@ -25,6 +29,15 @@ impl Http {
                 .map_err(|_| Failure::permanent("header", format!("`{name}` is no name of a header")))?;
             let value = HeaderValue::from_str(&text).map_err(unfit)?;
             request.headers_mut().insert(name, value);
+        }
+        if self.callback_within.is_some()
+            && !request.headers().contains_key(CALLBACK)
+            && let Some(Found::Json(job)) = scope.root(Root::Job)?
+            && let Some(address) = job.get("callback").and_then(Json::as_str)
+            && let Ok(mut value) = HeaderValue::from_str(address)
+        {
+            value.set_sensitive(true);
+            request.headers_mut().insert(CALLBACK, value);
         }
         Ok(request)
     }

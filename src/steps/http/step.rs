@@ -150,6 +150,11 @@ impl StepBody for Http {
         self.callback_within
     }
 
+    fn awaits_callback(&self, item: &Item<'_>, name: &str) -> bool {
+        let status = item.result(name).and_then(|result| result.get("status")?.as_u64());
+        status.is_some_and(|status| status == u64::from(ACCEPTED)) && self.callback_within.is_some()
+    }
+
     fn called_back(&self, item: &mut Item<'_>, name: &Arc<str>, answer: Json) -> Result<(), Failure> {
         self.put(item, name, &Answer { status: 200, body: answer }).map(|_| ())
     }

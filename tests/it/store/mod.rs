@@ -9,6 +9,7 @@ mod leases;
 mod limits;
 mod operating;
 mod pooler;
+mod progress;
 mod returning;
 mod running;
 mod unique;
@@ -18,8 +19,9 @@ mod workers;
 use std::time::Duration;
 
 use biplane::store::{
-    BatchId, ClaimRequest, Claimed, Claiming, Database, DatabaseSettings, JobId, JobOptions, KindDefinition,
-    KindId, Lane, MAX_ARGS, Outcome, QueueId, Schema, StoreError, UniqueRule, Verdict, Worker, migrate,
+    BatchId, Beside, ClaimRequest, Claimed, Claiming, Database, DatabaseSettings, JobId, JobOptions,
+    KindDefinition, KindId, Lane, MAX_ARGS, Outcome, QueueId, Schema, StoreError, UniqueRule, Verdict,
+    Worker, migrate,
 };
 
 use crate::support::TestDatabase;
@@ -111,6 +113,7 @@ fn kind(name: &str, unique: UniqueRule) -> KindDefinition {
         max_attempts: 3,
         unique,
         max_args_bytes: MAX_ARGS,
+        exhausted_enqueues: None,
     }
 }
 
@@ -128,8 +131,10 @@ fn outcomes(claimed: &[Claimed], verdict: &Verdict) -> Vec<Outcome> {
         id: one.id,
         kind: one.kind,
         keyed: one.keyed,
+        remembered: one.remembered,
         took: Duration::from_millis(1),
         verdict: verdict.clone(),
+        beside: Beside::default(),
     };
     claimed.iter().map(outcome).collect()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use biplane::jobs::{Acker, Execute, QueueOptions, QueueRunner, Shared, Wakes, listen, promote, rescue};
 use biplane::store::{
-    Claimed, Database, Heartbeat, HeartbeatOptions, JobId, JobOptions, KindId, Verdict, Worker,
+    Beside, Claimed, Database, Heartbeat, HeartbeatOptions, JobId, JobOptions, KindId, Verdict, Worker,
 };
 use biplane::telemetry::OutcomeCounts;
 use parking_lot::Mutex;
@@ -35,10 +35,10 @@ impl Execute for Script {
         *self.unknown.lock().entry(job.kind).or_default() += 1;
     }
 
-    async fn execute(&self, job: &Claimed, cancel: CancellationToken) -> Verdict {
+    async fn execute(&self, job: &Claimed, cancel: CancellationToken) -> (Verdict, Beside) {
         *self.ran.lock().entry(job.id).or_default() += 1;
         let args: serde_json::Value = serde_json::from_str(&job.args).expect("args");
-        match args["do"].as_str() {
+        let verdict = match args["do"].as_str() {
             Some("panic") => panic!("as it was told"),
             Some("hang") => {
                 cancel.cancelled().await;
@@ -49,7 +49,8 @@ impl Execute for Script {
                 Verdict::Retry { delay: Duration::ZERO, code: "told".to_owned(), detail: "{}".to_owned() }
             }
             _ => Verdict::Succeeded { detail: Some(format!("{{\"attempt\": {}}}", job.attempt)) },
-        }
+        };
+        (verdict, Beside::default())
     }
 
     fn panicked(&self, _: &Claimed, message: &str) -> Verdict {

@@ -8,7 +8,7 @@ with due as materialized (
 ), gone as (
     delete from biplane.deferred
     where job_id in (select job_id from due)
-    returning job_id, run_at, queue_id, attempt, priority
+    returning job_id, run_at, queue_id, attempt, priority, reason
 ), known as materialized (
     select g.*, j.kind_id, j.unique_key, j.unique_while, j.unique_seconds, q.turns_by is not null as keyed,
         case when q.turns_by is not null then biplane.turn_key(q.turns_by, j.args) end as key_hash
@@ -26,6 +26,13 @@ with due as materialized (
     select job_id, queue_id, kind_id, 0, attempt, 'c', 'superseded'
     from known where unique_while & 2 <> 0 and job_id not in (select job_id from taken)
     returning job_id
+), forgotten as (
+    delete from biplane.progress where job_id in (select job_id from superseded)
+), remembered as (
+    -- Nothing else says for when it was scheduled, once it is there no more.
+    insert into biplane.progress as p (job_id, run_at)
+    select job_id, run_at from known where reason = 's' and job_id not in (select job_id from superseded)
+    on conflict (job_id) do update set run_at = excluded.run_at
 ), back as (
     insert into biplane.ready (seq, job_id, queue_id, attempt, priority, lane, rescues, key_hash)
     select nextval('biplane.return_number'), job_id, queue_id, attempt, priority, case when keyed then 4 else 1 end, 0,

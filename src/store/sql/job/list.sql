@@ -28,11 +28,14 @@ with queues as materialized (
             and ($6::text is null or j.unique_key = $6) and ($7::text is null or j.args @> $7::text::jsonb)
         limit $4
     ) union all (
-        select 3, case d.reason when 'r' then 'retrying' else 'scheduled' end, d.job_id, d.queue_id, j.kind_id, d.attempt,
+        select 3, s.state, d.job_id, d.queue_id, j.kind_id, d.attempt,
             d.error ->> 'code', d.run_at, row_number() over (order by d.run_at)
-        from biplane.deferred d join biplane.job j on j.id = d.job_id
-        where coalesce($1, case d.reason when 'r' then 'retrying' else 'scheduled' end)
-                = case d.reason when 'r' then 'retrying' else 'scheduled' end
+        from biplane.deferred d
+            join biplane.job j on j.id = d.job_id
+            cross join lateral (
+                select case d.reason when 'r' then 'retrying' when 'w' then 'waiting' else 'scheduled' end as state
+            ) s
+        where coalesce($1, s.state) = s.state
             and d.queue_id in (select id from queues) and j.kind_id in (select id from kinds)
             and ($6::text is null or j.unique_key = $6) and ($7::text is null or j.args @> $7::text::jsonb)
         order by d.run_at limit $4

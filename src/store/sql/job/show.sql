@@ -1,6 +1,6 @@
 -- One job wherever it stands; no row where it is not known any more.
 with found as (
-    select case reason when 'r' then 'retrying' else 'scheduled' end as state, queue_id, attempt,
+    select case reason when 'r' then 'retrying' when 'w' then 'waiting' else 'scheduled' end as state, queue_id, attempt,
         run_at as at, null as code, error as detail, null::uuid as batch_id, null::integer as kind_id
     from biplane.deferred where job_id = $1
     union all

@@ -37,6 +37,10 @@ with known as materialized (
 ), let_go as (
     delete from biplane.unique_claim c
     using locked l where c.kind_id = l.kind_id and c.key = l.key and l.bare
+), forgotten as (
+    delete from biplane.progress where job_id in (select job_id from ended)
+), over as (
+    update biplane.callback set over = true, answer = null where not over and job_id in (select job_id from ended)
 ), noted as (
     update biplane.audit set detail = detail
         || jsonb_build_object('count', (detail ->> 'count')::bigint + (select count(*) from ended)

@@ -20,6 +20,10 @@ with taken as (
 ), let_go as (
     delete from biplane.unique_claim c
     using locked l where c.kind_id = l.kind_id and c.key = l.key and l.bare
+), forgotten as (
+    delete from biplane.progress where job_id in (select job_id from changed)
+), over as (
+    update biplane.callback set over = true, answer = null where not over and job_id in (select job_id from changed)
 ), noted as (
     update biplane.audit set detail = detail
         || jsonb_build_object('count', (detail ->> 'count')::bigint + (select count(*) from changed))
