@@ -47,6 +47,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(18, "replaced_keys", "0018_replaced_keys.sql"),
     migration!(19, "progress", "0019_progress.sql"),
     migration!(20, "callbacks", "0020_callbacks.sql"),
+    migration!(21, "groups", "0021_groups.sql"),
 ];
 
 /// The version of the schema that this program was written for.

@@ -104,7 +104,8 @@ map.answer = "{{{{ steps.wait }}}}"
 /// Calls back; the status and the answer.
 fn call(address: &str, body: &str) -> (u16, String) {
     let (host, path) = address.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
-    let answer = request(host, "POST", &format!("/{path}"), "Content-Type: application/json\r\n", body).expect("an answer");
+    let answer = request(host, "POST", &format!("/{path}"), "Content-Type: application/json\r\n", body)
+        .expect("an answer");
     (answer.status, answer.body)
 }
 

@@ -5,6 +5,7 @@ mod claims;
 mod conflicts;
 mod enqueue;
 mod faults;
+mod groups;
 mod leases;
 mod limits;
 mod operating;
