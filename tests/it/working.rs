@@ -234,7 +234,7 @@ fn jobs_of_a_kind_that_is_gone_from_the_config_wait_and_are_told_of() {
     let scene = Scene::new();
     scene.start().kill();
     scene.database.execute(
-        "insert into biplane.kind (name, queue_id, max_attempts) select 'gone', id, 1 from biplane.queue",
+        "insert into biplane.kind (name, queue_id, max_attempts) select 'gone', id, 1 from biplane.queue where name = 'work'",
     );
     let gone = scene.enqueue("gone", "{}");
     let engine = scene.start();
