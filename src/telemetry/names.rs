@@ -111,6 +111,11 @@ pub const JOB_ATTEMPTS: Named = (
 pub const JOBS_RUNNING: Named = ("biplane_jobs_running", "Durable jobs that run here now");
 /// How long attempts take.
 pub const JOB_SECONDS: Named = ("biplane_job_attempt_seconds", "How long one attempt of a durable job takes");
+/// How long jobs wait for a worker.
+pub const JOB_LATENCY: Named = (
+    "biplane_job_claim_latency_seconds",
+    "From when a durable job was due to run for the first time until an engine claimed it",
+);
 /// What came of outcomes.
 pub const JOB_OUTCOMES: Named = (
     "biplane_job_outcomes",

@@ -193,6 +193,10 @@ fn jobs_from_sql_and_from_the_command_line_run_and_succeed() {
     wait_until("both are counted", LONG, || {
         engine.metric("biplane_job_attempts_total", &["kind=\"pull\"", "outcome=\"succeeded\""]) >= 2.0
     });
+    let waited =
+        |part: &str| engine.metric(&format!("biplane_job_claim_latency_seconds_{part}"), &["kind=\"pull\""]);
+    assert_eq!(waited("count"), 2.0);
+    assert!((0.0..60.0).contains(&waited("sum")), "{}", waited("sum"));
     assert_eq!((scene.count("lease"), scene.count("ready")), ("0".into(), "0".into()));
     let workers = scene.command(&["workers", "list"]);
     assert_eq!(String::from_utf8_lossy(&workers.stdout).lines().count(), 2, "a heading and a worker");

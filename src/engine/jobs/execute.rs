@@ -82,6 +82,9 @@ impl jobs::Execute for Executor {
 
     async fn execute(&self, job: &Claimed, cancel: CancellationToken) -> (Verdict, Beside) {
         let Some(kind) = self.kinds.get(&job.kind) else { return (Verdict::Back, Beside::default()) };
+        if !job.started {
+            kind.metrics.claimed_after(job.due_for);
+        }
         let timer = kind.metrics.started();
         let (verdict, beside) = if kind.has_expired(job) {
             (Verdict::Cancelled { code: Cancelled::Expired.as_str().to_owned() }, Beside::default())

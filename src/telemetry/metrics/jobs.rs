@@ -1,6 +1,6 @@
 //! Metrics of durable jobs, labelled by queues and kinds of the config alone.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -31,6 +31,7 @@ pub(super) struct JobFamilies {
     attempts: Family<OutcomeLabels, Counter>,
     running: Family<KindLabels, Gauge>,
     seconds: Family<KindLabels, Seconds>,
+    latency: Family<KindLabels, Seconds>,
     unknown: UnknownKinds,
     outcomes: OutcomeCounts,
 }
@@ -71,6 +72,7 @@ impl JobFamilies {
             attempts: add(registry, names::JOB_ATTEMPTS),
             running: add(registry, names::JOBS_RUNNING),
             seconds: add(registry, names::JOB_SECONDS),
+            latency: add(registry, names::JOB_LATENCY),
             unknown: UnknownKinds(add(registry, names::JOBS_UNKNOWN)),
         }
     }
@@ -88,6 +90,7 @@ impl JobFamilies {
         JobMetrics {
             running: self.running.get_or_create_owned(&labels),
             seconds: self.seconds.get_or_create_owned(&labels),
+            latency: self.latency.get_or_create_owned(&labels),
             attempts: self.attempts.clone(),
             labels,
         }
@@ -101,9 +104,15 @@ pub struct JobMetrics {
     attempts: Family<OutcomeLabels, Counter>,
     running: Gauge,
     seconds: Seconds,
+    latency: Seconds,
 }
 
 impl JobMetrics {
+    /// A job that never ran before had been due for so long when it was claimed.
+    pub fn claimed_after(&self, due_for: Duration) {
+        self.latency.observe(due_for.as_secs_f64());
+    }
+
     /// An attempt begins.
     pub fn started(&self) -> JobTimer<'_> {
         self.running.inc();
