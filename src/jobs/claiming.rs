@@ -60,7 +60,7 @@ async fn fill(
     let look = database.look(options.queue, &looks).await?;
     let has_work = look.keyed || !look.heads.is_empty();
     if look.claiming != Claiming::Free {
-        answer.limited = Some(Limited { held: has_work, rate: look.rate });
+        answer.limited = Some(Limited { held: has_work && !look.paused, rate: look.rate });
     }
     if look.is_unsorted() {
         database.sort_queue(options.queue).await?;

@@ -45,6 +45,8 @@ pub struct Look {
     pub claiming: Claiming,
     /// How many of its jobs start in a second.
     pub rate: Option<f64>,
+    /// Whether it gives nothing until it is resumed.
+    pub paused: bool,
     /// Whether jobs lie under keys.
     pub keyed: bool,
     /// The first due job, under no key, of each lane and priority that was asked for.
@@ -99,20 +101,25 @@ impl Database {
             (true, false) => Claiming::Limited,
             (false, false) => Claiming::Free,
         };
-        let mut look =
-            Look { claiming, rate: first.try_get(2)?, keyed: first.try_get(3)?, heads: Vec::new() };
+        let mut look = Look {
+            claiming,
+            rate: first.try_get(2)?,
+            paused: first.try_get(3)?,
+            keyed: first.try_get(4)?,
+            heads: Vec::new(),
+        };
         for row in &rows {
-            let Some(lane) = row.try_get::<Option<i16>, _>(4)? else { continue };
+            let Some(lane) = row.try_get::<Option<i16>, _>(5)? else { continue };
             look.heads.push(Head {
                 lane: match lane {
                     0 => Lane::New,
                     1 => Lane::Again,
                     _ => Lane::Alone,
                 },
-                priority: row.try_get(5)?,
-                seq: row.try_get(6)?,
-                id: JobId(row.try_get(7)?),
-                age: Duration::try_from_secs_f64(row.try_get(8)?).unwrap_or_default(),
+                priority: row.try_get(6)?,
+                seq: row.try_get(7)?,
+                id: JobId(row.try_get(8)?),
+                age: Duration::try_from_secs_f64(row.try_get(9)?).unwrap_or_default(),
             });
         }
         Ok(look)
