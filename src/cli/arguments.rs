@@ -163,6 +163,11 @@ impl GlobalArguments {
         })
     }
 
+    /// The same, with this database.
+    pub(super) fn with_database(&self, url: &str) -> Self {
+        Self { database_url: Some(url.to_owned()), ..self.clone() }
+    }
+
     /// The way to the database past a pooler, if one is named.
     pub fn database_direct_url(&self) -> Option<&str> {
         not_empty(&self.database_direct_url)
@@ -232,6 +237,9 @@ pub enum Command {
         /// Feed the sample records and show what becomes of them
         #[arg(long)]
         sample: bool,
+        /// The folder of `initdb` and `postgres`, where durable jobs need a server and DATABASE_URL names none
+        #[arg(long, env = "BIPLANE_POSTGRES_BIN", hide_env_values = true, value_name = "DIR")]
+        postgres_bin: Option<PathBuf>,
     },
     /// Make the database's tables what this version needs; forward only
     Migrate {

@@ -247,14 +247,18 @@ pub(super) fn open(global: &GlobalArguments) -> CliResult<Database> {
     Ok(Database::new(settings(global)?, 1))
 }
 
+/// What of a catalog needs the engine's own database, in words; `None`: nothing.
+pub(super) fn needed_by(catalog: &Catalog) -> Option<String> {
+    if let Some(first) = catalog.jobs().keys().next() {
+        return Some(format!("durable jobs (`{first}`)"));
+    }
+    let (place, _) = catalog.asked().find(|(_, asked)| asked.database.is_none())?;
+    Some(format!("an `sql` step that asks the engine's own database ({place})"))
+}
+
 /// Where what a catalog needs of the engine's own database is; `None`: it needs nothing.
 pub(super) fn of_engine(global: &GlobalArguments, catalog: &Catalog) -> CliResult<Option<DatabaseSettings>> {
-    let asking = catalog.asked().find(|(_, asked)| asked.database.is_none());
-    let what = match (catalog.jobs().keys().next(), asking) {
-        (Some(first), _) => format!("durable jobs (`{first}`)"),
-        (None, Some((place, _))) => format!("an `sql` step that asks the engine's own database ({place})"),
-        (None, None) => return Ok(None),
-    };
+    let Some(what) = needed_by(catalog) else { return Ok(None) };
     if global.database_url().is_none() {
         return Err(CliError::usage(format!(
             "the config has {what} and no database is named: set DATABASE_URL to `postgres://ROLE:PASSWORD@HOST:PORT/DATABASE`"
@@ -271,7 +275,7 @@ pub(super) fn settings(global: &GlobalArguments) -> CliResult<DatabaseSettings> 
 }
 
 /// Waits for an answer of the database, on this thread.
-pub(super) fn wait<T>(asking: impl Future<Output = T>) -> CliResult<T> {
+pub(super) fn wait<T>(asking: impl Future<Output = T>) -> std::io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(asking))
 }

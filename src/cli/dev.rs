@@ -1,8 +1,10 @@
-//! `biplane dev`: everything in one process, Kafka in memory unless brokers are named; edits of the
-//! config root are taken over as they are saved.
+//! `biplane dev`: everything in one process, Kafka in memory unless brokers are named, a private Postgres
+//! where there are durable jobs and no database is named; edits of the config root are taken over as they
+//! are saved.
 //!
 //! Leaves nothing behind but `.biplane/` in the working directory: the shipped example where the
-//! config root is empty and `--sample` asks for one, and the log while a table moves on the terminal.
+//! config root is empty and `--sample` asks for one, the log while a table moves on the terminal, and the
+//! private Postgres' data.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::arguments::{Format, GlobalArguments};
 use super::dev_kafka::DevKafka;
+use super::dev_postgres::DevPostgres;
 use super::exit::{CliError, CliResult, Exit};
 use super::live::Screen;
 use super::outage::{self, Closing};
@@ -35,7 +38,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// The wait between two samples, so that one sees them pass.
 const PACE: Duration = Duration::from_millis(100);
 
-pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
+pub(super) fn run(global: &GlobalArguments, sample: bool, postgres_bin: Option<&Path>) -> CliResult {
     set_up_logs(sample && live::in_place())?;
     let config = config_root(&global.config, sample)?;
     let tree = load_tree(&config)?;
@@ -47,8 +50,14 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
     let samples = if sample { samples::read(&config)? } else { Vec::new() };
     let kafka = Arc::new(DevKafka::start(global)?);
     kafka.bring_up(&catalog)?;
+    let postgres = private_postgres(global, &catalog, postgres_bin)?;
+    let named = postgres.as_ref().map(|postgres| global.with_database(postgres.url()));
+    let global = named.as_ref().unwrap_or(global);
     // Without a database stages run as ever, and the engine says what does not.
-    let database = global.database_url().map(|_| database::of_engine(global, &catalog)).transpose()?;
+    let database = global.database_url().map(|_| database::of_engine(global, &catalog)).transpose()?.flatten();
+    if database.is_some() {
+        database::bring_up(global)?;
+    }
     let settings = EngineSettings {
         client: kafka.client().clone(),
         namespace: global.namespace.clone(),
@@ -56,7 +65,7 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
         window: WINDOW,
         traces: serving::traces()?,
         public_url: global.public_url()?.map(str::to_owned),
-        database: database.flatten(),
+        database,
         retention: Retention::default(),
     };
     let serving = Serving {
@@ -68,13 +77,13 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
     };
     let screen = Screen::new(sample);
     let end = serving.run(|started| {
-        say_where(&started, &config, &kafka, &samples)?;
+        say_where(&started, &config, (&kafka, postgres.as_ref()), &samples)?;
         if sample {
             show_table(&started, screen.clone());
             feed(&started, kafka.client().clone(), Arc::clone(&catalog), samples)?;
         }
         if let Some(screening) = screening {
-            let closing = closing(&config, global, &kafka, catalog);
+            let closing = closing((&config, postgres.as_ref().map(DevPostgres::url)), global, &kafka, catalog);
             play(&started, screening, screen.clone(), closing);
         }
         if kafka.in_memory() {
@@ -84,9 +93,30 @@ pub(super) fn run(global: &GlobalArguments, sample: bool) -> CliResult {
         reloading::follow(&started, reloader, tree.digest());
         Ok(())
     });
+    drop(postgres);
     // It ends with the process: clients that are still closing would only log that it is gone.
     std::mem::forget(kafka);
     end
+}
+
+/// A server for what a config needs of a database, unless one is named. Where this machine has none and
+/// none can be fetched, what does without goes on without.
+fn private_postgres(
+    global: &GlobalArguments,
+    catalog: &Catalog,
+    bin: Option<&Path>,
+) -> CliResult<Option<DevPostgres>> {
+    if global.database_url().is_some() || database::needed_by(catalog).is_none() {
+        return Ok(None);
+    }
+    match DevPostgres::start(&data_folder()?, bin) {
+        Ok(postgres) => Ok(Some(postgres)),
+        Err(error) if bin.is_none() => {
+            output::note(&format!("warning: no private PostgreSQL: {error:#}"));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn watch_memory(started: &Started<'_>, screen: Screen) {
@@ -128,11 +158,19 @@ fn play(started: &Started<'_>, screening: Arc<Screening>, screen: Screen, closin
     });
 }
 
-fn closing(config: &Path, global: &GlobalArguments, kafka: &Arc<DevKafka>, catalog: Arc<Catalog>) -> Closing {
+fn closing(
+    (config, postgres): (&Path, Option<&str>),
+    global: &GlobalArguments,
+    kafka: &Arc<DevKafka>,
+    catalog: Arc<Catalog>,
+) -> Closing {
     let brokers = &kafka.client().brokers;
     let mut variables = format!("BIPLANE_CONFIG='{}' BIPLANE_KAFKA_BROKERS={brokers}", config.display());
     if global.namespace != "biplane" {
         variables.push_str(&format!(" BIPLANE_NAMESPACE={}", global.namespace));
+    }
+    if let Some(url) = postgres {
+        variables.push_str(&format!(" DATABASE_URL='{url}'"));
     }
     let (kafka, namespace) = (Arc::clone(kafka), global.namespace.clone());
     let replay = move || {
@@ -173,7 +211,12 @@ fn config_root(named: &Path, sample: bool) -> CliResult<PathBuf> {
     Ok(folder)
 }
 
-fn say_where(started: &Started<'_>, config: &Path, kafka: &DevKafka, samples: &[Sample]) -> CliResult<()> {
+fn say_where(
+    started: &Started<'_>,
+    config: &Path,
+    (kafka, postgres): (&DevKafka, Option<&DevPostgres>),
+    samples: &[Sample],
+) -> CliResult<()> {
     let brokers = &kafka.client().brokers;
     let kafka = if kafka.in_memory() {
         format!("{brokers} (in memory, keeps 5 MiB a partition, gone when this ends)")
@@ -181,6 +224,9 @@ fn say_where(started: &Started<'_>, config: &Path, kafka: &DevKafka, samples: &[
         brokers.clone()
     };
     let mut text = format!("config   {}\nkafka    {kafka}\n", config.display());
+    if let Some(postgres) = postgres {
+        text.push_str(&format!("postgres {} ({})\n", postgres.url(), postgres.place()));
+    }
     for (name, path) in [("status", "/v1/status"), ("metrics", "/metrics"), ("ready", "/ready")] {
         text.push_str(&format!("{name:<8} http://{}{path}\n", started.address));
     }

@@ -62,7 +62,7 @@ fn dispatch(arguments: Arguments) -> CliResult {
         }
         Command::Migrate { dry_run, format } => database::migrate(global, dry_run, format),
         Command::Databases(DatabasesCommand::Check { format }) => database::check(global, format),
-        Command::Dev { sample } => dev::run(global, sample),
+        Command::Dev { sample, postgres_bin } => dev::run(global, sample, postgres_bin.as_deref()),
         Command::Jobs(command) => jobs_command(global, &command),
         Command::Tokens(command) => tokens::run(global, &command),
         Command::Audit(command) => audit::run(global, &command),

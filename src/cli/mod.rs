@@ -14,6 +14,7 @@ mod consent;
 mod database;
 mod dev;
 mod dev_kafka;
+mod dev_postgres;
 mod discard;
 mod dlqs;
 mod entry;

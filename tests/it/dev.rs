@@ -172,3 +172,71 @@ fn a_partition_of_the_kafka_in_memory_is_warned_of_once_when_it_comes_near_its_l
     assert_eq!(warned("4.0 of the 5 MiB"), 2);
     assert_eq!(dev.said().iter().filter(|line| line.contains("in[0]")).count(), 0);
 }
+
+const JOB: &str = r#"
+[queues.work]
+
+[jobs.greet]
+queue = "work"
+
+[[jobs.greet.steps]]
+map.text = "hello {{ args.name }}"
+"#;
+
+/// A folder that everybody may enter, as a project's is.
+fn project() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), everybody).expect("a mode");
+    let pipelines = folder.path().join("config/pipelines");
+    std::fs::create_dir_all(&pipelines).expect("a folder");
+    std::fs::write(pipelines.join("jobs.toml"), JOB).expect("a file");
+    folder
+}
+
+#[test]
+fn jobs_run_on_a_private_postgres_whose_data_outlives_a_restart() {
+    let mut dev = Dev::in_folder(project(), &[]);
+    let database = dev.says("postgres");
+    let enqueue = |dev: &Dev, name: &str| {
+        let args = json!({ "name": name }).to_string();
+        dev.biplane(&["jobs", "enqueue", "greet", "--args", &args, "--wait"])
+    };
+    assert_eq!(enqueue(&dev, "one")["state"], "succeeded");
+    let asked = Instant::now();
+    let status = dev.interrupt(Duration::from_secs(10));
+    assert!(status.success(), "{status}");
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+
+    let dev = Dev::in_folder(dev.into_folder(), &[]);
+    assert_eq!(dev.says("postgres"), database, "one folder, one server");
+    assert_eq!(enqueue(&dev, "two")["state"], "succeeded");
+    let jobs = dev.biplane(&["jobs", "list"]);
+    assert_eq!(jobs.as_array().map(Vec::len), Some(2), "{jobs}");
+}
+
+#[test]
+fn a_private_postgres_ends_with_an_engine_that_is_killed() {
+    let dev = Dev::in_folder(project(), &[]);
+    let folder = dev.folder().join(".biplane");
+    let of_version = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("postgres-");
+    let server = std::fs::read_dir(&folder).expect("it").flatten().find(of_version).expect("its data").path();
+    let lock = server.join("data/postmaster.pid");
+    assert!(lock.is_file());
+    let folder = dev.killed();
+    wait_until("the server has ended", Duration::from_secs(30), || !lock.exists());
+    let dev = Dev::in_folder(folder, &[]);
+    assert!(dev.says("postgres").starts_with("postgres://"), "another starts on what it left");
+}
+
+#[test]
+fn a_folder_without_programs_is_said() {
+    let folder = project();
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).expect("a folder");
+    let named = [("BIPLANE_POSTGRES_BIN", empty.to_str().expect("UTF-8"))];
+    let output = Engine::command(&folder.path().join("config"), &["dev", "--listen", "127.0.0.1:0"], &named);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("`initdb` is not there") && said.contains("BIPLANE_POSTGRES_BIN"), "{said}");
+}

@@ -36,6 +36,12 @@ impl Dev {
         Self::launch(folder, config, &["--config", &root])
     }
 
+    /// Runs it in `folder`, on the config root `config` there.
+    pub fn in_folder(folder: TempDir, arguments: &[&str]) -> Self {
+        let config = folder.path().join("config");
+        Self::launch(folder, config, &[&["--config", "config"], arguments].concat())
+    }
+
     fn launch(folder: TempDir, config: PathBuf, arguments: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_biplane"))
             .current_dir(folder.path())
@@ -44,6 +50,7 @@ impl Dev {
             .args(["--listen", "127.0.0.1:0"])
             .env_remove("BIPLANE_KAFKA_BROKERS")
             .env_remove("BIPLANE_CONFIG")
+            .env_remove("DATABASE_URL")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -87,7 +94,7 @@ impl Dev {
     }
 
     /// The first word behind `name` at the start of a line.
-    fn says(&self, name: &str) -> String {
+    pub fn says(&self, name: &str) -> String {
         let line = self.said().into_iter().find(|line| line.starts_with(name)).expect("a line");
         line.split_whitespace().nth(1).expect("a value").to_owned()
     }
@@ -127,7 +134,9 @@ impl Dev {
     pub fn biplane(&self, arguments: &[&str]) -> serde_json::Value {
         let address = self.address();
         let brokers = self.says("kafka");
-        let variables = [("BIPLANE_LISTEN", &*address), ("BIPLANE_KAFKA_BROKERS", &*brokers)];
+        let mut variables = vec![("BIPLANE_LISTEN", &*address), ("BIPLANE_KAFKA_BROKERS", &*brokers)];
+        let database = self.said().iter().any(|line| line.starts_with("postgres")).then(|| self.says("postgres"));
+        variables.extend(database.as_deref().map(|url| ("DATABASE_URL", url)));
         let output = Engine::command(&self.config, &[arguments, &["--format", "json"]].concat(), &variables);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")
@@ -136,6 +145,18 @@ impl Dev {
     /// `stages show`.
     pub fn stage(&self, name: &str) -> serde_json::Value {
         self.biplane(&["stages", "show", name])
+    }
+
+    /// SIGKILL; its working directory.
+    pub fn killed(mut self) -> TempDir {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        self.into_folder()
+    }
+
+    /// Its working directory, once it has ended.
+    pub fn into_folder(mut self) -> TempDir {
+        std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"))
     }
 
     /// The working directory.
