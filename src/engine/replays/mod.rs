@@ -44,6 +44,8 @@ use crate::events::letters::{Again, Filters, FiltersError};
 
 /// How much a replay fetches ahead, in KiB.
 const AHEAD: u32 = 4 * 1024;
+/// How long what is sent waits for company: nobody waits for it, and larger batches cost the brokers less.
+const LINGER: Duration = Duration::from_millis(50);
 /// How long nothing may come while something is left to read.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A command that works on a replay is heard of each second; one that is silent for so long is gone.
@@ -286,7 +288,8 @@ impl Replays<'_> {
         let parts = self.left(spec, consumer, &standings)?;
         let mut ledger = Ledger::default();
         standings.into_iter().for_each(|standing| ledger.begin(standing));
-        let producer = Producer::open(self.client, ProducerOptions::default())?;
+        let options = ProducerOptions { linger: LINGER, ..ProducerOptions::default() };
+        let producer = Producer::open(self.client, options)?;
         route(&producer, catalog, &spec.target)?;
         let answers = Answers::here();
         let sink = producer.register(Arc::clone(&answers) as _);
