@@ -20,14 +20,16 @@ use super::dev_postgres::DevPostgres;
 use super::exit::{CliError, CliResult, Exit};
 use super::live::Screen;
 use super::outage::{self, Closing};
+use super::sample_jobs::SampleJob;
 use super::samples::{self, Sample};
 use super::screening::{Played, Screening};
 use super::serving::{Serving, Started};
-use super::{api, database, example, live, output, reloading, replays, root, serving};
+use super::{api, database, example, live, output, reloading, replays, root, sample_jobs, serving};
 use crate::broker::{ClientSettings, DeliverySink, OutHeaders, Outgoing, Producer, SendError};
 use crate::catalog::Catalog;
 use crate::engine::{EngineSettings, OnError, Reloader, TaskError, View, WINDOW, Warn, load_tree};
 use crate::jobs::Retention;
+use crate::store::DatabaseSettings;
 use crate::telemetry::LogOptions;
 
 const DATA_FOLDER: &str = ".biplane";
@@ -48,6 +50,7 @@ pub(super) fn run(global: &GlobalArguments, sample: bool, postgres_bin: Option<&
         return Ok(Exit::Findings);
     };
     let samples = if sample { samples::read(&config)? } else { Vec::new() };
+    let jobs = if sample { sample_jobs::read(&config)? } else { Vec::new() };
     let kafka = Arc::new(DevKafka::start(global)?);
     kafka.bring_up(&catalog)?;
     let postgres = private_postgres(global, &catalog, postgres_bin)?;
@@ -65,7 +68,7 @@ pub(super) fn run(global: &GlobalArguments, sample: bool, postgres_bin: Option<&
         window: WINDOW,
         traces: serving::traces()?,
         public_url: global.public_url()?.map(str::to_owned),
-        database,
+        database: database.clone(),
         retention: Retention::default(),
     };
     let serving = Serving {
@@ -81,6 +84,9 @@ pub(super) fn run(global: &GlobalArguments, sample: bool, postgres_bin: Option<&
         if sample {
             show_table(&started, screen.clone());
             feed(&started, kafka.client().clone(), Arc::clone(&catalog), samples)?;
+            if let Some(database) = database {
+                feed_jobs(&started, database, jobs, screen.clone());
+            }
         }
         if let Some(screening) = screening {
             let closing = closing((&config, postgres.as_ref().map(DevPostgres::url)), global, &kafka, catalog);
@@ -267,6 +273,13 @@ fn feed(
         feed_all(Arc::clone(&producer), Arc::clone(&catalog), Arc::clone(&samples), cancel)
     });
     Ok(())
+}
+
+fn feed_jobs(started: &Started<'_>, database: DatabaseSettings, jobs: Vec<SampleJob>, screen: Screen) {
+    let jobs = Arc::new(jobs);
+    started.supervisor.spawn("sample-jobs", OnError::Stop, move |cancel| {
+        sample_jobs::feed(database.clone(), Arc::clone(&jobs), screen.clone(), cancel)
+    });
 }
 
 async fn feed_all(

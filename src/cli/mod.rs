@@ -37,6 +37,7 @@ mod reloading;
 mod replays;
 mod root;
 mod run;
+mod sample_jobs;
 mod samples;
 mod schema;
 mod screening;
