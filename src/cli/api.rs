@@ -13,12 +13,13 @@ const ADMIN: &str = "BIPLANE_ADMIN_TOKEN";
 /// The token that this program shows.
 const TOKEN: &str = "BIPLANE_TOKEN";
 
-/// As the arguments and the environment say.
-pub(super) fn access(global: &GlobalArguments) -> CliResult<Arc<Access>> {
+/// As the arguments and the environment say; `private`: the database is this engine's alone.
+pub(super) fn access(global: &GlobalArguments, private: bool) -> CliResult<Arc<Access>> {
     let database = global.database_url().map(|_| database::settings(global)).transpose()?;
     let (hosts, origins) = (global.allowed_hosts(), global.allowed_origins());
     let access = Access::new(database, variable(ADMIN).as_deref(), hosts, origins);
-    access.map(Arc::new).map_err(CliError::usage)
+    let access = access.map_err(CliError::usage)?;
+    Ok(Arc::new(if private { access.on_private_database() } else { access }))
 }
 
 /// What is shown to an engine, if anything.

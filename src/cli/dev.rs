@@ -72,7 +72,7 @@ pub(super) fn run(global: &GlobalArguments, sample: bool, postgres_bin: Option<&
         retention: Retention::default(),
     };
     let serving = Serving {
-        access: api::access(global)?,
+        access: api::access(global, postgres.is_some())?,
         settings,
         catalog: Arc::clone(&catalog),
         listen: global.listen.clone(),

@@ -31,6 +31,6 @@ pub(super) fn run(global: &GlobalArguments, window: Bound, retention: Retention,
         database,
         retention,
     };
-    let access = api::access(global)?;
+    let access = api::access(global, false)?;
     Serving { settings, catalog, listen: global.listen.clone(), access, drain: None }.run(|_| Ok(()))
 }

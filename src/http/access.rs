@@ -43,6 +43,8 @@ pub struct Access {
     admin: Option<SecretHash>,
     hosts: Vec<String>,
     origins: Vec<String>,
+    /// The database is this engine's alone.
+    private: bool,
 }
 
 /// Who asks.
@@ -78,7 +80,15 @@ impl Access {
             admin: admin.map(SecretHash::of),
             hosts: list(hosts),
             origins: list(origins),
+            private: false,
         })
+    }
+
+    /// The same where the database is this engine's alone: whoever is on this machine may look at the status
+    /// without a token, as where there is none.
+    #[must_use]
+    pub fn on_private_database(self) -> Self {
+        Self { private: true, ..self }
     }
 
     /// Where tokens and jobs are.
@@ -128,7 +138,7 @@ impl Access {
 
     /// Without a database and a token of the environment's there is nothing that anybody could show.
     fn is_unlocked(&self, peer: Option<IpAddr>) -> bool {
-        self.settings.is_none() && self.admin.is_none() && peer.is_some_and(|peer| peer.is_loopback())
+        (self.settings.is_none() || self.private) && self.admin.is_none() && peer.is_some_and(|peer| peer.is_loopback())
     }
 
     fn judge_host(&self, headers: &HeaderMap) -> Answer<()> {
