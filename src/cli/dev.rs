@@ -57,7 +57,8 @@ pub(super) fn run(global: &GlobalArguments, sample: bool, postgres_bin: Option<&
     let named = postgres.as_ref().map(|postgres| global.with_database(postgres.url()));
     let global = named.as_ref().unwrap_or(global);
     // Without a database stages run as ever, and the engine says what does not.
-    let database = global.database_url().map(|_| database::of_engine(global, &catalog)).transpose()?.flatten();
+    let database =
+        global.database_url().map(|_| database::of_engine(global, &catalog)).transpose()?.flatten();
     if database.is_some() {
         database::bring_up(global)?;
     }
@@ -89,7 +90,8 @@ pub(super) fn run(global: &GlobalArguments, sample: bool, postgres_bin: Option<&
             }
         }
         if let Some(screening) = screening {
-            let closing = closing((&config, postgres.as_ref().map(DevPostgres::url)), global, &kafka, catalog);
+            let closing =
+                closing((&config, postgres.as_ref().map(DevPostgres::url)), global, &kafka, catalog);
             play(&started, screening, screen.clone(), closing);
         }
         if kafka.in_memory() {

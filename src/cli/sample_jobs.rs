@@ -76,7 +76,10 @@ async fn enqueue(database: &Database, job: &SampleJob) -> Result<JobId, StoreErr
 async fn ended(database: &Database, id: JobId) -> Result<JobRow, StoreError> {
     loop {
         match database.show_job(id).await {
-            Ok(Some(job)) if State::parse(&job.state).is_some_and(|state| state.is_ended() || state == State::Failed) => {
+            Ok(Some(job))
+                if State::parse(&job.state)
+                    .is_some_and(|state| state.is_ended() || state == State::Failed) =>
+            {
                 return Ok(job);
             }
             Err(error) if !error.is_transient() => return Err(error),

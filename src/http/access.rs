@@ -138,7 +138,9 @@ impl Access {
 
     /// Without a database and a token of the environment's there is nothing that anybody could show.
     fn is_unlocked(&self, peer: Option<IpAddr>) -> bool {
-        (self.settings.is_none() || self.private) && self.admin.is_none() && peer.is_some_and(|peer| peer.is_loopback())
+        (self.settings.is_none() || self.private)
+            && self.admin.is_none()
+            && peer.is_some_and(|peer| peer.is_loopback())
     }
 
     fn judge_host(&self, headers: &HeaderMap) -> Answer<()> {

@@ -199,6 +199,7 @@ fn jobs_run_on_a_private_postgres_whose_data_outlives_a_restart() {
     let mut dev = Dev::in_folder(project(), &[]);
     let database = dev.says("postgres");
     let enqueue = |dev: &Dev, name: &str| {
+        wait_until("jobs run", Duration::from_secs(60), || dev.status()["jobs"]["state"] == "running");
         let args = json!({ "name": name }).to_string();
         dev.biplane(&["jobs", "enqueue", "greet", "--args", &args, "--wait"])
     };

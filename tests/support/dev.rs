@@ -135,7 +135,8 @@ impl Dev {
         let address = self.address();
         let brokers = self.says("kafka");
         let mut variables = vec![("BIPLANE_LISTEN", &*address), ("BIPLANE_KAFKA_BROKERS", &*brokers)];
-        let database = self.said().iter().any(|line| line.starts_with("postgres")).then(|| self.says("postgres"));
+        let database =
+            self.said().iter().any(|line| line.starts_with("postgres")).then(|| self.says("postgres"));
         variables.extend(database.as_deref().map(|url| ("DATABASE_URL", url)));
         let output = Engine::command(&self.config, &[arguments, &["--format", "json"]].concat(), &variables);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

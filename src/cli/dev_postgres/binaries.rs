@@ -35,7 +35,8 @@ impl Binaries {
                 .with_context(|| format!("no PostgreSQL in {} (BIPLANE_POSTGRES_BIN)", named.display()));
         }
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let found = std::env::split_paths(&path).chain(debian()).find_map(|folder| Self::in_folder(&folder).ok());
+        let found =
+            std::env::split_paths(&path).chain(debian()).find_map(|folder| Self::in_folder(&folder).ok());
         match found {
             Some(found) => Ok(found),
             None => Self::fetch(&cache(account)?),
@@ -70,8 +71,9 @@ impl Binaries {
                 let (_, archive) = get_archive(zonky::URL, &newest).await?;
                 anyhow::Ok(extract(zonky::URL, &archive, &kept).await?)
             };
-            database::wait(fetching)?
-                .context("cannot fetch PostgreSQL: install it, or set DATABASE_URL or BIPLANE_POSTGRES_BIN")?;
+            database::wait(fetching)?.context(
+                "cannot fetch PostgreSQL: install it, or set DATABASE_URL or BIPLANE_POSTGRES_BIN",
+            )?;
         }
         Self::in_folder(&bin)
     }
@@ -89,7 +91,16 @@ impl Binaries {
         }
         let mut command = self.command("initdb", folder, account);
         command.arg("--pgdata").arg(&unfinished).args(["--username", server::ROLE]);
-        command.args(["--auth-local", "trust", "--auth-host", "reject", "--encoding", "UTF8", "--locale", "C"]);
+        command.args([
+            "--auth-local",
+            "trust",
+            "--auth-host",
+            "reject",
+            "--encoding",
+            "UTF8",
+            "--locale",
+            "C",
+        ]);
         let output = command.output().context("cannot run initdb")?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
@@ -123,7 +134,8 @@ const GUARD: &str = "/usr/bin/setpriv";
 /// The newest first.
 fn debian() -> Vec<PathBuf> {
     let folders = std::fs::read_dir(DEBIAN).into_iter().flatten().flatten();
-    let mut versions: Vec<u32> = folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok()).collect();
+    let mut versions: Vec<u32> =
+        folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok()).collect();
     versions.sort_unstable_by(|one, other| other.cmp(one));
     versions.into_iter().map(|version| Path::new(DEBIAN).join(version.to_string()).join("bin")).collect()
 }
@@ -146,7 +158,8 @@ fn cache(account: Option<&Account>) -> anyhow::Result<PathBuf> {
 
 /// The major version in what `postgres --version` says.
 fn major(said: &str) -> Option<u32> {
-    let number = said.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))?;
+    let number =
+        said.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))?;
     number.split(|other: char| !other.is_ascii_digit()).next()?.parse().ok()
 }
 

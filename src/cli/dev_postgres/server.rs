@@ -15,7 +15,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::account::Account;
 use super::binaries::Binaries;
-use crate::cli::{database, output};
+use crate::cli::database;
 use crate::store::{DatabaseSettings, Schema, StoreError, standing};
 
 /// The oldest major version that is served.
@@ -30,8 +30,12 @@ const START: Duration = Duration::from_secs(60);
 /// The wait between two questions whether it answers.
 const ASK: Duration = Duration::from_millis(20);
 
-/// How long a server may take to write what it holds.
-const STOP: Duration = Duration::from_secs(1);
+/// How long a server may take to write what it holds: Ctrl-C ends within two seconds, most of which is the
+/// engine's.
+const STOP: Duration = Duration::from_millis(300);
+
+/// How long one may take that writes nothing any more.
+const QUIT: Duration = Duration::from_millis(100);
 
 /// Little memory, few connections, no port; what is committed is on the disk, as anywhere.
 const SETTINGS: [&str; 4] =
@@ -70,7 +74,9 @@ impl Server {
         })?;
         let process = started.recv()?.map_err(|error| anyhow::anyhow!("cannot start postgres: {error}"))?;
         let server = Self { process: Pid::from_raw(i32::try_from(process)?), ended };
-        server.answers(sockets).with_context(|| format!("PostgreSQL does not start; its log is {}", log.display()))?;
+        server
+            .answers(sockets)
+            .with_context(|| format!("PostgreSQL does not start; its log is {}", log.display()))?;
         Ok(server)
     }
 
@@ -91,15 +97,14 @@ impl Server {
             }
         }
     }
-
 }
 
 impl Drop for Server {
-    /// Ends sessions and the server, and waits for it, a second at most: then it recovers at its next start.
+    /// Ends sessions and the server; one that takes long is stopped at once, and recovers at its next start.
     fn drop(&mut self) {
         if kill(self.process, Signal::SIGINT).is_ok() && self.ended.recv_timeout(STOP).is_err() {
-            output::note("PostgreSQL takes long to end; it is stopped at once and recovers at its next start");
             let _ = kill(self.process, Signal::SIGQUIT);
+            let _ = self.ended.recv_timeout(QUIT);
         }
     }
 }
