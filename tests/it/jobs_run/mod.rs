@@ -1,5 +1,6 @@
 //! Four engines run durable jobs while each of them is killed and stopped again and again, and Postgres as well:
-//! every job ends, each outcome is recorded once, and no key is held by two. `tests/jobs-run` runs it at full size.
+//! every job ends, each outcome is recorded once, no key is held by two, and no limit is overshot. `tests/jobs-run` runs
+//! it at full size.
 //!
 //! `BIPLANE_TEST_JOBS` says how many jobs, `BIPLANE_TEST_JOBS_STRIKES` how often each engine is killed, and how often
 //! stopped, `BIPLANE_TEST_JOBS_CRASHES` how often Postgres is killed.
@@ -17,7 +18,7 @@ use crate::support::{
 };
 use verdict::{Faults, Verdict};
 
-/// How many different keys the jobs of kind `unique` have.
+/// How many different keys there are. The jobs of kind `limited` have all of them, those of kind `unique` six.
 const KEYS: usize = 40;
 
 /// How long a service takes to answer a job of kind `long`.
@@ -26,7 +27,7 @@ const ANSWER: Duration = Duration::from_millis(200);
 /// Of twenty jobs in a row, which kind each is of.
 const KINDS: [&str; 20] = [
     "doomed", "flaky", "long", "unique", "short", "short", "short", "unique", "short", "short", "short",
-    "flaky", "short", "short", "unique", "short", "short", "short", "short", "short",
+    "flaky", "short", "short", "unique", "short", "short", "short", "short", "limited",
 ];
 
 /// Every twentieth job is of kind `long`.
@@ -76,6 +77,17 @@ fail.class   = "transient"
 fail.code    = "doomed"
 fail.message = "it never passes"
 
+[queues.limited]
+global_concurrency = 6
+per_key            = { key = "args.key", concurrency = 1 }
+
+[jobs.limited]
+queue = "limited"
+retry = "brief"
+
+[[jobs.limited.steps]]
+http.url = "URL/limited/{{ args.n }}"
+
 [jobs.unique]
 queue  = "work"
 unique = { by = ["args.key"] }
@@ -117,6 +129,7 @@ struct Run {
     put: Vec<JobId>,
     given: usize,
     overlaps: usize,
+    overshot: usize,
 }
 
 /// Without `rescue` nobody takes back what killed engines held.
@@ -171,6 +184,7 @@ impl Run {
             put: Vec::new(),
             given: 0,
             overlaps: 0,
+            overshot: 0,
         }
     }
 
@@ -203,6 +217,7 @@ impl Run {
                 }
             }
             self.overlaps += verdict::overlaps(&self.server);
+            self.overshot += verdict::overshot(&self.server);
         }
         self.enqueue(self.setup.jobs - self.given);
         self.wait_for_the_end();
@@ -242,9 +257,16 @@ impl Run {
     fn enqueue(&mut self, count: usize) {
         let numbers = self.given..(self.given + count).min(self.setup.jobs);
         self.given = numbers.end;
-        for kind in ["short", "long", "flaky", "doomed", "unique"] {
+        for kind in ["short", "long", "flaky", "doomed", "limited", "unique"] {
+            // What is never taken back holds its place under a limit for good.
+            if kind == "limited" && !self.setup.without.is_empty() {
+                continue;
+            }
             let of_kind = numbers.clone().filter(|number| KINDS[number % KINDS.len()] == kind);
-            let args = of_kind.map(|number| format!("{{\"n\": {number}, \"key\": {}}}", number % KEYS));
+            let args = of_kind.map(|number| {
+                let key = if kind == "limited" { number / KINDS.len() } else { number } % KEYS;
+                format!("{{\"n\": {number}, \"key\": {key}}}")
+            });
             let args: Vec<String> = args.collect();
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             for bulk in args.chunks(1_000) {

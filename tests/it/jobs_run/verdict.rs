@@ -18,6 +18,8 @@ pub(super) struct Faults {
     pub(super) wrong: usize,
     /// Keys that two jobs held at one time, at any look.
     pub(super) overlaps: usize,
+    /// Limits that more jobs ran under than they let, at any look.
+    pub(super) overshot: usize,
     /// Keys that are still held.
     pub(super) held: usize,
     /// Workers that stopped in order and did not leave.
@@ -51,6 +53,20 @@ pub(super) fn overlaps(server: &TestDatabase) -> usize {
     )
 }
 
+/// How many limits of the queue `limited` are exceeded by what leases hold now.
+pub(super) fn overshot(server: &TestDatabase) -> usize {
+    number(
+        server,
+        "with running as (
+            select j.args ->> 'key' as key from biplane.lease l join biplane.queue q on q.id = l.queue_id
+                cross join lateral unnest(l.job_ids) as held (job) join biplane.job j on j.id = held.job
+            where q.name = 'limited'
+        )
+        select (select count(*) from (select from running group by key having count(*) > 1) k)
+            + case when (select count(*) from running) > 6 then 1 else 0 end",
+    )
+}
+
 fn number(server: &TestDatabase, sql: &str) -> usize {
     server.value(sql).parse().expect("a number")
 }
@@ -64,7 +80,7 @@ impl Verdict {
         let server = &run.server;
         let count = |sql: &str| number(server, sql);
         let put = run.put.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(",");
-        let long = "select count(*) from biplane.job j join biplane.kind k on k.id = j.kind_id where k.name = 'long'";
+        let long = "select count(*) from biplane.job j join biplane.kind k on k.id = j.kind_id where k.name in ('long', 'limited')";
         let faults = Faults {
             lost: count(&format!(
                 "select count(*) from unnest('{{{put}}}'::bigint[]) n where not exists (select from biplane.job where id = n)"
@@ -79,6 +95,7 @@ impl Verdict {
                     or attempt < case k.name when 'doomed' then 2 when 'flaky' then 3 else 1 end"
             )),
             overlaps: run.overlaps,
+            overshot: run.overshot,
             held: count("select count(*) from biplane.unique_claim"),
             stayed: count("select count(*) from biplane.worker where heartbeat_at > now() - interval '2 seconds'"),
         };
@@ -96,16 +113,16 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { faults, succeeded, failed, retried, repeated, .. } = self;
-        let Faults { lost, unended, twice, wrong, overlaps, held, stayed } = faults;
+        let Faults { lost, unended, twice, wrong, overlaps, overshot, held, stayed } = faults;
         writeln!(f, "succeeded {succeeded}, failed for good {failed}, tried more than once {retried}")?;
         writeln!(
             f,
-            "of the jobs that ask a service (one in {LONG_EVERY}) ran again after a kill: {repeated}"
+            "of the jobs that ask a service (two in {LONG_EVERY}) ran again after a kill: {repeated}"
         )?;
         writeln!(
             f,
             "lost {lost}, without an outcome {unended}, with two {twice}, with a wrong one {wrong}, keys held by two \
-             {overlaps}, keys still held {held}, workers that stayed {stayed}"
+             {overlaps}, limits overshot {overshot}, keys still held {held}, workers that stayed {stayed}"
         )
     }
 }
