@@ -3,9 +3,10 @@
 
 use super::{Class, CodePattern, Failure};
 
-/// All of them but the statuses of HTTP, `http-100` to `http-599`, and the errors of SQL, `sql-` and a SQLSTATE in
+/// All of them but the statuses of HTTP, `http-100` to `http-599`, the ends of programs, `exec-exit-1` to
+/// `exec-exit-255` and `exec-signal-1` to `exec-signal-64`, and the errors of SQL, `sql-` and a SQLSTATE in
 /// lower case.
-pub const ENGINE_CODES: [&str; 40] = [
+pub const ENGINE_CODES: [&str; 45] = [
     "args-invalid",
     "batch-answer",
     "body-too-large",
@@ -14,6 +15,11 @@ pub const ENGINE_CODES: [&str; 40] = [
     "checkpoint-too-large",
     "connection",
     "deadline",
+    "exec-ended",
+    "exec-error",
+    "exec-output",
+    "exec-output-too-large",
+    "exec-spawn",
     "explode-too-large",
     "explode-too-many",
     "expression",
@@ -82,7 +88,9 @@ fn is_of_state(byte: u8) -> bool {
 }
 
 fn statuses() -> impl Iterator<Item = String> {
-    (100..600).map(|status| format!("http-{status}"))
+    let statuses = (100..600).map(|status| format!("http-{status}"));
+    let ends = (1..256).map(|code| format!("exec-exit-{code}"));
+    statuses.chain(ends).chain((1..65).map(|signal| format!("exec-signal-{signal}")))
 }
 
 #[cfg(test)]
@@ -139,6 +147,7 @@ mod tests {
             "no-tenant",
             "sql-40p01",
             "sql-23*",
+            "exec-exit-75",
         ] {
             assert!(known(text), "{text}");
         }

@@ -30,6 +30,9 @@ use crate::steps::{Schemas, Tables};
 /// The largest file of data that findings point into.
 const MAX_SHOWN_BYTES: usize = 4 << 20;
 
+/// The variable by which a deployment lets steps start programs.
+pub const ALLOW_EXEC: &str = "BIPLANE_ALLOW_EXEC";
+
 /// How a config root is checked.
 #[derive(Clone, Copy)]
 pub struct CheckOptions<'a> {
@@ -105,13 +108,19 @@ pub(super) fn check_noting(tree: &Tree, options: &CheckOptions<'_>, ledger: Opti
     );
     let shown = Shown { tree, files: add_data(tree, &mut sources) };
     let read = ReadContext::new(&diagnostics, &environment).noting(ledger);
-    let catalog = resolve(&shown, &sections, &environment, parsed.whole, read);
+    let allowed = options.outside.variable(ALLOW_EXEC).is_some_and(|word| says_yes(&word));
+    let catalog = resolve(&shown, &sections, &environment, (parsed.whole, allowed), read);
     let (definitions, places) = (definitions(&sections), places(&sections));
     let (files, errors) = (parsed.files.len(), diagnostics.errors());
     let catalog = catalog.filter(|_| errors == 0);
     let mut findings = diagnostics.into_sorted(&sources);
     drop_cascades(&mut findings, parsed.whole);
     Checked { catalog, findings, sources, files, definitions, places }
+}
+
+/// What clap takes for yes.
+fn says_yes(word: &str) -> bool {
+    ["y", "yes", "t", "true", "on", "1"].contains(&&*word.to_ascii_lowercase())
 }
 
 /// What a syntax error swallowed is not missing, and what it mangled is not wrong by itself.
@@ -215,7 +224,7 @@ fn resolve(
     shown: &Shown<'_>,
     sections: &Sections<'_>,
     environment: &Environment,
-    whole: bool,
+    (whole, programs_allowed): (bool, bool),
     read: ReadContext<'_>,
 ) -> Option<Catalog> {
     let (schemas, tables) = (Schemas::default(), Tables::default());
@@ -241,6 +250,7 @@ fn resolve(
         files: shown,
         schemas: &schemas,
         tables: &tables,
+        programs_allowed,
         whole,
     };
     read_defaults(&scene);

@@ -41,7 +41,7 @@ mod words;
 pub use crate::steps::Database;
 pub use args_path::ArgsPath;
 pub use breakers::{Breakers, Threshold, TransientBreaker};
-pub use check::{CheckOptions, Checked, check};
+pub use check::{ALLOW_EXEC, CheckOptions, Checked, check};
 pub use dedupe::Dedupe;
 pub use environments::check_all;
 pub use explain::{Explained, Setting, Shown, explain};

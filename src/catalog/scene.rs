@@ -50,6 +50,8 @@ pub(super) struct Scene<'a> {
     pub(super) files: &'a Shown<'a>,
     pub(super) schemas: &'a Schemas,
     pub(super) tables: &'a Tables,
+    /// Whether the deployment lets steps start programs, as far as its environment says.
+    pub(super) programs_allowed: bool,
     /// Whether every file could be read to its end.
     pub(super) whole: bool,
 }

@@ -137,6 +137,7 @@ pub(super) fn plan(
         let name = name_of(&table);
         let label = name.as_ref().map_or(label, |name| format!("step `{name}` of {what}"));
         http_steps::check(scene, &table, &label, owner.roots);
+        check_exec(scene, &table, &label);
         if let Some(place) = place.filter(|_| step.used_at.is_none()) {
             strays::warn_of_fields(scene, &table, place, &label);
         }
@@ -213,6 +214,16 @@ pub(super) fn check_batches(
             )),
         });
     }
+}
+
+/// Says that a program is started only where the deployment allows it.
+fn check_exec(scene: &Scene<'_>, table: &Table, label: &str) {
+    let Some(entry) = table.get("exec").filter(|_| !scene.programs_allowed) else { return };
+    scene.report(
+        Diagnostic::new(&codes::EXEC_NOT_ALLOWED, format!("{label} starts a program"))
+            .at(entry.key_span, "only where the deployment allows it")
+            .help("run engines with `--allow-exec` or BIPLANE_ALLOW_EXEC=true; the variable keeps `check` quiet, too"),
+    );
 }
 
 fn name_of(table: &Table) -> Option<String> {

@@ -1,6 +1,7 @@
 //! The command line's definitions, from which help, completions and man pages come alike.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -17,7 +18,9 @@ use super::selecting::{RangeArguments, SelectArguments};
 use super::tailing::TailArguments;
 use super::tokens::TokensCommand;
 use crate::base::{ByteSize, parse_duration};
+use crate::catalog::ALLOW_EXEC;
 use crate::engine::WINDOW;
+use crate::steps::ExecRoot;
 use crate::store::Schema;
 
 /// Declarative pipelines on Kafka: TOML in, records through topics, retried, dead-lettered, measured.
@@ -89,9 +92,21 @@ pub struct GlobalArguments {
     #[arg(long, global = true, env = "BIPLANE_DATABASE_SCHEMA", hide_env_values = true, value_name = "NAME")]
     #[arg(default_value = "biplane", value_parser = Schema::new)]
     pub database_schema: Schema,
+    /// Let `exec` steps start programs, for `run` and `dev`
+    #[arg(long, global = true, env = ALLOW_EXEC, hide_env_values = true)]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    allow_exec: bool,
 }
 
 impl GlobalArguments {
+    /// Where programs of `exec` steps lie; `None`: none may be started.
+    ///
+    /// # Errors
+    /// Where there is no config root.
+    pub fn programs(&self) -> CliResult<Option<Arc<ExecRoot>>> {
+        Ok(self.allow_exec.then(|| ExecRoot::new(&self.config)).transpose()?.map(Arc::new))
+    }
+
     /// The brokers, if any are named.
     pub fn brokers(&self) -> Option<&str> {
         not_empty(&self.brokers)

@@ -69,6 +69,7 @@ pub(super) fn run(global: &GlobalArguments, sample: bool, postgres_bin: Option<&
         window: WINDOW,
         traces: serving::traces()?,
         public_url: global.public_url()?.map(str::to_owned),
+        programs: global.programs()?,
         database: database.clone(),
         retention: Retention::default(),
     };

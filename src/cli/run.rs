@@ -28,6 +28,7 @@ pub(super) fn run(global: &GlobalArguments, window: Bound, retention: Retention,
         window,
         traces: serving::traces()?,
         public_url: global.public_url()?.map(str::to_owned),
+        programs: global.programs()?,
         database,
         retention,
     };

@@ -28,7 +28,7 @@ use crate::broker::{
 use crate::catalog::{Bound, Catalog};
 use crate::events::{self, Budget, Producers, StageHandle, StageRuntime, StageStatus, StartError};
 use crate::jobs::Retention;
-use crate::steps::Ports;
+use crate::steps::{ExecRoot, Ports};
 use crate::store::{DatabaseSettings, StepDatabases};
 use crate::telemetry::Telemetry;
 use crate::telemetry::traces::{SpanExport, TraceError, TraceSettings, Tracer};
@@ -59,6 +59,8 @@ pub struct EngineSettings {
     pub traces: Option<TraceSettings>,
     /// Where durable jobs are; `None`: they do not run.
     pub database: Option<DatabaseSettings>,
+    /// Where programs of `exec` steps lie; `None`: none may be started.
+    pub programs: Option<Arc<ExecRoot>>,
     /// How long what has ended of them is kept.
     pub retention: Retention,
     /// Where others reach its HTTP server, as a URL; `None`: nobody is told.
@@ -159,6 +161,7 @@ impl Engine {
             tracer,
             ports: Ports {
                 sql: Some(Arc::new(StepDatabases::new(settings.database.clone()))),
+                exec: settings.programs.clone(),
                 ..Ports::default()
             },
             generation: catalog.digest().to_owned(),

@@ -3,6 +3,7 @@
 
 mod chain;
 mod drop;
+mod exec;
 mod explode;
 mod fail;
 mod filter;
@@ -26,6 +27,7 @@ mod validate;
 mod wait;
 
 pub use chain::{Chain, MAX_BYTES};
+pub use exec::ExecRoot;
 pub use http::{HttpAuth, HttpClient, Pools};
 pub use lookup::Tables;
 pub use pause::{BoxedWait, Pause, Sleep};

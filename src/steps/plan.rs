@@ -10,7 +10,9 @@ use std::time::Duration;
 use super::http::{self, HttpClient};
 use super::lookup::{self, Tables};
 use super::validate::{self, Schemas};
-use super::{Database, StepBody, StepPlan, drop, explode, fail, filter, log, map, rename, set, sql, wait};
+use super::{
+    Database, StepBody, StepPlan, drop, exec, explode, fail, filter, log, map, rename, set, sql, wait,
+};
 use crate::base::RetryPolicy;
 use crate::diag::{Diagnostic, Diagnostics, FileId, Span, codes, nearest, words};
 use crate::expr::{
@@ -22,7 +24,7 @@ use crate::spec::{About, Node, NodeValue, Spanned, TableReader};
 type Read = fn(&mut TableReader<'_>, &PlanContext<'_>) -> Option<Arc<dyn StepBody>>;
 
 /// The register: the word in TOML and who reads what stands behind it.
-const REGISTER: [(&str, Read); 13] = [
+const REGISTER: [(&str, Read); 14] = [
     ("validate", validate::read),
     ("filter", filter::read),
     ("map", map::read),
@@ -33,6 +35,7 @@ const REGISTER: [(&str, Read); 13] = [
     ("lookup", lookup::read),
     ("http", http::read),
     ("sql", sql::read),
+    ("exec", exec::read),
     ("wait", wait::read),
     ("fail", fail::read),
     ("log", log::read),

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::Pools;
 pub use super::step::OpenError;
+use super::{ExecRoot, Pools};
 use crate::base::Failure;
 use crate::spec::About;
 
@@ -21,6 +21,8 @@ pub struct Ports {
     pub http: Arc<Pools>,
     /// Databases; `None`: none can be asked here.
     pub sql: Option<Arc<dyn Databases>>,
+    /// Where programs lie; `None`: none may be started here.
+    pub exec: Option<Arc<ExecRoot>>,
 }
 
 /// A database that belongs to somebody else, under a role of its own.

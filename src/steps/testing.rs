@@ -36,6 +36,11 @@ impl Bench {
         Self::build(step, &[], None, Ports { sql: Some(databases), ..Ports::default() })
     }
 
+    pub(super) fn with_programs(step: &str, root: &std::path::Path) -> Self {
+        let exec = Some(Arc::new(super::ExecRoot::new(root).unwrap()));
+        Self::build(step, &[], None, Ports { exec, ..Ports::default() })
+    }
+
     fn build(step: &str, files: &[(&str, &str)], client: Option<Arc<HttpClient>>, ports: Ports) -> Self {
         let (plan, findings) = planned(step, files, client.as_ref());
         let plan = plan.unwrap_or_else(|| panic!("{findings:?}"));

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use crate::support::{ConfigRoot, Engine};
+use crate::support::{ConfigRoot, Engine, wait_until};
 
 fn biplane(arguments: &[&str]) -> Output {
     with(arguments, &[])
@@ -130,4 +131,21 @@ fn a_config_that_does_not_check_is_told_in_the_format_that_was_asked_for() {
         let undefined = findings.iter().any(|finding| finding["code"] == "topic::undefined");
         assert!(undefined, "{command:?}: {told}");
     }
+}
+
+#[test]
+fn an_engine_starts_no_program_that_its_deployment_does_not_allow() {
+    let pipeline = "[topics.orders]\n\n[dlqs.lost]\n\n[stages.s]\nfrom = \"orders\"\ndlq = \"lost\"\n\n\
+        [[stages.s.steps]]\nexec.argv = [\"sh\", \"-c\", \"echo 1\"]\n";
+    let root = ConfigRoot::new(&[("pipelines/a.toml", pipeline)]);
+    let brokers = "127.0.0.1:1";
+    let run = ["run", "--listen", "127.0.0.1:0", "--brokers", brokers];
+    let refused = Engine::command(root.path(), &run, &[]);
+    let told = text(&refused.stderr);
+    assert_eq!(code(&refused), 3, "{told}");
+    assert!(told.contains("stage `s` does not start") && told.contains("--allow-exec"), "{told}");
+    let check = Engine::command(root.path(), &["check"], &[]);
+    assert!(text(&check.stdout).contains("exec::not-allowed"), "{check:?}");
+    let allowed = Engine::launch(&root, brokers, &[("BIPLANE_ALLOW_EXEC", "true")]);
+    wait_until("it starts", Duration::from_secs(60), || allowed.log().contains("the stages start"));
 }

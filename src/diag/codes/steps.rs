@@ -67,4 +67,13 @@ codes! {
     SQL_REPEAT: Error "sql::repeat", "A statement would be repeated without an end",
         "`repeat = \"until-zero\"` carries a statement out until it changes no row. One that only reads finds the same rows each time.",
         "[[jobs.a.steps]]\nsql.text = \"select 1\"\nsql.repeat = \"until-zero\"" => "[[jobs.a.steps]]\nsql.text = \"delete from notes where id in (select id from notes where old limit :batch)\"\nsql.repeat = \"until-zero\"\nsql.batch = 5000";
+    EXEC_PROGRAM: Error "exec::program", "A program cannot be known before a record comes",
+        "The first of `argv` says what is started, so it stands in the file as it is: a path below the config root, a whole path, or a name that is looked for in the engine's `PATH`. The others may be templates.",
+        "[[jobs.a.steps]]\nexec.argv = [\"{{ args.program }}\", \"--fast\"]" => "[[jobs.a.steps]]\nexec.argv = [\"programs/render\", \"{{ args.kind }}\"]";
+    EXEC_LINES: Error "exec::lines", "A program that lives from run to run hangs on one of them",
+        "With `mode = \"lines\"` a program is started once and then answers a line for each record or job. What it is started with can only come from `env`.",
+        "[[jobs.a.steps]]\nexec.argv = [\"programs/score\", \"{{ args.kind }}\"]\nexec.mode = \"lines\"" => "[[jobs.a.steps]]\nexec.argv = [\"programs/score\", \"{{ env.model }}\"]\nexec.mode = \"lines\"";
+    EXEC_NOT_ALLOWED: Warning "exec::not-allowed", "Programs run only where the deployment allows it",
+        "An engine does not start with such a step unless it is run with `--allow-exec`, or with `BIPLANE_ALLOW_EXEC=true`; a check with that variable says nothing of it.",
+        "[[jobs.a.steps]]\nexec.argv = [\"programs/render\"]" => "[[jobs.a.steps]]\nhttp.url = \"http://render/make\"   # or: biplane run --allow-exec";
 }
