@@ -173,7 +173,8 @@ fn an_epoch_that_is_aborted_in_the_middle_is_done_again_and_seen_once() {
 #[test]
 fn what_transactions_say_beyond_their_offset_holds_after_a_kill() {
     let cluster = Cluster::shared();
-    let stage = "[retries.slow]\nmax_attempts = 100\ndelays = [\"5m\"]\n\n[STAGE]\nfrom = \"input\"\nto = \"output\"\n\
+    let stage = "[retries.slow]\nmax_attempts = 100\ndelays = [\"5m\"]\nin_place_up_to = \"unlimited\"\n\n\
+                 [STAGE]\nfrom = \"input\"\nto = \"output\"\n\
                  dlq = \"dead\"\nretry = \"slow\"\ndelivery = \"exactly-once\"\n\n[[STAGE.steps]]\n\
                  when = \"value.number == 0\"\nfail.class = \"transient\"\nfail.code = \"later\"\nfail.message = \"no\"\n";
     let bed = Bed::new(&cluster, 1, stage, INTACT);
