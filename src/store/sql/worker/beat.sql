@@ -1,7 +1,9 @@
 -- Says that a worker lives and extends the leases it names. Returns those that it still holds, and the jobs that
--- it is asked to end. Nothing is lost with a heartbeat that a crash of the server takes back, so none waits for the disk.
+-- it is asked to end. Nothing is lost with a heartbeat that a crash of the server takes back, so none waits for the disk;
+-- and a worker that stands still before it commits keeps its leases from nobody for long.
 with quiet as materialized (
-    select set_config('synchronous_commit', 'off', true) as off
+    select set_config('synchronous_commit', 'off', true) as off,
+        set_config('idle_in_transaction_session_timeout', '5s', true) as idle
 ), alive as (
     update biplane.worker set heartbeat_at = clock_timestamp() where id = $1 and (select off from quiet) is not null
 ), extended as (
