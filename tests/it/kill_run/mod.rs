@@ -103,8 +103,8 @@ struct Run {
 #[test]
 fn an_engine_killed_again_and_again_loses_nothing_keeps_the_order_and_repeats_only_what_it_must() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let records = number("BIPLANE_TEST_KILL_RECORDS").unwrap_or(40_000);
-    let kills = number("BIPLANE_TEST_KILLS").unwrap_or(8);
+    let records = number("BIPLANE_TEST_KILL_RECORDS").unwrap_or(20_000);
+    let kills = number("BIPLANE_TEST_KILLS").unwrap_or(5);
     let verdict = Run::new(Setup { records, kills, wait: "20ms", commit: "500ms", without: "" }).carry_out();
     assert_eq!(verdict.faults(), verdict::Faults::default());
     assert!(verdict.dead_letters() > 0 && verdict.retried > 0);
