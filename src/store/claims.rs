@@ -188,13 +188,9 @@ impl Database {
 /// What claims from a queue of that sort.
 fn statement(claiming: Claiming) -> &'static str {
     match claiming {
-        Claiming::Free => concat!(include_str!("sql/job/claim.sql"), include_str!("sql/job/claimed.sql")),
-        Claiming::Limited => {
-            concat!(include_str!("sql/job/claim_limited.sql"), include_str!("sql/job/claimed.sql"))
-        }
-        Claiming::Turns => {
-            concat!(include_str!("sql/job/claim_turns.sql"), include_str!("sql/job/claimed.sql"))
-        }
+        Claiming::Free => letting_go!("sql/job/claim.sql", "sql/job/claimed.sql"),
+        Claiming::Limited => letting_go!("sql/job/claim_limited.sql", "sql/job/claimed.sql"),
+        Claiming::Turns => letting_go!("sql/job/claim_turns.sql", "sql/job/claimed.sql"),
     }
 }
 

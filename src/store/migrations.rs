@@ -40,14 +40,13 @@ macro_rules! migration {
 pub const MIGRATIONS: &[Migration] = &[
     migration!(1, "jobs", "0001_jobs.sql"),
     migration!(2, "enqueue", "0002_enqueue.sql"),
-    migration!(6, "operators", "0006_operators.sql"),
-    migration!(7, "tokens", "0007_tokens.sql"),
-    migration!(8, "conflicts", "0008_conflicts.sql"),
-    migration!(9, "limits", "0009_limits.sql"),
-    migration!(18, "replaced_keys", "0018_replaced_keys.sql"),
-    migration!(19, "progress", "0019_progress.sql"),
-    migration!(20, "callbacks", "0020_callbacks.sql"),
-    migration!(21, "groups", "0021_groups.sql"),
+    migration!(3, "operators", "0003_operators.sql"),
+    migration!(4, "tokens", "0004_tokens.sql"),
+    migration!(5, "limits", "0005_limits.sql"),
+    migration!(6, "conflicts", "0006_conflicts.sql"),
+    migration!(7, "progress", "0007_progress.sql"),
+    migration!(8, "callbacks", "0008_callbacks.sql"),
+    migration!(9, "groups", "0009_groups.sql"),
 ];
 
 /// The version of the schema that this program was written for.

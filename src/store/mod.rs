@@ -4,6 +4,12 @@
 //! database's: nothing here asks this machine's clock what time it is. Decides nothing about retries or
 //! which work comes next: callers say what to claim and settle, and get typed outcomes back.
 
+/// A statement whose `left_states` are jobs that leave the states in which they hold their unique keys, and which
+/// ends with what it tells in `told`: with what lets go of those keys.
+macro_rules! letting_go {
+    ($($part:literal),+) => { concat!($(include_str!($part),)+ include_str!("sql/claim/let_go.sql")) };
+}
+
 mod callbacks;
 mod claims;
 mod connect;

@@ -326,9 +326,9 @@ impl Database {
     ) -> StoreResult<Changed> {
         let sql = match change {
             Change::Retry => include_str!("sql/operator/retry.sql"),
-            Change::Cancel(_) => include_str!("sql/operator/cancel.sql"),
-            Change::SnoozeFor(_) | Change::SnoozeUntil(_) => include_str!("sql/operator/snooze.sql"),
-            Change::Discard => include_str!("sql/operator/discard.sql"),
+            Change::Cancel(_) => letting_go!("sql/operator/cancel.sql"),
+            Change::SnoozeFor(_) | Change::SnoozeUntil(_) => letting_go!("sql/operator/snooze.sql"),
+            Change::Discard => letting_go!("sql/operator/discard.sql"),
             Change::Prioritise(_) => include_str!("sql/operator/prioritise.sql"),
         };
         let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();

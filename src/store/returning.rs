@@ -44,7 +44,7 @@ impl Database {
     pub async fn rescue(&self) -> StoreResult<Rescued> {
         let mut all = Rescued::default();
         loop {
-            let rescue = self.schema().sql(include_str!("sql/lease/rescue.sql"));
+            let rescue = self.schema().sql(letting_go!("sql/lease/rescue.sql"));
             let row = sqlx::query(rescue).bind(LEASES).fetch_one(self.pool()).await?;
             let page =
                 Rescued { batches: row.try_get(0)?, returned: row.try_get(1)?, failed: row.try_get(2)? };

@@ -126,8 +126,7 @@ impl Database {
         let outcomes: Vec<&Outcome> = outcomes.iter().filter(|outcome| seen.insert(outcome.id)).collect();
         let columns = Columns::of(&outcomes);
         let plain = outcomes.iter().all(|outcome| outcome.is_plain());
-        let sql =
-            if plain { include_str!("sql/lease/ack.sql") } else { include_str!("sql/lease/settle.sql") };
+        let sql = if plain { include_str!("sql/lease/ack.sql") } else { letting_go!("sql/lease/settle.sql") };
         let sql = unguarded(sql);
         let batches: Vec<Uuid> = batches.iter().map(|batch| batch.0).collect();
         let query = sqlx::query(self.schema().sql(&sql))

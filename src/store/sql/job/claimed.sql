@@ -6,23 +6,12 @@
     from gone g
         join biplane.job j on j.id = g.job_id
         left join biplane.progress p on p.job_id = g.job_id
-), locked as materialized (
-    -- A claim that is not held while a job runs is let go as it starts. In the order in which keys are taken.
-    select c.kind_id, c.key, c.expires_at is null as bare
-    from biplane.unique_claim c
-        join fetched f on c.kind_id = f.kind_id and c.key = f.unique_key and c.job_id = f.job_id
-    where f.unique_while & 4 = 0
-    order by c.kind_id, c.key collate "C"
-    for update of c
-), held_on as (
-    update biplane.unique_claim c set held = false
-    from locked l where c.kind_id = l.kind_id and c.key = l.key and not l.bare
-), let_go as (
-    delete from biplane.unique_claim c
-    using locked l where c.kind_id = l.kind_id and c.key = l.key and l.bare
+), left_states as materialized (
+    -- A claim that is not held while a job runs is let go as it starts.
+    select job_id, kind_id, unique_key from fetched where unique_while & 4 = 0
+), told as (
+    select seq, job_id, attempt, rescues, kind_id, max_attempts, args::text, unique_key is not null as keyed, trace,
+        not started and coalesce(expires_at <= now(), false) as expired, priority, remembered, started,
+        (extract(epoch from run_at) * 1000)::bigint as run_at, extract(epoch from now() - run_at)::float8 as due_for
+    from fetched
 )
-select seq, job_id, attempt, rescues, kind_id, max_attempts, args::text, unique_key is not null as keyed, trace,
-    not started and coalesce(expires_at <= now(), false) as expired, priority, remembered, started,
-    (extract(epoch from run_at) * 1000)::bigint as run_at, extract(epoch from now() - run_at)::float8 as due_for
-from fetched
-order by seq

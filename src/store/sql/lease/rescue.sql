@@ -33,19 +33,7 @@ with expired as materialized (
     from (select * from fates where not dead and coalesce(unique_while & 4 <> 0, true) order by job_id) f
 ), left_states as materialized (
     select job_id, kind_id, unique_key from fates where dead and unique_while & 32 = 0
-), locked as materialized (
-    -- In the order in which keys are taken, so that nobody waits for each other.
-    select c.kind_id, c.key, c.expires_at is null as bare
-    from biplane.unique_claim c
-        join left_states f on c.kind_id = f.kind_id and c.key = f.unique_key and c.job_id = f.job_id
-    order by c.kind_id, c.key collate "C"
-    for update of c
-), held_on as (
-    update biplane.unique_claim c set held = false
-    from locked l where c.kind_id = l.kind_id and c.key = l.key and not l.bare
-), let_go as (
-    delete from biplane.unique_claim c
-    using locked l where c.kind_id = l.kind_id and c.key = l.key and l.bare
+), told as (
+    select (select count(*) from expired) as batches, (select count(*) from fates where not dead) as returned,
+        (select count(*) from fates where dead) as failed
 )
-select (select count(*) from expired) as batches, (select count(*) from fates where not dead) as returned,
-    (select count(*) from fates where dead) as failed

@@ -81,18 +81,6 @@ with mine as materialized (
     select job_id, kind_id, unique_key from settled
     where unique_while & case verdict when 'f' then 32 when 'r' then 8 when 'z' then 1 when 'w' then 16 when 'b' then 2
         else 0 end = 0
-), locked as materialized (
-    -- In the order in which keys are taken, so that nobody waits for each other.
-    select c.kind_id, c.key, c.expires_at is null as bare
-    from biplane.unique_claim c
-        join left_states f on c.kind_id = f.kind_id and c.key = f.unique_key and c.job_id = f.job_id
-    order by c.kind_id, c.key collate "C"
-    for update of c
-), held_on as (
-    update biplane.unique_claim c set held = false
-    from locked l where c.kind_id = l.kind_id and c.key = l.key and not l.bare
-), let_go as (
-    delete from biplane.unique_claim c
-    using locked l where c.kind_id = l.kind_id and c.key = l.key and l.bare
+), told as (
+    select job_id from settled
 )
-select job_id from settled

@@ -24,19 +24,8 @@ with known as materialized (
     where l.job_ids && $1::bigint[] and h.job_id = any ($1)
     on conflict (job_id) do update set epoch = excluded.epoch
     returning job_id
-), locked as materialized (
-    -- In the order in which keys are taken, so that nobody waits for each other.
-    select c.kind_id, c.key, c.expires_at is null as bare
-    from biplane.unique_claim c
-        join ended f on c.kind_id = f.kind_id and c.key = f.unique_key and c.job_id = f.job_id
-    order by c.kind_id, c.key collate "C"
-    for update of c
-), held_on as (
-    update biplane.unique_claim c set held = false
-    from locked l where c.kind_id = l.kind_id and c.key = l.key and not l.bare
-), let_go as (
-    delete from biplane.unique_claim c
-    using locked l where c.kind_id = l.kind_id and c.key = l.key and l.bare
+), left_states as materialized (
+    select job_id, kind_id, unique_key from ended
 ), forgotten as (
     delete from biplane.progress where job_id in (select job_id from ended)
 ), over as (
@@ -46,5 +35,6 @@ with known as materialized (
         || jsonb_build_object('count', (detail ->> 'count')::bigint + (select count(*) from ended)
             + (select count(*) from asked))
     where id = $2
+), told as (
+    select array(select job_id from ended) as done, array(select job_id from asked) as asked
 )
-select array(select job_id from ended), array(select job_id from asked)

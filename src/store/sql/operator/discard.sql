@@ -7,19 +7,8 @@ with taken as (
 ), written as (
     insert into biplane.done (job_id, queue_id, kind_id, duration_ms, attempt, outcome, code, detail)
     select job_id, queue_id, kind_id, 0, attempt, 'd', code, error from changed
-), locked as materialized (
-    -- In the order in which keys are taken, so that nobody waits for each other.
-    select c.kind_id, c.key, c.expires_at is null as bare
-    from biplane.unique_claim c
-        join changed f on c.kind_id = f.kind_id and c.key = f.unique_key and c.job_id = f.job_id
-    order by c.kind_id, c.key collate "C"
-    for update of c
-), held_on as (
-    update biplane.unique_claim c set held = false
-    from locked l where c.kind_id = l.kind_id and c.key = l.key and not l.bare
-), let_go as (
-    delete from biplane.unique_claim c
-    using locked l where c.kind_id = l.kind_id and c.key = l.key and l.bare
+), left_states as materialized (
+    select job_id, kind_id, unique_key from changed
 ), forgotten as (
     delete from biplane.progress where job_id in (select job_id from changed)
 ), over as (
@@ -28,5 +17,6 @@ with taken as (
     update biplane.audit set detail = detail
         || jsonb_build_object('count', (detail ->> 'count')::bigint + (select count(*) from changed))
     where id = $2
+), told as (
+    select array(select job_id from changed) as done, '{}'::bigint[] as asked
 )
-select array(select job_id from changed), '{}'::bigint[]

@@ -23,22 +23,10 @@ with known as materialized (
     select job_id from taken union all select job_id from later
 ), left_states as materialized (
     select job_id, kind_id, unique_key from taken where unique_while & 1 = 0
-), locked as materialized (
-    -- In the order in which keys are taken, so that nobody waits for each other.
-    select c.kind_id, c.key, c.expires_at is null as bare
-    from biplane.unique_claim c
-        join left_states f on c.kind_id = f.kind_id and c.key = f.unique_key and c.job_id = f.job_id
-    order by c.kind_id, c.key collate "C"
-    for update of c
-), held_on as (
-    update biplane.unique_claim c set held = false
-    from locked l where c.kind_id = l.kind_id and c.key = l.key and not l.bare
-), let_go as (
-    delete from biplane.unique_claim c
-    using locked l where c.kind_id = l.kind_id and c.key = l.key and l.bare
 ), noted as (
     update biplane.audit set detail = detail
         || jsonb_build_object('count', (detail ->> 'count')::bigint + (select count(*) from changed))
     where id = $2
+), told as (
+    select array(select job_id from changed) as done, '{}'::bigint[] as asked
 )
-select array(select job_id from changed), '{}'::bigint[]

@@ -5,9 +5,6 @@ alter table biplane.kind
     add column on_conflict text not null default 'keep' check (on_conflict in ('keep', 'replace-args', 'push-back')),
     add column max_args_bytes integer not null default 1048576 check (max_args_bytes between 1 and 1048576);
 
--- New jobs are found by their id, which is their place; those that came back by this.
-create index ready_again on biplane.ready (job_id) where lane > 0;
-
 -- Whether args are longer than this as text. What is small is not written out to be measured: no text is more than
 -- eight times as long as what it is kept as, unless that is compressed.
 create function biplane.too_large(args jsonb, most integer) returns boolean
@@ -47,7 +44,8 @@ begin
     if conflict = 'replace-args' then
         update biplane.job j set args = other where j.id = holder;
         -- A claim that began before this one committed has the old args: it passes over a row that is new to it.
-        update biplane.ready r set rescues = r.rescues where r.ctid = place;
+        update biplane.ready r set key_hash = case when r.key_hash is not null then biplane.turn_key(q.turns_by, other) end
+        from biplane.queue q where q.id = r.queue_id and r.ctid = place;
     elsif due > clock_timestamp() then
         with gone as (
             delete from biplane.ready r where r.ctid = place returning r.job_id, r.queue_id, r.attempt, r.priority
@@ -114,7 +112,7 @@ declare
     holder bigint;
 begin
     select k.id, k.queue_id, k.priority, k.max_attempts, k.unique_by, k.unique_while, k.unique_seconds,
-        k.on_conflict, k.max_args_bytes, q.name as queue, q.armed_until
+        k.on_conflict, k.max_args_bytes, q.name as queue, q.armed_until, q.turns_by
     into known
     from biplane.kind k join biplane.queue q on q.id = k.queue_id
     where k.name = enqueue.kind and k.retired_at is null;
@@ -162,8 +160,10 @@ begin
         values (id, enqueue.run_at, known.queue_id, 1, coalesce(enqueue.priority, known.priority), 's');
         return id;
     end if;
-    insert into biplane.ready (seq, job_id, queue_id, attempt, priority, lane, rescues)
-    values (id, id, known.queue_id, 1, coalesce(enqueue.priority, known.priority), 0, 0);
+    insert into biplane.ready (seq, job_id, queue_id, attempt, priority, lane, rescues, key_hash)
+    values (id, id, known.queue_id, 1, coalesce(enqueue.priority, known.priority),
+        case when known.turns_by is null then 0 else 3 end, 0,
+        case when known.turns_by is not null then biplane.turn_key(known.turns_by, enqueue.args) end);
     if known.armed_until > clock_timestamp() then
         perform pg_notify('biplane_ready', known.queue);
     end if;
@@ -190,7 +190,8 @@ declare
 begin
     select k.id, k.queue_id, coalesce(enqueue_many.priority, k.priority)::smallint as priority,
         coalesce(enqueue_many.max_attempts, k.max_attempts)::smallint as max_attempts,
-        k.unique_by, k.unique_while, k.unique_seconds, k.on_conflict, k.max_args_bytes, q.name as queue, q.armed_until
+        k.unique_by, k.unique_while, k.unique_seconds, k.on_conflict, k.max_args_bytes, q.name as queue, q.armed_until,
+        q.turns_by
     into known
     from biplane.kind k join biplane.queue q on q.id = k.queue_id
     where k.name = enqueue_many.kind and k.retired_at is null;
@@ -216,7 +217,7 @@ begin
     if enqueue_many.unique_keys is not null and cardinality(enqueue_many.unique_keys) <> cardinality(enqueue_many.args) then
         raise exception using errcode = 'BP003', message = 'unique_keys are as many as args';
     end if;
-    if enqueue_many.unique_keys is null and known.unique_by is null then
+    if enqueue_many.unique_keys is null and known.unique_by is null and known.turns_by is null then
         return query
             with made as (
                 insert into biplane.job as j (kind_id, queue_id, priority, max_attempts, expires_at, args, trace)
@@ -270,8 +271,10 @@ begin
                     enqueue_many.expires_at, one, key, enqueue_many.trace
                 from won
             ), put as (
-                insert into biplane.ready (seq, job_id, queue_id, attempt, priority, lane, rescues)
-                select id, id, known.queue_id, 1, known.priority, 0, 0 from won where due
+                insert into biplane.ready (seq, job_id, queue_id, attempt, priority, lane, rescues, key_hash)
+                select id, id, known.queue_id, 1, known.priority, case when known.turns_by is null then 0 else 3 end, 0,
+                    case when known.turns_by is not null then biplane.turn_key(known.turns_by, one) end
+                from won where due
             ), later as (
                 insert into biplane.deferred as d (job_id, run_at, queue_id, attempt, priority, reason)
                 select id, enqueue_many.run_at, known.queue_id, 1, known.priority, 's' from won where not due
