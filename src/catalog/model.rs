@@ -70,6 +70,11 @@ impl Catalog {
         &self.jobs
     }
 
+    /// The kind of jobs of that name, or the one that had it before.
+    pub fn job_called(&self, name: &str) -> Option<&Arc<Job>> {
+        self.jobs.values().find(|job| *job.name == *name || job.was.as_deref() == Some(name))
+    }
+
     /// What tells a kind of job from another version of itself.
     pub fn job_fingerprint(&self, job: &str) -> Option<Fingerprint> {
         self.job_fingerprints.get(job).copied()

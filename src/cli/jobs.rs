@@ -1,7 +1,6 @@
 //! `biplane jobs enqueue|list|show`: one job in, and where jobs stand.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -12,7 +11,7 @@ use super::database::{failed, open, wait};
 use super::exit::{CliError, CliResult, Exit};
 use super::{output, tailing};
 use crate::base::Failure;
-use crate::catalog::{self, CheckOptions, Job};
+use crate::catalog::{self, CheckOptions};
 use crate::engine::{Process, load_tree};
 use crate::store::{JobFilter, JobId, JobOptions, JobRow, ListedJob};
 
@@ -77,8 +76,7 @@ fn check_args(global: &GlobalArguments, kind: &str, args: &Json) -> CliResult<()
     let Ok(tree) = load_tree(&global.config) else { return Ok(()) };
     let options = CheckOptions { environment: global.environment(), require_env: false, outside: &Process };
     let Some(catalog) = catalog::check(&tree, &options).catalog else { return Ok(()) };
-    let called = |job: &&Arc<Job>| *job.name == *kind || job.was.as_deref() == Some(kind);
-    let Some(job) = catalog.jobs().values().find(called) else { return Ok(()) };
+    let Some(job) = catalog.job_called(kind) else { return Ok(()) };
     let refused =
         |failure: Failure| CliError::usage(format!("--args: {} [{}]", failure.message, failure.code));
     job.check_args(args).map_err(refused)

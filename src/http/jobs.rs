@@ -1,7 +1,5 @@
 //! `/v1/jobs`: jobs in, and where they stand.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -16,7 +14,6 @@ use serde_json::{Value, json};
 use super::access::Caller;
 use super::answer::{Answer, Refusal, read};
 use super::server::Api;
-use crate::catalog::Job;
 use crate::jobs::state::State as JobState;
 use crate::store::{JobFilter, JobId, JobOptions, Scope};
 
@@ -110,13 +107,13 @@ fn text(args: Option<&RawValue>) -> &str {
 /// Judges args by the kind's schema where this engine runs the kind; the database judges the rest.
 fn check(api: &Api, kind: &str, args: &str) -> Answer<()> {
     let catalog = api.view.catalog();
-    let called = |job: &&Arc<Job>| *job.name == *kind || job.was.as_deref() == Some(kind);
-    let Some(job) = catalog.jobs().values().find(called) else { return Ok(()) };
+    let Some(job) = catalog.job_called(kind) else { return Ok(()) };
     let args: Value = serde_json::from_str(args).map_err(|error| Refusal::bad(format!("`args`: {error}")))?;
     Ok(job.check_args(&args)?)
 }
 
-fn moment(name: &str, text: Option<&str>) -> Answer<Option<DateTime<Utc>>> {
+/// A point in time in a request, where it says one.
+pub(super) fn moment(name: &str, text: Option<&str>) -> Answer<Option<DateTime<Utc>>> {
     let parse = |text: &str| DateTime::parse_from_rfc3339(text).map(|at| at.to_utc());
     text.map(parse)
         .transpose()

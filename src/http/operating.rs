@@ -6,12 +6,12 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use chrono::DateTime;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::access::Caller;
 use super::answer::{Answer, Refusal, read};
+use super::jobs::moment;
 use super::server::Api;
 use crate::jobs::{Action, CANCEL_WITHIN, Operated};
 use crate::store::{Change, JobId, Selection};
@@ -57,11 +57,9 @@ pub(super) async fn discard(api: State<Api>, caller: Extension<Caller>, body: By
 }
 
 pub(super) async fn snooze(api: State<Api>, caller: Extension<Caller>, body: Bytes) -> Answer {
-    operate(api, caller, &body, |wanted| match (wanted.seconds, &wanted.until) {
+    operate(api, caller, &body, |wanted| match (wanted.seconds, moment("until", wanted.until.as_deref())?) {
         (Some(seconds), None) => Ok(Change::SnoozeFor(Duration::from_secs(seconds))),
-        (None, Some(until)) => DateTime::parse_from_rfc3339(until)
-            .map(|at| Change::SnoozeUntil(at.to_utc()))
-            .map_err(|_| Refusal::bad("`until` is a time such as 2026-05-01T12:00:00Z")),
+        (None, Some(until)) => Ok(Change::SnoozeUntil(until)),
         _ => Err(Refusal::bad("either `seconds` or `until` says when the jobs are due")),
     })
     .await

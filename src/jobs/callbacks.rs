@@ -2,14 +2,14 @@
 
 use tracing::warn;
 
-use crate::store::{CallBack, Database, StoreResult, TokenHash};
+use crate::store::{CallBack, Database, SecretHash, StoreResult};
 
 /// Takes the answer that a callback brings, as JSON text; its job goes on at once.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn call_back(database: &Database, token: &str, answer: &str) -> StoreResult<CallBack> {
-    let called = database.call_back(TokenHash::of(token), answer).await?;
+    let called = database.call_back(SecretHash::of(token), answer).await?;
     if let CallBack::Taken(job) = called
         && let Err(error) = database.promote_one(job).await
     {

@@ -1,26 +1,11 @@
 //! Callbacks that jobs wait for: given away by attempts, answered once, by whoever has the token.
 
-use sha2::{Digest as _, Sha256};
 use sqlx::Row;
 
 use super::connect::Database;
 use super::error::{StoreError, StoreResult};
 use super::ids::JobId;
-
-/// What of a callback's token is stored: it tells the token again and gives it away to nobody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenHash([u8; 32]);
-
-impl TokenHash {
-    /// That of a token as it stands in an address.
-    pub fn of(token: &str) -> Self {
-        Self(Sha256::digest(token.as_bytes()).into())
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
+use super::secret::SecretHash;
 
 /// What became of a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +34,7 @@ impl Database {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn expect_callback(&self, job: JobId, token: TokenHash) -> StoreResult<()> {
+    pub async fn expect_callback(&self, job: JobId, token: SecretHash) -> StoreResult<()> {
         let expect = self.schema().sql("insert into biplane.callback (token_hash, job_id) values ($1, $2)");
         sqlx::query(expect).bind(token.bytes()).bind(job.0).execute(self.pool()).await?;
         Ok(())
@@ -71,7 +56,7 @@ impl Database {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn call_back(&self, token: TokenHash, answer: &str) -> StoreResult<CallBack> {
+    pub async fn call_back(&self, token: SecretHash, answer: &str) -> StoreResult<CallBack> {
         let call = self.schema().sql(include_str!("sql/callback/call.sql"));
         let row = sqlx::query(call).bind(token.bytes()).bind(answer).fetch_one(self.pool()).await?;
         let word: String = row.try_get(0)?;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::callbacks::TokenHash;
 use super::claims::millis;
 use super::connect::Database;
 use super::error::StoreResult;
 use super::ids::{BatchId, JobId, KindId, Worker};
+use super::secret::SecretHash;
 use crate::base::guard::{self, Guard};
 
 /// What becomes of a job.
@@ -90,7 +90,7 @@ pub struct Beside {
     /// Of no use where the job is over.
     pub kept: Option<String>,
     /// The callback that this attempt could be reached by, where it had one.
-    pub token: Option<TokenHash>,
+    pub token: Option<SecretHash>,
     /// Whether the attempt has gone on with what an earlier one waited for, or without it: that is over then.
     pub heard: bool,
 }
@@ -276,7 +276,7 @@ impl<'a> Columns<'a> {
             details: outcomes.iter().map(|one| one.verdict.detail()).collect(),
             delays: outcomes.iter().map(|one| one.verdict.delay()).collect(),
             kept: outcomes.iter().map(|one| one.beside.kept.as_deref()).collect(),
-            tokens: outcomes.iter().map(|one| one.beside.token.as_ref().map(TokenHash::bytes)).collect(),
+            tokens: outcomes.iter().map(|one| one.beside.token.as_ref().map(SecretHash::bytes)).collect(),
             heard: outcomes.iter().map(|one| one.beside.heard).collect(),
         }
     }

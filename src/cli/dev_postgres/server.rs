@@ -3,15 +3,14 @@
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::account::Account;
 use super::binaries::Binaries;
@@ -67,13 +66,13 @@ impl Server {
         // The kernel takes the end of this thread for the end of the parent, so it stays.
         thread::Builder::new().name("postgres".to_owned()).spawn(move || {
             let mut child = command.spawn();
-            let _ = tell.send(child.as_ref().map(Child::id).map_err(ToString::to_string));
+            let _ = tell.send(child.as_ref().map(Pid::from_child).map_err(ToString::to_string));
             if let Ok(child) = &mut child {
                 let _ = tell_end.send(child.wait());
             }
         })?;
         let process = started.recv()?.map_err(|error| anyhow::anyhow!("cannot start postgres: {error}"))?;
-        let server = Self { process: Pid::from_raw(i32::try_from(process)?), ended };
+        let server = Self { process, ended };
         server
             .answers(sockets)
             .with_context(|| format!("PostgreSQL does not start; its log is {}", log.display()))?;
@@ -102,8 +101,8 @@ impl Server {
 impl Drop for Server {
     /// Ends sessions and the server; one that takes long is stopped at once, and recovers at its next start.
     fn drop(&mut self) {
-        if kill(self.process, Signal::SIGINT).is_ok() && self.ended.recv_timeout(STOP).is_err() {
-            let _ = kill(self.process, Signal::SIGQUIT);
+        if kill_process(self.process, Signal::INT).is_ok() && self.ended.recv_timeout(STOP).is_err() {
+            let _ = kill_process(self.process, Signal::QUIT);
             let _ = self.ended.recv_timeout(QUIT);
         }
     }

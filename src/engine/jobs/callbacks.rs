@@ -2,24 +2,18 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
-use crate::store::TokenHash;
-
-/// How many random bytes a token has.
-const RANDOM: usize = 32;
+use crate::store::{SecretHash, secret};
 
 /// One attempt's token. Never shown but in its address.
 pub(super) struct Token(String);
 
 impl Token {
     pub(super) fn new() -> Self {
-        Self(URL_SAFE_NO_PAD.encode(rand::random::<[u8; RANDOM]>()))
+        Self(secret())
     }
 
-    pub(super) fn hash(&self) -> TokenHash {
-        TokenHash::of(&self.0)
+    pub(super) fn hash(&self) -> SecretHash {
+        SecretHash::of(&self.0)
     }
 }
 
@@ -53,6 +47,6 @@ mod tests {
                 .starts_with("https://jobs.example.com/biplane/v1/callbacks/")
         );
         assert_ne!(of("http://h"), Addresses::new("http://h").of(&other));
-        assert_eq!((one.0.len(), TokenHash::of(&one.0)), (43, one.hash()));
+        assert_eq!((one.0.len(), SecretHash::of(&one.0)), (43, one.hash()));
     }
 }
