@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -11,6 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
+
+use super::ports::free_port;
 
 /// A config root in a folder of its own.
 pub struct ConfigRoot {
@@ -79,8 +81,7 @@ impl Engine {
 
     /// Runs `biplane run` without waiting for anything.
     pub fn launch(root: &ConfigRoot, brokers: &str, variables: &[(&str, &str)]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let address = port.expect("a free port").to_string();
+        let address = format!("127.0.0.1:{}", free_port());
         let mut command = biplane(root.path());
         command
             .arg("run")

@@ -12,6 +12,7 @@ pub mod gate;
 mod kafka;
 pub mod otlp;
 mod pgbouncer;
+mod ports;
 mod postgres;
 mod private_cluster;
 mod private_kafka;

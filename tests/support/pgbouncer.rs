@@ -1,13 +1,14 @@
 //! PgBouncer in transaction mode before a PostgreSQL. It ends with the test.
 
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::ports::free_port;
 use super::postgres::{as_server, give_to_server};
 
 /// Where distributions put it.
@@ -27,8 +28,7 @@ impl PgBouncer {
     pub fn before(url: &str, connections: usize) -> Option<Self> {
         let binary = PLACES.iter().map(Path::new).find(|path| path.exists())?;
         let folder = tempfile::Builder::new().prefix("biplane-pgbouncer-").tempdir().expect("a folder");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = port.expect("a free port").port();
+        let port = free_port();
         let (_, rest) = url.split_once("://").expect("a URL");
         let (role, place) = rest.split_once('@').expect("a URL with a role");
         let (user, password) = role.split_once(':').expect("a role with a password");

@@ -3,7 +3,6 @@
 
 use std::fs::{self, File};
 use std::future::Future;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 
 use super::engine::signal;
+use super::ports::free_port;
 use super::unique;
 
 /// Runs a future on a runtime of its own.
@@ -168,9 +168,7 @@ impl PrivatePostgres {
     /// Starts one with further settings, such as `max_connections=5`. Panics where the binaries are not at hand.
     pub fn start(settings: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("biplane-postgres-").tempdir().expect("a folder");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        drop(listener);
+        let port = free_port();
         give_to_server(folder.path());
         fs::write(folder.path().join("password"), "biplane\n").expect("a password file");
         let log = File::create(folder.path().join("log")).expect("a log file");

@@ -2,7 +2,6 @@
 //! It never outlives the test: dropping it kills the process and removes its folder.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use tempfile::TempDir;
 
 use super::Cluster;
 use super::engine::signal;
+use super::ports::free_port;
 
 const PROPERTIES: &str = include_str!("server.properties");
 const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
@@ -37,7 +37,7 @@ impl PrivateKafka {
     /// `@SECOND_PORT@` a free one.
     pub fn start_with(properties: &str, format: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("biplane-kafka-").tempdir().expect("a folder");
-        let [port, controller_port, second_port] = free_ports();
+        let [port, controller_port, second_port] = [(); 3].map(|()| free_port());
         let properties = format!("{PROPERTIES}\n{properties}\n")
             .replace("@SECOND_PORT@", &second_port.to_string())
             .replace("@DATA@", &folder.path().join("data").display().to_string())
@@ -155,9 +155,4 @@ fn java() -> Command {
         .args(["-Xmx512m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"])
         .arg(jars.join("*"));
     command
-}
-
-fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    let listeners = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("an address").port())
 }

@@ -1,12 +1,12 @@
 //! A private broker with a second listener that wants TLS and a password. Its certificate is made by the
 //! Java that runs it and is its own authority.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::ports::free_port;
 use super::{Cluster, PrivateKafka, acls};
 
 const STORE_PASSWORD: &str = "store-password";
@@ -23,8 +23,7 @@ impl SecuredKafka {
     pub fn start() -> Self {
         let keys = tempfile::Builder::new().prefix("biplane-keys-").tempdir().expect("a folder");
         make_certificate(keys.path());
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = port.expect("a free port").port();
+        let port = free_port();
         let user = format!("SCRAM-SHA-512=[name=alice,password={}]", Self::PASSWORD);
         let kafka = PrivateKafka::start_with(&properties(keys.path(), port), &["--add-scram", &user]);
         Self { kafka, keys, port }

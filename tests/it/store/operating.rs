@@ -264,14 +264,22 @@ fn statements_of_operators_go_by_indexes_where_tables_are_long() {
         );
         let today = work.server.value("select to_char(now() at time zone 'UTC', 'YYYYMMDD')");
         let named = ids[..200].iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        for (name, sql, third, fourth) in [
-            ("cancel", include_str!("../../../src/store/sql/operator/cancel.sql"), "'me'", "10"),
-            ("retry", include_str!("../../../src/store/sql/operator/retry.sql"), "", ""),
-            ("discard", include_str!("../../../src/store/sql/operator/discard.sql"), "", ""),
-            ("snooze", include_str!("../../../src/store/sql/operator/snooze.sql"), "null", "10"),
-            ("prioritise", include_str!("../../../src/store/sql/operator/prioritise.sql"), "3::smallint", ""),
+        let let_go = include_str!("../../../src/store/sql/claim/let_go.sql");
+        for (name, sql, end, third, fourth) in [
+            ("cancel", include_str!("../../../src/store/sql/operator/cancel.sql"), let_go, "'me'", "10"),
+            ("retry", include_str!("../../../src/store/sql/operator/retry.sql"), "", "", ""),
+            ("discard", include_str!("../../../src/store/sql/operator/discard.sql"), let_go, "", ""),
+            ("snooze", include_str!("../../../src/store/sql/operator/snooze.sql"), let_go, "null", "10"),
+            (
+                "prioritise",
+                include_str!("../../../src/store/sql/operator/prioritise.sql"),
+                "",
+                "3::smallint",
+                "",
+            ),
         ] {
-            let sql = sql.replace("$1", &format!("array[{named}]::bigint[]")).replace("$2", "7");
+            let sql =
+                format!("{sql}{end}").replace("$1", &format!("array[{named}]::bigint[]")).replace("$2", "7");
             let plan = work.server.plan(&sql.replace("$3", third).replace("$4", fourth));
             let days = ["job", "done"].map(|table| format!("{table}_{today}"));
             for table in ["ready", "deferred", "failed"].into_iter().chain(days.iter().map(String::as_str)) {
