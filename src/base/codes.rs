@@ -6,9 +6,10 @@ use super::{Class, CodePattern, Failure};
 /// All of them but the statuses of HTTP, `http-100` to `http-599`, the ends of programs, `exec-exit-1` to
 /// `exec-exit-255` and `exec-signal-1` to `exec-signal-64`, and the errors of SQL, `sql-` and a SQLSTATE in
 /// lower case.
-pub const ENGINE_CODES: [&str; 45] = [
+pub const ENGINE_CODES: [&str; 47] = [
     "args-invalid",
     "batch-answer",
+    "batch-too-large",
     "body-too-large",
     "bytes",
     "callback-timeout",
@@ -42,6 +43,7 @@ pub const ENGINE_CODES: [&str; 45] = [
     "sql-answer",
     "sql-bind",
     "sql-busy",
+    "sql-record",
     "sql-result-too-large",
     "sql-rows",
     "sql-type",

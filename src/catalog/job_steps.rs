@@ -37,9 +37,11 @@ fn check_kind(scene: &Scene<'_>, step: &Table, what: &str) {
         let help = "remove it; the headers of a request are `http.headers`";
         report(entry.key_span, "`set.headers`", "a job has no headers", help);
     }
-    if let Some(entry) = inner("http", "batch") {
+    let shared = inner("sql", "batch").filter(|entry| entry.node.as_table().is_some());
+    for (entry, which) in [(inner("http", "batch"), "`http.batch`"), (shared, "`sql.batch` as a table")] {
+        let Some(entry) = entry else { continue };
         let help = "remove it; a job that handles many things at once takes them in its args";
-        report(entry.key_span, "`http.batch`", "jobs do not wait for each other", help);
+        report(entry.key_span, which, "jobs do not wait for each other", help);
     }
 }
 

@@ -7,6 +7,9 @@ mod exec;
 mod explode;
 mod fail;
 mod filter;
+mod gather;
+#[cfg(test)]
+mod gather_tests;
 mod http;
 mod locate;
 mod log;

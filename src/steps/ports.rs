@@ -51,7 +51,12 @@ pub struct SqlText {
     pub parts: Vec<SqlPart>,
     /// Each name once, in the order in which they first come.
     pub names: Vec<Arc<str>>,
+    /// Whether each value is a list over several records; rows then say in [`RECORD`] whose they are.
+    pub batched: bool,
 }
+
+/// The column, and the name of a bind, that tells the records of a batch from each other: from 1.
+pub const RECORD: &str = "record";
 
 /// A part of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -230,6 +230,20 @@ async fn what_takes_too_long_is_taken_back_and_ended_on_the_server() {
     assert_eq!(scene.value("select count(*) from t"), "0");
 }
 
+/// An engine that stands still between a statement and its commit holds its locks for no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_ends_a_transaction_in_which_nothing_happens() {
+    let scene = Scene::new("");
+    let asked = "sql.text = \"select current_setting('idle_in_transaction_session_timeout') as idle\"\nsql.into = \"rows\"";
+    let rows = json!({ "rows": [{ "idle": "5s" }] });
+    assert_eq!(scene.run(&scene.program(asked), json!({})).await, Ok(rows));
+    assert_eq!(
+        scene.value("select current_setting('idle_in_transaction_session_timeout')"),
+        "0",
+        "of no other session"
+    );
+}
+
 const PRUNE: &str = r#"
 sql.text   = """
 delete from t where n in (select n from t where n <= :last order by n limit :batch)"""

@@ -4,11 +4,8 @@
 //! environment are not used. One total deadline covers connecting, sending and the whole answer.
 
 mod answer;
-mod batch;
 #[cfg(test)]
 mod batch_server_tests;
-#[cfg(test)]
-mod batch_tests;
 mod cache;
 mod client;
 mod read;

@@ -10,12 +10,7 @@ use crate::diag::{Diagnostic, codes};
 use crate::expr::{Root, Template};
 use crate::spec::{Entry, Spanned, TableReader};
 use crate::steps::path::FieldPath;
-use crate::steps::{Gathering, PlanContext, StepBody};
-
-/// The most records of a batch.
-const MAX_RECORDS: i64 = 10_000;
-/// The largest body of a batch where nothing is said.
-const MAX_BYTES: usize = 1 << 20;
+use crate::steps::{PlanContext, StepBody, gather};
 
 const METHODS: [(&str, reqwest::Method); 6] = [
     ("GET", reqwest::Method::GET),
@@ -253,19 +248,16 @@ fn read_batch(
 ) -> Option<Option<BatchSettings>> {
     let Some(entry) = table.entry("batch") else { return Some(None) };
     let mut inner = table.table("batch")?;
-    let records = inner.required("records", |inner, key| inner.integer(key, 1..=MAX_RECORDS));
-    let linger = inner.required("linger", TableReader::duration);
-    let max_bytes = inner.size("bytes").map_or(MAX_BYTES, |size| size.value.as_usize());
+    let shared = gather::Settings::read(&mut inner);
     let answers = read_path(&mut inner, "answers", context);
     let status = read_path(&mut inner, "status", context);
     let body = read_path(&mut inner, "body", context);
     let parts = ["answers", "status", "body"].into_iter().find_map(|key| inner.entry(key));
     inner.finish();
     let fits = check_batch(table, entry, response, parts);
-    let records = records?.map(|records| usize::try_from(records).unwrap_or(usize::MAX));
-    let gathering = Gathering { records, linger: linger? };
     let parts = Parts { answers: answers?, status: status?, body: body? };
-    fits.then_some(Some(BatchSettings { gathering, max_bytes, parts }))
+    let shared = shared?;
+    fits.then_some(Some(BatchSettings { shared, parts }))
 }
 
 /// A batch is a list of JSON and is answered by one.

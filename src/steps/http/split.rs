@@ -4,9 +4,9 @@ use reqwest::header::HeaderMap;
 use serde_json::Value as Json;
 
 use super::answer::Answer;
-use super::batch::Outcomes;
 use super::step::{Http, OnStatus, Response};
 use crate::base::Failure;
+use crate::steps::gather::Outcomes;
 use crate::steps::path::FieldPath;
 
 /// Where answers lie in the body of a batch's answer, and what an element says of itself.
@@ -22,7 +22,12 @@ pub(super) struct Parts {
 
 impl Http {
     /// What each of `count` records comes to, given what their request came to.
-    pub(super) fn split(&self, parts: &Parts, whole: Result<Answer, Failure>, count: usize) -> Outcomes {
+    pub(super) fn split(
+        &self,
+        parts: &Parts,
+        whole: Result<Answer, Failure>,
+        count: usize,
+    ) -> Outcomes<Answer> {
         let list = whole.and_then(|whole| {
             // Such an answer has nothing to take apart and means the same for all.
             let one = self.action(whole.status) != OnStatus::Accept || self.response == Response::None;
@@ -31,7 +36,7 @@ impl Http {
         list.unwrap_or_else(|failure| vec![Err(failure); count])
     }
 
-    fn elements(&self, parts: &Parts, mut whole: Answer, count: usize) -> Result<Outcomes, Failure> {
+    fn elements(&self, parts: &Parts, mut whole: Answer, count: usize) -> Result<Outcomes<Answer>, Failure> {
         let list = match &parts.answers {
             Some(path) => path.remove(&mut whole.body).unwrap_or_default(),
             None => whole.body,

@@ -8,7 +8,6 @@ use reqwest::{Method, Request, Url};
 use serde_json::{Value as Json, json};
 
 use super::answer::{Answer, status_failure, transport};
-use super::batch::{Asking, Batches, Element, Limits, Outcomes};
 use super::cache::Cache;
 use super::client::{HttpClient, Pool};
 use super::split::Parts;
@@ -17,6 +16,7 @@ use crate::base::guard::{self, Guard};
 use crate::base::{Class, Failure};
 use crate::expr::{Expression, Root, RootSet, Scope, Template, TemplateTree};
 use crate::record::Item;
+use crate::steps::gather::{Asking, Batches, Outcomes, Settings};
 use crate::steps::path::FieldPath;
 use crate::steps::{
     BoxedRun, Flow, Gathering, ItemScope, OpenError, Ports, Runnable, StepBody, StepContext, WaitingStep,
@@ -100,8 +100,7 @@ pub(super) struct CacheSettings {
 /// How records share a request; each is an element of the list in its body.
 #[derive(Debug, Clone)]
 pub(super) struct BatchSettings {
-    pub(super) gathering: Gathering,
-    pub(super) max_bytes: usize,
+    pub(super) shared: Settings,
     pub(super) parts: Parts,
 }
 
@@ -109,7 +108,15 @@ pub(super) struct BatchSettings {
 struct OpenHttp {
     sender: Arc<Sender>,
     cache: Option<Cache>,
-    batches: Option<Batches>,
+    batches: Option<Batches<Element, Answer>>,
+}
+
+/// What a record adds to the request of a batch.
+struct Element {
+    /// Its part of the body's list.
+    text: String,
+    /// Its span, where spans are made.
+    parent: Option<Parent>,
 }
 
 /// What a request needs on its way; a batch's outlives the record that sent it.
@@ -160,7 +167,7 @@ impl StepBody for Http {
     }
 
     fn gathering(&self) -> Option<&Gathering> {
-        self.batch.as_ref().map(|batch| &batch.gathering)
+        self.batch.as_ref().map(|batch| &batch.shared.gathering)
     }
 
     fn open(&self, ports: &Ports) -> Result<Runnable, OpenError> {
@@ -177,15 +184,8 @@ impl StepBody for Http {
         Ok(Runnable::Waiting(Box::new(OpenHttp {
             sender: Arc::new(Sender { plan: self.clone(), pool: ports.http.get(&self.client)? }),
             cache: self.cache.as_ref().map(|cache| Cache::new(cache.ttl, cache.max_bytes)),
-            batches: self.batch.as_ref().map(|batch| Batches::new(batch.limits())),
+            batches: self.batch.as_ref().map(|batch| Batches::new(batch.shared.limits())),
         })))
-    }
-}
-
-impl BatchSettings {
-    fn limits(&self) -> Limits {
-        let Gathering { records, linger } = &self.gathering;
-        Limits { records: records.value, bytes: self.max_bytes, linger: linger.value }
     }
 }
 
@@ -222,20 +222,51 @@ impl OpenHttp {
         parent: Option<Parent>,
     ) -> Result<Answer, Failure> {
         if let Some(batches) = &self.batches {
-            let sender = Arc::clone(&self.sender);
-            let send =
-                |request, count, parents| Box::pin(sender.send_batch(request, count, parents)) as Asking;
-            let element = Element { text: body.unwrap_or_default(), parent };
-            return batches.ask(head, element, send).await;
+            let (sender, group) = (Arc::clone(&self.sender), group(&head));
+            let send = |elements, own| Box::pin(sender.send_batch(head, elements, own)) as Asking<_>;
+            let text = body.unwrap_or_default();
+            let size = text.len();
+            return batches.ask(group, (Element { text, parent }, size), send).await;
         }
         *head.body_mut() = body.map(Into::into);
         self.sender.send(head, parent.as_slice()).await
     }
 }
 
+/// All that a request says before its body. Neither a URL nor a header has line breaks in it.
+fn group(head: &Request) -> Vec<u8> {
+    let mut group = head.url().as_str().as_bytes().to_vec();
+    for (name, value) in head.headers() {
+        group.push(b'\n');
+        group.extend_from_slice(name.as_str().as_bytes());
+        group.push(b':');
+        group.extend_from_slice(value.as_bytes());
+    }
+    group
+}
+
 impl Sender {
-    async fn send_batch(self: Arc<Self>, request: Request, count: usize, parents: Vec<Parent>) -> Outcomes {
-        let whole = self.send(request, &parents).await;
+    /// Sends the list of all elements behind `head`. Its span is under that of the element at `own`, which
+    /// stands for the others.
+    async fn send_batch(
+        self: Arc<Self>,
+        mut head: Request,
+        elements: Vec<Element>,
+        own: usize,
+    ) -> Outcomes<Answer> {
+        let count = elements.len();
+        let mut body =
+            String::with_capacity(elements.iter().map(|element| element.text.len() + 1).sum::<usize>() + 1);
+        let mut parents = Vec::new();
+        for (index, Element { text, parent }) in elements.into_iter().enumerate() {
+            body.push(if index == 0 { '[' } else { ',' });
+            body.push_str(&text);
+            let at = if index == own { 0 } else { parents.len() };
+            parent.into_iter().for_each(|parent| parents.insert(at, parent));
+        }
+        body.push(']');
+        *head.body_mut() = Some(body.into());
+        let whole = self.send(head, &parents).await;
         match &self.plan.batch {
             Some(batch) => self.plan.split(&batch.parts, whole, count),
             None => vec![whole; count],
@@ -336,5 +367,32 @@ impl Http {
             Some(cache) => Ok(cache.key.text(scope)?.map(|key| key.into_owned())),
             None => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn requests_that_differ_before_their_bodies_are_of_different_groups() {
+        let with = |path: &str, header: Option<&'static str>| {
+            let mut head = Request::new(Method::POST, Url::parse("http://h").unwrap().join(path).unwrap());
+            header.map(|text| head.headers_mut().insert("x-tenant", HeaderValue::from_static(text)));
+            group(&head)
+        };
+        let different = [
+            with("/", None),
+            with("/b", None),
+            with("/?q=1", None),
+            with("/", Some("a")),
+            with("/", Some("b")),
+        ];
+        assert_eq!(different.iter().collect::<HashSet<_>>().len(), different.len());
+        assert_eq!(with("/b", Some("a")), with("/b", Some("a")));
     }
 }

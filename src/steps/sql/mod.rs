@@ -1,7 +1,8 @@
-//! `sql`: a statement on a database for each record or job, in a transaction of its own.
+//! `sql`: a statement on a database for each record or job, or for several records, in a transaction of its own.
 //!
 //! The text is fixed and stands in the config; what comes from messages are values of named binds, never text.
 
+mod batch;
 mod read;
 mod step;
 #[cfg(test)]

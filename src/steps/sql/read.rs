@@ -10,9 +10,10 @@ use super::step::{Asked, Shape, Sql};
 use super::text::{Problem, Scanned, Why, scan};
 use crate::diag::{Diagnostic, FileId, Span, codes, nearest};
 use crate::expr::{Root, TemplateTree};
-use crate::spec::{Entry, Spanned, TableReader};
+use crate::spec::{Entry, NodeValue, Spanned, TableReader};
+use crate::steps::gather::Settings;
 use crate::steps::path::FieldPath;
-use crate::steps::ports::{Database, SqlLimits};
+use crate::steps::ports::{Database, RECORD, SqlLimits};
 use crate::steps::{PlanContext, StepBody};
 
 /// Where files of statements lie.
@@ -47,19 +48,28 @@ pub(in crate::steps) fn read(
     let rows = inner.integer("max_rows", 1..=MAX_ROWS);
     let bytes = inner.size("max_result_bytes");
     let repeat = inner.word("repeat", &[("until-zero", ())]).is_some();
-    let batch = inner.integer("batch", 1..=MAX_BATCH);
-    let repeatable = inner.boolean("repeatable").is_some_and(|word| word.value);
+    let (batch, shared) = read_batch(&mut inner)?;
+    let repeatable = inner.boolean("repeatable");
     let binds = read_binds(&mut inner, context);
     let repeats = check_repeat(&mut inner, written.as_ref(), context);
-    let batch = batch.map(|batch| TemplateTree::Constant(Json::from(batch.value)));
+    let own = match &shared {
+        Some(_) => Some((RECORD, TemplateTree::Constant(Json::Null))),
+        None => batch.map(|batch| (BATCH, TemplateTree::Constant(Json::from(batch.value)))),
+    };
     let both = written.as_ref().zip(binds);
-    let values = both.map(|(written, binds)| fill(&inner.what, written, binds, batch, context));
+    let numbered = both.as_ref().and_then(|(written, binds)| {
+        let given = binds.iter().any(|(known, _)| *known.value == *RECORD);
+        written.scanned.text.names.iter().position(|name| **name == *RECORD && shared.is_some() && !given)
+    });
+    let values = both.map(|(written, binds)| fill(&inner.what, written, binds, own, context));
     inner.finish();
-    let (written, values) = (written?, values??);
+    let (mut written, values) = (written?, values??);
     let verb = &*written.scanned.verb;
+    let reading = READING.contains(&verb);
     repeats.then_some(())?;
+    written.scanned.text.batched = shared.is_some();
     Some(Arc::new(Sql {
-        repeatable: repeatable || READING.contains(&verb),
+        repeatable: repeatable.map_or(reading, |word| word.value),
         asked: Asked { database: database?, place: written.whole, text: Arc::new(written.scanned.text) },
         values,
         into: into?,
@@ -70,7 +80,19 @@ pub(in crate::steps) fn read(
             bytes: bytes.map_or(BYTES, |size| size.value.as_usize()),
         },
         until_zero: repeat,
+        batch: shared,
+        numbered,
     }))
+}
+
+/// How many rows a repeated statement takes each time, or how records share one.
+fn read_batch(table: &mut TableReader<'_>) -> Option<(Option<Spanned<i64>>, Option<Settings>)> {
+    let Some(node) = table.node("batch") else { return Some((None, None)) };
+    let NodeValue::Table(_) = node.value else { return Some((table.integer("batch", 1..=MAX_BATCH), None)) };
+    let mut inner = table.table("batch")?;
+    let shared = Settings::read(&mut inner);
+    inner.finish();
+    Some((None, Some(shared?)))
 }
 
 /// A statement and where it stands.
@@ -215,7 +237,7 @@ fn fill(
     what: &str,
     written: &Written,
     mut binds: Binds,
-    batch: Option<TemplateTree>,
+    own: Option<(&str, TemplateTree)>,
     context: &PlanContext<'_>,
 ) -> Option<Vec<TemplateTree>> {
     let report = |message: String, place: Span, label: &str, help: String| {
@@ -225,8 +247,8 @@ fn fill(
     let names = &written.scanned.text.names;
     for (name, place) in names.iter().zip(&written.scanned.places) {
         let given = binds.iter().position(|(known, _)| *known.value == **name);
-        let value = match (&batch, given) {
-            (Some(batch), None) if **name == *BATCH => Some(batch.clone()),
+        let value = match (&own, given) {
+            (Some((filled, value)), None) if **name == **filled => Some(value.clone()),
             (_, given) => given.map(|given| binds.remove(given).1),
         };
         if value.is_none() {
@@ -258,12 +280,21 @@ fn fill(
 fn check_repeat(table: &mut TableReader<'_>, written: Option<&Written>, context: &PlanContext<'_>) -> bool {
     let (repeat, batch) = (table.entry("repeat"), table.entry("batch"));
     let what = &table.what;
+    let is_shared = |batch: &Entry| batch.node.as_table().is_some();
     let finding = match (repeat, batch) {
-        (None, Some(batch)) => {
-            Diagnostic::new(&codes::KEY_MISSING, format!("{what} has a `batch`, but no `repeat`"))
-                .at(batch.key_span, "how many rows each time?")
-                .help("add `sql.repeat = \"until-zero\"`, or give the number under `sql.bind`")
+        // What a job has no use for is told where jobs are judged.
+        (_, Some(batch)) if is_shared(batch) && (repeat.is_none() || context.roots.contains(Root::Job)) => {
+            return true;
         }
+        (None, Some(batch)) => Diagnostic::new(
+            &codes::KEY_MISSING,
+            format!("{what} has a `batch`, but no `repeat`"),
+        )
+        .at(batch.key_span, "how many rows each time?")
+        .help(
+            "add `sql.repeat = \"until-zero\"`, give the number under `sql.bind`, or write how records \
+                       share the statement: { records = 500, linger = \"5ms\" }",
+        ),
         (Some(repeat), _) if !context.roots.contains(Root::Job) => {
             Diagnostic::new(&codes::STEP_JOBS_ONLY, format!("`repeat` of {what} has a meaning only in a job"))
                 .at(repeat.key_span, "a record cannot wait for that")

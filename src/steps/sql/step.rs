@@ -6,14 +6,16 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
+use super::batch::{self, Share};
 use crate::base::Failure;
 use crate::diag::Span;
 use crate::expr::{Root, RootSet, TemplateTree};
-use crate::record::Item;
+use crate::record::{Item, weight};
+use crate::steps::gather::{Asking, Batches, Settings};
 use crate::steps::path::FieldPath;
 use crate::steps::ports::{Database, SqlAnswer, SqlLimits, SqlText, Statement};
 use crate::steps::{
-    BoxedRun, Flow, ItemScope, OpenError, Ports, Runnable, StepBody, StepContext, WaitingStep,
+    BoxedRun, Flow, Gathering, ItemScope, OpenError, Ports, Runnable, StepBody, StepContext, WaitingStep,
 };
 
 /// How often a statement that is repeated tells how far it is.
@@ -41,6 +43,10 @@ pub(super) struct Sql {
     pub(super) limits: SqlLimits,
     /// Carried out again until it touches nothing more.
     pub(super) until_zero: bool,
+    /// How records share a statement, where they do.
+    pub(super) batch: Option<Settings>,
+    /// The place of the value that numbers them.
+    pub(super) numbered: Option<usize>,
     /// Whether asking twice changes nothing.
     pub(super) repeatable: bool,
 }
@@ -57,7 +63,8 @@ pub(super) enum Shape {
 /// The step, open.
 struct OpenSql {
     plan: Sql,
-    statement: Box<dyn Statement>,
+    statement: Arc<dyn Statement>,
+    batches: Option<Batches<Vec<Json>, Share>>,
 }
 
 impl StepBody for Sql {
@@ -67,6 +74,10 @@ impl StepBody for Sql {
 
     fn waits(&self) -> bool {
         true
+    }
+
+    fn gathering(&self) -> Option<&Gathering> {
+        self.batch.as_ref().map(|batch| &batch.gathering)
     }
 
     fn is_repeatable(&self) -> bool {
@@ -84,8 +95,9 @@ impl StepBody for Sql {
 
     fn open(&self, ports: &Ports) -> Result<Runnable, OpenError> {
         let databases = ports.sql.as_ref().ok_or_else(|| OpenError::new("no database can be asked here"))?;
-        let statement = databases.statement(self.asked.database.as_ref(), &self.asked.text)?;
-        Ok(Runnable::Waiting(Box::new(OpenSql { plan: self.clone(), statement })))
+        let statement = Arc::from(databases.statement(self.asked.database.as_ref(), &self.asked.text)?);
+        let batches = self.batch.as_ref().map(|batch| Batches::new(batch.limits()));
+        Ok(Runnable::Waiting(Box::new(OpenSql { plan: self.clone(), statement, batches })))
     }
 }
 
@@ -106,14 +118,26 @@ impl WaitingStep for OpenSql {
                 item.set_result(context.name, json!({ "affected": affected, "batches": batches }));
                 return Ok(Flow::Next);
             }
-            let answer = self.statement.run(&values, plan.limits).await?;
-            plan.put(item, context.name, answer)?;
+            let share = self.ask(values).await?;
+            plan.put(item, context.name, share)?;
             Ok(Flow::Next)
         })
     }
 }
 
 impl OpenSql {
+    async fn ask(&self, values: Vec<Json>) -> Result<Share, Failure> {
+        let Some(batches) = &self.batches else {
+            let SqlAnswer { rows, affected } = self.statement.run(&values, self.plan.limits).await?;
+            return Ok(Share { rows, affected: Some(affected) });
+        };
+        let Sql { limits, numbered, .. } = self.plan;
+        let statement = Arc::clone(&self.statement);
+        let send = |records, _| Box::pin(batch::carry_out(statement, limits, records, numbered)) as Asking<_>;
+        let size = values.iter().map(weight).sum();
+        batches.ask(Vec::new(), (values, size), send).await
+    }
+
     /// How many rows were touched in how many transactions, the last of which found none.
     async fn repeat(&self, values: &[Json], item: &Item<'_>, step: &str) -> Result<(u64, u64), Failure> {
         let (mut affected, mut batches) = (0, 0);
@@ -143,7 +167,7 @@ impl OpenSql {
 }
 
 impl Sql {
-    fn put(&self, item: &mut Item<'_>, name: &Arc<str>, answer: SqlAnswer) -> Result<(), Failure> {
+    fn put(&self, item: &mut Item<'_>, name: &Arc<str>, answer: Share) -> Result<(), Failure> {
         if self.shape == Shape::Row && answer.rows.len() > 1 {
             let message = format!("the statement gave {} rows where one was expected", answer.rows.len());
             return Err(Failure::permanent("sql-rows", message));

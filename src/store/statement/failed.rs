@@ -36,8 +36,9 @@ fn code(state: &str) -> Cow<'static, str> {
 /// What may help, by SQLSTATE.
 fn class(state: &str) -> Class {
     match state {
-        // A lock that was not had in time, an object in use, a standby that is no primary any more.
-        "55P03" | "55006" | "25006" => Class::Transient,
+        // A lock that was not had in time, an object in use, a standby that is no primary any more, a transaction
+        // in which nothing happened for too long.
+        "55P03" | "55006" | "25006" | "25P03" => Class::Transient,
         // Rights, and a database that does not exist.
         "42501" | "3D000" => Class::Fatal,
         _ => match state.get(..2).unwrap_or_default() {
@@ -55,7 +56,9 @@ mod tests {
 
     #[test]
     fn only_what_may_pass_by_itself_is_transient() {
-        for state in ["40001", "40P01", "55P03", "53300", "57014", "57P01", "08006", "58030", "25006"] {
+        for state in
+            ["40001", "40P01", "55P03", "53300", "57014", "57P01", "08006", "58030", "25006", "25P03"]
+        {
             assert_eq!(class(state), Class::Transient, "{state}");
         }
         for state in ["23505", "22P02", "42P01", "42601", "P0001", "XX000", ""] {

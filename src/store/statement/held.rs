@@ -10,6 +10,9 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres};
 
 /// How much longer than a statement may take its server waits before it ends the statement itself.
 const MARGIN: Duration = Duration::from_secs(1);
+/// How long the server keeps a transaction open in which nothing happens: an engine that stands still must not
+/// hold locks.
+const IDLE: Duration = Duration::from_secs(5);
 
 pub(super) struct Held {
     connection: PoolConnection<Postgres>,
@@ -27,9 +30,11 @@ impl Held {
         });
         let mut held = Self { connection: taken?, open: true };
         let limit = i32::try_from((limit + MARGIN).as_millis()).unwrap_or(i32::MAX);
+        let idle = IDLE.as_millis();
         // Where it can, the server looks whether anybody still waits for a statement that runs.
         let begin = format!(
-            "begin; select set_config('statement_timeout', '{limit}', true), case when version() ilike '%linux%' \
+            "begin; select set_config('statement_timeout', '{limit}', true), \
+             set_config('idle_in_transaction_session_timeout', '{idle}', true), case when version() ilike '%linux%' \
              then set_config('client_connection_check_interval', '1000', true) end"
         );
         sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut *held).await?;

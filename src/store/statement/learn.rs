@@ -8,7 +8,7 @@ use super::decode;
 use super::encode::Takes;
 use super::failed::failed;
 use crate::base::Failure;
-use crate::steps::ports::SqlText;
+use crate::steps::ports::{RECORD, SqlText};
 
 /// A statement whose types are known.
 pub(super) struct Learned {
@@ -28,7 +28,13 @@ pub(super) async fn learn(
     let numbered: Arc<str> = text.numbered(|_, number| number).into();
     let asked = sqlx::AssertSqlSafe(Arc::clone(&numbered)).into_sql_str();
     let statement = connection.prepare(asked).await.map_err(failed)?;
-    for column in statement.columns() {
+    let columns = statement.columns();
+    if text.batched && !columns.is_empty() && columns.iter().all(|column| column.name() != RECORD) {
+        let message =
+            format!("the rows of a batch need a column `{RECORD}`, the number of their record from 1");
+        return Err(Failure::permanent("sql-record", message));
+    }
+    for column in columns {
         if !decode::is_known(column.type_info()) {
             return Err(decode::unknown(column.name(), column.type_info()));
         }

@@ -1,5 +1,5 @@
 //! Records that share a request: who waits with whom, when their request goes, and who gets which
-//! answer. Does not know what a request says or how an answer is taken apart.
+//! answer. Does not know what a request says, whom it goes to, or how an answer is taken apart.
 //!
 //! No task owns a batch: its members take turns at driving it, the first in line until it ends or is
 //! dropped, then the next from where it stood. A batch lives in its members alone, so that there are
@@ -12,60 +12,81 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use reqwest::Request;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::answer::Answer;
+use super::Gathering;
 use crate::base::Failure;
-use crate::telemetry::traces::Parent;
+use crate::spec::TableReader;
+
+/// The most records of a batch.
+const MAX_RECORDS: i64 = 10_000;
+/// How large a batch may be where nothing is said.
+const MAX_BYTES: usize = 1 << 20;
+
+/// How records share a request, as it was said.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) gathering: Gathering,
+    pub(super) max_bytes: usize,
+}
+
+impl Settings {
+    /// Reads the keys that all such tables have.
+    pub(super) fn read(table: &mut TableReader<'_>) -> Option<Self> {
+        let records = table.required("records", |inner, key| inner.integer(key, 1..=MAX_RECORDS));
+        let linger = table.required("linger", TableReader::duration);
+        let max_bytes = table.size("bytes").map_or(MAX_BYTES, |size| size.value.as_usize());
+        let records = records?.map(|records| usize::try_from(records).unwrap_or(usize::MAX));
+        Some(Self { gathering: Gathering { records, linger: linger? }, max_bytes })
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        let Gathering { records, linger } = &self.gathering;
+        Limits { records: records.value, bytes: self.max_bytes, linger: linger.value }
+    }
+}
 
 /// How much a batch takes, and how long it waits for more.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// At least 1.
     pub(super) records: usize,
-    /// Of the whole body, brackets and commas included.
+    /// Of all elements, each with one more to part it from the next, and one for the list.
     pub(super) bytes: usize,
     /// From the first record on.
     pub(super) linger: Duration,
 }
 
-/// What each record of a batch comes to, in the order of the body's list.
-pub(super) type Outcomes = Vec<Result<Answer, Failure>>;
-
-/// What a record adds to a request.
-pub(super) struct Element {
-    /// Its part of the body's list.
-    pub(super) text: String,
-    /// Its span, where spans are made.
-    pub(super) parent: Option<Parent>,
-}
+/// What each record of a batch comes to, in the order of its elements.
+pub(super) type Outcomes<A> = Vec<Result<A, Failure>>;
 
 /// A request under way.
-pub(super) type Asking = Pin<Box<dyn Future<Output = Outcomes> + Send>>;
+pub(super) type Asking<A> = Pin<Box<dyn Future<Output = Outcomes<A>> + Send>>;
 
-/// The batches of one step.
-pub(super) struct Batches {
+/// The batches of one step: each record adds an `E` and gets an `A`.
+pub(super) struct Batches<E, A> {
     limits: Limits,
-    /// The newest batch by all that its request says before the body; each has a member.
-    open: Mutex<HashMap<Vec<u8>, Arc<Batch>>>,
+    /// The newest batch of each group; each has a member.
+    open: Mutex<Open<E, A>>,
 }
 
-struct Batch {
+type Open<E, A> = HashMap<Vec<u8>, Arc<Batch<E, A>>>;
+
+struct Batch<E, A> {
     due: Instant,
-    gathered: Mutex<Gathered>,
+    gathered: Mutex<Gathered<E>>,
     /// Says that nothing more will come.
     closed: Notify,
     /// Whoever holds it drives the batch. An asynchronous lock: it is held while waiting, and handed on
     /// when its holder is dropped.
-    drive: tokio::sync::Mutex<Drive>,
+    drive: tokio::sync::Mutex<Drive<A>>,
 }
 
-#[derive(Default)]
-struct Gathered {
-    elements: BTreeMap<usize, Element>,
-    /// Of all elements, each with a comma.
+struct Gathered<E> {
+    /// With their sizes.
+    elements: BTreeMap<usize, (E, usize)>,
+    /// Of all elements, each with one more.
     bytes: usize,
     closed: bool,
     next: usize,
@@ -73,45 +94,44 @@ struct Gathered {
     members: usize,
 }
 
-enum Drive {
+enum Drive<A> {
     Gathering,
-    Asking(Vec<usize>, Asking),
-    Answered(HashMap<usize, Result<Answer, Failure>>),
+    Asking(Vec<usize>, Asking<A>),
+    Answered(HashMap<usize, Result<A, Failure>>),
 }
 
 /// A record's place in a batch. Leaving it takes the record out of a request that has not gone.
-struct Seat<'a> {
-    batches: &'a Batches,
+struct Seat<'a, E, A> {
+    batches: &'a Batches<E, A>,
     group: Vec<u8>,
-    batch: Arc<Batch>,
+    batch: Arc<Batch<E, A>>,
     number: usize,
 }
 
-impl Batches {
+impl<E, A> Batches<E, A> {
     pub(super) fn new(limits: Limits) -> Self {
         Self { limits, open: Mutex::default() }
     }
 
-    /// What `element` is answered as one of the list that goes out with `head`. One member of each
-    /// batch calls `send`, with the whole request, how many elements it carries, and the spans that those
-    /// belong under, beginning with its own. Dropping the future
+    /// What `element`, of `size` bytes, is answered as one of the list that goes out for `group`. One member
+    /// of each batch calls `send`, with all elements and the place of its own among them. Dropping the future
     /// leaves the others as they are.
     ///
     /// # Errors
-    /// `batch-too-large` where the element alone is more than a body may hold, and what `send` gives.
+    /// `batch-too-large` where the element alone is more than a batch may hold, and what `send` gives.
     pub(super) async fn ask(
         &self,
-        mut head: Request,
-        element: Element,
-        send: impl FnOnce(Request, usize, Vec<Parent>) -> Asking,
-    ) -> Result<Answer, Failure> {
-        let seat = self.join(&head, element)?;
+        group: Vec<u8>,
+        (element, size): (E, usize),
+        send: impl FnOnce(Vec<E>, usize) -> Asking<A>,
+    ) -> Result<A, Failure> {
+        let seat = self.join(group, element, size)?;
         let mut drive = seat.batch.drive.lock().await;
         if let Drive::Gathering = *drive {
             seat.batch.full_or_due().await;
-            let (seats, body, parents) = seat.batch.close(seat.number);
-            *head.body_mut() = Some(body.into());
-            let asking = send(head, seats.len(), parents);
+            let (seats, elements) = seat.batch.close();
+            let own = seats.iter().position(|number| *number == seat.number).unwrap_or_default();
+            let asking = send(elements, own);
             *drive = Drive::Asking(seats, asking);
         }
         if let Drive::Asking(seats, asking) = &mut *drive {
@@ -125,23 +145,17 @@ impl Batches {
         outcome.unwrap_or_else(|| Err(Failure::fatal("internal", "a batch ended without one of its records")))
     }
 
-    #[cfg(test)]
-    pub(super) fn open(&self) -> usize {
-        self.open.lock().len()
-    }
-
-    fn join(&self, head: &Request, mut element: Element) -> Result<Seat<'_>, Failure> {
-        let (alone, most) = (element.text.len() + 2, self.limits.bytes);
+    fn join(&self, group: Vec<u8>, mut element: E, size: usize) -> Result<Seat<'_, E, A>, Failure> {
+        let (alone, most) = (size + 2, self.limits.bytes);
         if alone > most {
             let message =
-                format!("the record alone makes a body of {alone} bytes; `batch.bytes` is {most} bytes");
+                format!("the record alone makes a batch of {alone} bytes; `batch.bytes` is {most} bytes");
             return Err(Failure::permanent("batch-too-large", message));
         }
-        let group = group(head);
         let mut open = self.open.lock();
         loop {
             let batch = open.entry(group.clone()).or_insert_with(|| Arc::new(Batch::new(self.limits.linger)));
-            match batch.add(element, &self.limits) {
+            match batch.add(element, size, &self.limits) {
                 Ok(number) => {
                     let batch = Arc::clone(batch);
                     return Ok(Seat { batches: self, group, batch, number });
@@ -154,23 +168,12 @@ impl Batches {
     }
 }
 
-/// All that a request says before its body. Neither a URL nor a header has line breaks in it.
-fn group(head: &Request) -> Vec<u8> {
-    let mut group = head.url().as_str().as_bytes().to_vec();
-    for (name, value) in head.headers() {
-        group.push(b'\n');
-        group.extend_from_slice(name.as_str().as_bytes());
-        group.push(b':');
-        group.extend_from_slice(value.as_bytes());
-    }
-    group
-}
-
-impl Batch {
+impl<E, A> Batch<E, A> {
     fn new(linger: Duration) -> Self {
+        let gathered = Gathered { elements: BTreeMap::new(), bytes: 0, closed: false, next: 0, members: 0 };
         Self {
             due: Instant::now() + linger,
-            gathered: Mutex::default(),
+            gathered: Mutex::new(gathered),
             closed: Notify::new(),
             drive: tokio::sync::Mutex::new(Drive::Gathering),
         }
@@ -178,16 +181,16 @@ impl Batch {
 
     /// Takes an element in and gives its place, or gives it back. What does not fit closes the batch,
     /// as does what fills it.
-    fn add(&self, element: Element, limits: &Limits) -> Result<usize, Element> {
+    fn add(&self, element: E, size: usize, limits: &Limits) -> Result<usize, E> {
         let mut gathered = self.gathered.lock();
-        let bytes = gathered.bytes + element.text.len() + 1;
+        let bytes = gathered.bytes + size + 1;
         let fits = !gathered.closed && bytes < limits.bytes;
         let number = gathered.next;
         let result = if fits {
             gathered.bytes = bytes;
             gathered.next += 1;
             gathered.members += 1;
-            gathered.elements.insert(number, element);
+            gathered.elements.insert(number, (element, size));
             Ok(number)
         } else {
             Err(element)
@@ -211,38 +214,35 @@ impl Batch {
         }
     }
 
-    /// Takes what has been gathered: the places in the order of the body, the body, and the spans of all,
-    /// that of the place `first` before the others.
-    fn close(&self, first: usize) -> (Vec<usize>, String, Vec<Parent>) {
+    /// Takes what has been gathered: the places, and their elements.
+    fn close(&self) -> (Vec<usize>, Vec<E>) {
         let mut gathered = self.gathered.lock();
         gathered.closed = true;
-        let mut body = String::with_capacity(std::mem::take(&mut gathered.bytes) + 1);
-        let mut seats = Vec::with_capacity(gathered.elements.len());
-        let mut parents = Vec::new();
-        for (number, element) in std::mem::take(&mut gathered.elements) {
-            body.push(if seats.is_empty() { '[' } else { ',' });
-            body.push_str(&element.text);
-            let at = if number == first { 0 } else { parents.len() };
-            element.parent.into_iter().for_each(|parent| parents.insert(at, parent));
-            seats.push(number);
-        }
-        body.push(']');
-        (seats, body, parents)
+        gathered.bytes = 0;
+        let elements = std::mem::take(&mut gathered.elements);
+        elements.into_iter().map(|(number, (element, _))| (number, element)).unzip()
     }
 }
 
-impl Drop for Seat<'_> {
+impl<E, A> Drop for Seat<'_, E, A> {
     fn drop(&mut self) {
         // Joining happens under the same lock, so that nobody joins a batch that is cleared away.
         let mut open = self.batches.open.lock();
         let mut gathered = self.batch.gathered.lock();
-        if let Some(element) = gathered.elements.remove(&self.number) {
-            gathered.bytes -= element.text.len() + 1;
+        if let Some((_, size)) = gathered.elements.remove(&self.number) {
+            gathered.bytes -= size + 1;
         }
         gathered.members -= 1;
         let mine = open.get(&self.group).is_some_and(|batch| Arc::ptr_eq(batch, &self.batch));
         if gathered.members == 0 && mine {
             open.remove(&self.group);
         }
+    }
+}
+
+#[cfg(test)]
+impl<E, A> Batches<E, A> {
+    pub(super) fn open(&self) -> usize {
+        self.open.lock().len()
     }
 }

@@ -8,52 +8,45 @@ use futures_util::future::join_all;
 use futures_util::poll;
 use parking_lot::Mutex;
 use proptest::prelude::*;
-use reqwest::header::HeaderValue;
-use reqwest::{Method, Request, Url};
 use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::answer::Answer;
-use super::batch::{Asking, Batches, Element, Limits};
+use super::gather::{Asking, Batches as Of, Limits};
 use crate::base::{Class, Failure};
-use crate::telemetry::traces::Parent;
 
 const LONG: Duration = Duration::from_secs(3_600);
 
-/// The bodies of the requests that went out.
+type Batches = Of<Json, Json>;
+
+/// What went out.
 type Sent = Arc<Mutex<Vec<Json>>>;
 
 fn batches(records: usize, bytes: usize, linger: Duration) -> Batches {
     Batches::new(Limits { records, bytes, linger })
 }
 
-fn head(path: &str) -> Request {
-    Request::new(Method::POST, Url::parse("http://h").unwrap().join(path).unwrap())
-}
-
-fn alone(element: impl ToString) -> Element {
-    Element { text: element.to_string(), parent: None }
+fn alone(element: impl Into<Json>) -> (Json, usize) {
+    let element = element.into();
+    let size = element.to_string().len();
+    (element, size)
 }
 
 /// Notes each request and, after `wait`, answers every element with itself.
-fn echo(sent: &Sent, wait: Duration) -> impl FnOnce(Request, usize, Vec<Parent>) -> Asking + use<> {
+fn echo(sent: &Sent, wait: Duration) -> impl FnOnce(Vec<Json>, usize) -> Asking<Json> + use<> {
     let sent = Arc::clone(sent);
-    move |request, count, _| {
-        let body: Json = serde_json::from_slice(request.body().unwrap().as_bytes().unwrap()).unwrap();
-        let list = body.as_array().unwrap().clone();
-        assert_eq!(list.len(), count);
-        sent.lock().push(body);
+    move |elements, own| {
+        assert!(own < elements.len());
+        sent.lock().push(Json::from(elements.clone()));
         Box::pin(async move {
             tokio::time::sleep(wait).await;
-            list.into_iter().map(|body| Ok(Answer { status: 200, body })).collect()
+            elements.into_iter().map(Ok).collect()
         })
     }
 }
 
 async fn ask(batches: &Batches, element: u32, sent: &Sent) -> Result<Json, Failure> {
-    let answer = batches.ask(head("/"), alone(element), echo(sent, Duration::from_secs(1))).await;
-    answer.map(|answer| answer.body)
+    batches.ask(Vec::new(), alone(element), echo(sent, Duration::from_secs(1))).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,10 +72,10 @@ async fn a_batch_goes_when_it_has_its_records_or_no_room_or_when_its_time_has_co
 #[tokio::test(start_paused = true)]
 async fn what_does_not_fit_beside_others_sends_them_and_begins_the_next() {
     let (batches, sent) = (batches(100, 8, LONG), Sent::default());
-    let elements = ["1", "22", "333", "4"];
-    let runs = elements.map(|text| batches.ask(head("/"), alone(text), echo(&sent, Duration::ZERO)));
-    for (answer, text) in join_all(runs).await.into_iter().zip(elements) {
-        assert_eq!(answer.unwrap().body.to_string(), text);
+    let elements = [1, 22, 333, 4];
+    let runs = elements.map(|element| batches.ask(Vec::new(), alone(element), echo(&sent, Duration::ZERO)));
+    for (answer, element) in join_all(runs).await.into_iter().zip(elements) {
+        assert_eq!(answer.unwrap(), element);
     }
     assert_eq!(json!(*sent.lock()), json!([[1, 22], [333, 4]]));
 }
@@ -98,22 +91,14 @@ async fn a_record_that_is_larger_than_a_body_fails_alone_and_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_differ_before_their_bodies_are_not_shared() {
+async fn groups_do_not_share_a_request() {
     let (batches, sent) = (batches(2, 100, LONG), Sent::default());
-    let with = |path: &str, header: Option<&'static str>| {
-        let mut head = head(path);
-        header.map(|text| head.headers_mut().insert("x-tenant", HeaderValue::from_static(text)));
-        head
-    };
-    let heads = || {
-        [with("/", None), with("/b", None), with("/?q=1", None), with("/", Some("a")), with("/", Some("b"))]
-    };
-    let all = heads().into_iter().chain(heads()).enumerate();
-    let runs = all.map(|(index, head)| batches.ask(head, alone(index), echo(&sent, Duration::ZERO)));
-    assert!(join_all(runs).await.into_iter().all(|answer| answer.is_ok()));
+    let all = (0..6_usize)
+        .map(|number| batches.ask(vec![(number % 3) as u8], alone(number), echo(&sent, Duration::ZERO)));
+    assert!(join_all(all).await.into_iter().all(|answer| answer.is_ok()));
     let mut bodies = sent.lock().clone();
     bodies.sort_by_key(|body| body[0].as_u64());
-    assert_eq!(json!(bodies), json!([[0, 5], [1, 6], [2, 7], [3, 8], [4, 9]]));
+    assert_eq!(json!(bodies), json!([[0, 3], [1, 4], [2, 5]]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,10 +146,10 @@ async fn visit(batches: &Batches, number: usize, visit: Visit, sent: &Sent) -> R
     let (group, comes, stays) = visit;
     tokio::time::sleep(Duration::from_millis(comes)).await;
     let start = Instant::now();
-    let (head, stays) = (head(&group.to_string()), Duration::from_millis(stays.unwrap_or(u64::MAX >> 20)));
-    let run = batches.ask(head, alone(number), echo(sent, Duration::from_millis(ANSWER)));
+    let stays = Duration::from_millis(stays.unwrap_or(u64::MAX >> 20));
+    let run = batches.ask(vec![group], alone(number), echo(sent, Duration::from_millis(ANSWER)));
     let Ok(answer) = timeout(stays, run).await else { return Ok(()) };
-    prop_assert_eq!(answer.map(|answer| answer.body), Ok(json!(number)));
+    prop_assert_eq!(answer, Ok(json!(number)));
     prop_assert!(start.elapsed() <= Duration::from_millis(LINGER + ANSWER), "{:?}", start.elapsed());
     Ok(())
 }
