@@ -56,6 +56,13 @@ pub const ENGINE_CODES: [&str; 47] = [
     "worker-lost",
 ];
 
+/// Whether a failure may have this code: small letters, digits and hyphens, at most 64 of them, a letter first.
+pub fn is_code(text: &str) -> bool {
+    text.len() <= 64
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
 /// Whether the engine gives failures this code.
 pub fn is_engine_code(code: &str) -> bool {
     ENGINE_CODES.contains(&code) || is_sql_state(code) || statuses().any(|status| status == code)

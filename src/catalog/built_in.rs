@@ -10,6 +10,7 @@ use super::jobs::STATES;
 use super::rates::{MAX_KEYS, default_burst};
 use super::{Catalog, Database, Dlq, Job, Queue, Stage, Topic};
 use crate::base::{Backoff, ByteSize, RetryPolicy, format_duration};
+use crate::spec::Workers;
 use crate::steps::HttpClient;
 
 /// The value of `key` (dotted) of a definition that does not say it; `None`: nobody reads such a key.
@@ -188,6 +189,10 @@ fn database(database: &Database, key: &str) -> Option<Shown> {
 
 fn queue(queue: &Queue, key: &str) -> Option<Shown> {
     match key {
+        "workers" => value("engine"),
+        "concurrency" if queue.workers == Workers::Pull => {
+            Some(Shown::Said("none; workers run what they claim"))
+        }
         "concurrency" => value(queue.concurrency),
         "global_concurrency" => Some(Shown::Said("none; each engine runs its own")),
         "per_key.key" | "per_key.concurrency" => Some(Shown::Said("none; keys have no limit")),
@@ -219,6 +224,7 @@ fn job(job: &Job, key: &str) -> Option<Shown> {
         "max_args_bytes" => value(job.max_args.to_string()),
         "on_exhausted.enqueue" => Some(Shown::Said("none; the job is kept for an operator")),
         "expires" => Some(Shown::Said("never")),
+        "checkpoint" if job.is_pulled() => Some(Shown::Said("none; it has no steps")),
         "checkpoint" => value(job.checkpoint),
         _ => None,
     }

@@ -238,6 +238,7 @@ fn resolve(
         dlqs: IndexMap::with_capacity(sections.dlqs.len()),
         used: RefCell::default(),
         stage_retries: RefCell::default(),
+        pull_retries: RefCell::default(),
         retries: IndexMap::with_capacity(sections.retries.len()),
         retry_specs: IndexMap::with_capacity(sections.retries.len()),
         http_clients: IndexMap::with_capacity(sections.http_clients.len()),

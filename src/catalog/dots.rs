@@ -182,6 +182,7 @@ pub(super) fn definition_keys(section: &str) -> &'static [&'static str] {
         ],
         "stages" => &STAGE_KEYS,
         "queues" => &[
+            "workers",
             "concurrency",
             "global_concurrency",
             "per_key",

@@ -9,14 +9,14 @@ use serde_json::Value as Json;
 
 use super::args_path::{self, ArgsPath};
 use super::fingerprint::{self, Used};
-use super::job_steps;
 use super::queues::{self, Queue};
 use super::scene::Scene;
 use super::steps::{self, Place, WrittenStep};
+use super::{job_steps, pulled};
 use crate::base::{ByteSize, Failure, RetryPolicy};
 use crate::diag::{Diagnostic, codes, nearest};
 use crate::expr::RootSet;
-use crate::spec::{About, JOB_KEYS, JobSpec, KeyState, OnConflict, Spanned, UniqueSpec};
+use crate::spec::{About, JOB_KEYS, JobSpec, KeyState, OnConflict, Spanned, UniqueSpec, Workers};
 use crate::steps::{Schema, StepPlan};
 
 /// A kind of durable job.
@@ -47,7 +47,7 @@ pub struct Job {
     pub expires: Option<Duration>,
     /// Whether a retry goes on at the step that failed.
     pub checkpoint: bool,
-    /// What it does, in order; at least one step.
+    /// What it does, in order; at least one step, unless pull workers do it.
     pub steps: Vec<StepPlan>,
     /// What tells each step, with all before it, from those of another version of this job.
     pub prints: Vec<u64>,
@@ -63,6 +63,11 @@ impl Job {
     pub fn check_args(&self, args: &Json) -> Result<(), Failure> {
         let Some(schema) = &self.args_schema else { return Ok(()) };
         schema.check(args).map_err(|failure| Failure::permanent("args-invalid", failure.message).given_up())
+    }
+
+    /// Whether programs of the user's own do it, which claim it over HTTP.
+    pub fn is_pulled(&self) -> bool {
+        self.queue.workers == Workers::Pull
     }
 
     /// Whether one of its steps may wait for a callback.
@@ -145,6 +150,12 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenJob<'_>) -> Option<Job
     let unique = spec.unique.as_ref().map(|unique| resolve_unique(scene, unique, &what));
     let exhausted_enqueues = spec.exhausted_enqueues.as_ref().map(|other| find(scene, other, &what));
     job_steps::check(scene, written, &what);
+    pulled::check(scene, written, queue.as_deref(), &what);
+    if let (Some(name), Some(queue)) = (&spec.retry, &queue)
+        && queue.workers == Workers::Pull
+    {
+        scene.pull_retries.borrow_mut().insert(name.value.clone());
+    }
     let table = scene.sections.jobs.get(name).map(|definition| definition.table);
     let place = table.map(|table| Place { owner: OWNER, name, table });
     let plans = steps::plan(scene, &written.steps, &what, OWNER, place);

@@ -23,6 +23,7 @@ mod jobs;
 mod language;
 mod limits;
 mod model;
+mod pulled;
 mod queues;
 mod rates;
 mod renames;

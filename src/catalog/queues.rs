@@ -6,7 +6,7 @@ use super::args_path::{self, ArgsPath};
 use super::scene::Scene;
 use crate::base::Rate;
 use crate::diag::{Diagnostic, Span, codes, nearest};
-use crate::spec::{About, QueueSpec, Spanned};
+use crate::spec::{About, QueueSpec, Spanned, Workers};
 
 /// A named set of jobs that share workers and limits.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct Queue {
     pub about: About,
     /// The name it had before.
     pub was: Option<Arc<str>>,
+    /// Who works its jobs.
+    pub workers: Workers,
     /// How many of its jobs one engine runs at one time; at least 1.
     pub concurrency: usize,
     /// How many all engines run at one time; `None`: any.
@@ -49,6 +51,7 @@ pub(super) fn resolve(scene: &Scene<'_>, name: &str, spec: &QueueSpec) -> Option
     let per_key = spec.per_key.as_ref().map(|per_key| (key(&per_key.key), count(&per_key.concurrency)));
     let fairness = spec.fairness.as_ref().map(|fairness| key(&fairness.key));
     check_turns(scene, spec, &what);
+    check_workers(scene, spec, &what);
     check_limits(scene, spec, &what);
     if scene.read.diagnostics.errors() > errors {
         return None;
@@ -63,6 +66,7 @@ pub(super) fn resolve(scene: &Scene<'_>, name: &str, spec: &QueueSpec) -> Option
         name: Arc::from(name),
         about: spec.about.clone(),
         was: spec.was.as_ref().map(|was| Arc::from(was.value.as_str())),
+        workers: spec.workers.as_ref().map_or(Workers::Engine, |word| word.value),
         concurrency: count(&spec.concurrency)
             .unwrap_or(CONCURRENCY.min(global_concurrency.unwrap_or(CONCURRENCY))),
         global_concurrency,
@@ -107,6 +111,24 @@ fn check_turns(scene: &Scene<'_>, spec: &QueueSpec, what: &str) {
                 .at(fairness.span, "takes turns")
                 .also(per_key.span, "takes turns by its own key already")
                 .help("remove `fairness`"),
+        );
+    }
+}
+
+/// What one engine runs is nothing to jobs that no engine runs.
+fn check_workers(scene: &Scene<'_>, spec: &QueueSpec, what: &str) {
+    let pulled = spec.workers.as_ref().filter(|word| word.known && word.value == Workers::Pull);
+    if let (Some(pulled), Some(own)) = (pulled, spec.concurrency.as_ref().filter(|own| own.own)) {
+        scene.report(
+            Diagnostic::new(
+                &codes::KEY_CONFLICT,
+                format!("{what} is for pull workers and has a `concurrency`"),
+            )
+            .at(own.span, "how many jobs one engine runs")
+            .also(pulled.span, "no engine runs any")
+            .help(
+                "remove it: a worker runs what it claims; `global_concurrency` bounds all of them together",
+            ),
         );
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Scene<'a> {
     pub(super) used: RefCell<Used>,
     /// The retry policies that stages name; the others are named by steps alone.
     pub(super) stage_retries: RefCell<HashSet<String>>,
+    /// The retry policies of kinds that pull workers do, which bring codes of their own.
+    pub(super) pull_retries: RefCell<HashSet<String>>,
     pub(super) retries: IndexMap<String, Option<Arc<RetryPolicy>>>,
     pub(super) retry_specs: IndexMap<String, RetrySpec>,
     pub(super) http_clients: IndexMap<String, Option<Arc<HttpClient>>>,

@@ -9,7 +9,9 @@ use crate::spec::{RetrySpec, Spanned, Table};
 pub(super) fn check(scene: &Scene<'_>) {
     let own = own_codes(scene);
     for (name, spec) in &scene.retry_specs {
-        for word in spec.on.iter().flatten().chain(&spec.not_on).filter(|word| word.known) {
+        // Which codes programs of the user's own give is theirs to know.
+        let own_words = scene.pull_retries.borrow().contains(name);
+        for word in spec.on.iter().flatten().chain(&spec.not_on).filter(|word| word.known && !own_words) {
             check_word(scene, name, word, &own);
         }
         check_step_policy(scene, name, spec);

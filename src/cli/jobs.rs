@@ -147,6 +147,7 @@ fn rows(job: &JobRow) -> Vec<[String; 2]> {
         ("detail", job.detail.clone()),
         ("unique_key", job.unique_key.clone()),
         ("trace", job.trace.clone()),
+        ("progress", job.progress.clone()),
         ("batch", job.batch.map(|batch| batch.to_string())),
         ("args", job.args.clone()),
     ];

@@ -88,22 +88,23 @@ fn told(held: Held, name: &str, state: &str, format: Format) -> CliResult {
     Ok(Exit::Clean)
 }
 
-/// All engines that claim jobs.
+/// All engines and pull workers that claim jobs.
 pub(super) fn workers(global: &GlobalArguments, format: Format) -> CliResult {
     let workers = wait(async { open(global)?.workers().await.map_err(failed) })??;
     match format {
         Format::Json => output::json(&workers)?,
         Format::Text => {
-            let header = ["worker", "version", "up", "heartbeat", "batches", "jobs"];
-            output::print_table(&header, workers.iter().map(worker).collect(), "no engine is registered")?;
+            let header = ["worker", "sort", "version", "up", "heartbeat", "batches", "jobs"];
+            output::print_table(&header, workers.iter().map(worker).collect(), "no worker is registered")?;
         }
     }
     Ok(Exit::Clean)
 }
 
-fn worker(worker: &WorkerRow) -> [String; 6] {
+fn worker(worker: &WorkerRow) -> [String; 7] {
     [
         worker.name.clone(),
+        if worker.pull { "pull" } else { "engine" }.to_owned(),
         worker.version.clone(),
         format!("{:.0} s", worker.up_seconds),
         format!("{:.1} s ago", worker.silent_seconds),

@@ -45,7 +45,8 @@ pub struct CreateArguments {
     /// Its name, which the audit calls its bearer by
     #[arg(value_parser = name)]
     name: String,
-    /// What it is good for: read, payload (args and results), operate, admin; several are separated by commas
+    /// What it is good for: read, payload (args and results), operate, work (pull workers), admin; several are
+    /// separated by commas
     #[arg(long, value_name = "SCOPES", value_delimiter = ',', required = true)]
     scope: Vec<Scope>,
     /// When it ends, such as `90d`

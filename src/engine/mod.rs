@@ -20,7 +20,7 @@ pub mod topics;
 mod view;
 mod watch;
 
-pub use jobs::JobsError;
+pub use jobs::{Holding, JobsError, LEASES, Lease, PullClaim, PullError, PulledJob, PulledJobs, Pulls, Said};
 pub use load::{LoadError, Process, load_tree};
 pub use memory::Warn;
 pub use reconcile::{Changes, StageChange};

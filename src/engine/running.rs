@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::drain::drain;
-use super::jobs::{Jobs, JobsError};
+use super::jobs::{Jobs, JobsError, Pulls};
 use super::own_topics;
 use super::status::{BrokerState, EngineStatus, Readiness};
 use super::supervisor::TaskError;
@@ -317,6 +317,10 @@ impl View for Engine {
 
     fn catalog(&self) -> Arc<Catalog> {
         self.catalog()
+    }
+
+    fn pulls(&self) -> Option<Arc<Pulls>> {
+        self.jobs.as_ref()?.pulls()
     }
 
     fn metrics(&self) -> String {

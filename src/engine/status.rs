@@ -41,6 +41,9 @@ pub struct JobsStatus {
     pub kinds: Vec<String>,
     /// The queues that it claims from.
     pub queues: Vec<String>,
+    /// The queues from which pull workers claim.
+    #[serde(default)]
+    pub pulled: Vec<String>,
 }
 
 /// Whether the brokers answer.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::jobs::Pulls;
 use super::status::{EngineStatus, Readiness};
 use crate::catalog::Catalog;
 
@@ -15,6 +16,9 @@ pub trait View: Send + Sync {
 
     /// The config in force.
     fn catalog(&self) -> Arc<Catalog>;
+
+    /// What pull workers reach; `None`: durable jobs do not run.
+    fn pulls(&self) -> Option<Arc<Pulls>>;
 
     /// The metrics as OpenMetrics text.
     fn metrics(&self) -> String;

@@ -175,7 +175,7 @@ pub(super) async fn show(
     };
     let shown = caller.scopes.have(Scope::Payload);
     if !shown {
-        (job.args, job.detail, job.unique_key) = (None, None, None);
+        (job.args, job.detail, job.unique_key, job.progress) = (None, None, None, None);
     }
     let mut job = serde_json::to_value(&job).map_err(|error| Refusal::bad(error.to_string()))?;
     job["id"] = json!(JobId(id));

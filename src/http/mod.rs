@@ -11,6 +11,7 @@ mod operating;
 mod queues;
 mod routes;
 mod server;
+mod work;
 
 pub use access::Access;
 pub use routes::{Needs, ROUTES, Route};

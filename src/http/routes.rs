@@ -4,7 +4,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, get, post};
 
 use super::server::{self, Api};
-use super::{callbacks, jobs, operating, queues};
+use super::{callbacks, jobs, operating, queues, work};
 use crate::store::Scope;
 
 /// What a request must show.
@@ -35,6 +35,7 @@ const READ: Needs = Needs::All(&[Scope::Read]);
 /// What is asked tells of args and results.
 const PAYLOAD: Needs = Needs::All(&[Scope::Read, Scope::Payload]);
 const OPERATE: Needs = Needs::All(&[Scope::Operate]);
+const WORK: Needs = Needs::All(&[Scope::Work]);
 
 macro_rules! route {
     ($method:ident, $path:expr, $needs:expr, $handler:path) => {
@@ -66,6 +67,13 @@ pub const ROUTES: &[Route] = &[
     route!(POST, "/v1/queues/{name}/resume", OPERATE, queues::resume),
     route!(GET, "/v1/workers", READ, queues::workers),
     route!(GET, "/v1/audit", PAYLOAD, queues::audit),
+    route!(POST, "/v1/work/claim", WORK, work::claim),
+    route!(POST, "/v1/work/heartbeat", WORK, work::heartbeat),
+    route!(POST, "/v1/work/progress", WORK, work::progress),
+    route!(POST, "/v1/work/complete", WORK, work::complete),
+    route!(POST, "/v1/work/fail", WORK, work::fail),
+    route!(POST, "/v1/work/snooze", WORK, work::snooze),
+    route!(POST, "/v1/work/release", WORK, work::release),
     route!(POST, "/v1/callbacks/{token}", Needs::Own, callbacks::take),
 ];
 

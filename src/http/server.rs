@@ -104,7 +104,7 @@ pub(super) async fn status(State(api): State<Api>) -> Response {
 #[cfg(test)]
 mod tests {
     use crate::catalog::Catalog;
-    use crate::engine::{BrokerState, EngineStatus, Readiness};
+    use crate::engine::{BrokerState, EngineStatus, Pulls, Readiness};
 
     use super::*;
 
@@ -129,6 +129,10 @@ mod tests {
 
         fn readiness(&self) -> Readiness {
             Readiness { ready: self.ready, reasons: Vec::new() }
+        }
+
+        fn pulls(&self) -> Option<Arc<Pulls>> {
+            None
         }
 
         fn metrics(&self) -> String {

@@ -25,7 +25,7 @@ use crate::steps::{BoxedWait, Chain, OpenError, Pause, Ports, StepPlan};
 /// The largest result of a job that is handed on, by about the size of its text.
 pub const MAX_RESULT: usize = 64 << 10;
 /// The longest message of a failure, in characters.
-const MAX_MESSAGE: usize = 4_096;
+pub const MAX_MESSAGE: usize = 4_096;
 /// The least that a job is snoozed, whatever the other side asks for.
 const LEAST_SNOOZE: Duration = Duration::from_secs(1);
 /// Statuses whose `Retry-After` snoozes a job.
@@ -330,7 +330,8 @@ fn rfc3339(millis: i64) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-fn took_longer(limit: Duration) -> Failure {
+/// The failure of an attempt that took longer than `limit`.
+pub fn took_longer(limit: Duration) -> Failure {
     let limit = format_duration(limit);
     Failure::transient("timeout", format!("the attempt took longer than {limit}"))
 }

@@ -1,11 +1,10 @@
 //! One claim: which lane and priority have work, and jobs of the one whose turn it is.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::choosing::Marks;
 use super::polling::Polling;
-use super::queue::QueueOptions;
-use crate::store::{BatchId, ClaimRequest, Claimed, Claiming, Database, Lane, StoreResult, Worker};
+use crate::store::{BatchId, ClaimRequest, Claimed, Claiming, Database, Lane, QueueId, StoreResult, Worker};
 
 /// What a claim came to.
 pub(super) struct Answer {
@@ -34,17 +33,17 @@ pub(super) struct Limited {
 pub(super) async fn claim(
     database: Database,
     worker: Worker,
-    options: QueueOptions,
+    (queue, lease): (QueueId, Duration),
     marks: Marks,
     (room, idle): (usize, bool),
     arm: bool,
 ) -> Answer {
     let (batch, sent) = (BatchId::new(), Instant::now());
     let mut answer = Answer { batch, sent, marks, claimed: Ok(Vec::new()), armed: None, limited: None };
-    answer.claimed = fill(&mut answer, &database, &worker, &options, (room, idle)).await;
+    answer.claimed = fill(&mut answer, &database, &worker, (queue, lease), (room, idle)).await;
     let held = answer.limited.is_some_and(|limited| limited.held);
     if arm && !held && answer.claimed.as_ref().is_ok_and(Vec::is_empty) {
-        answer.armed = Some(database.arm(&[options.queue], Polling::ARM).await);
+        answer.armed = Some(database.arm(&[queue], Polling::ARM).await);
     }
     answer
 }
@@ -53,27 +52,27 @@ async fn fill(
     answer: &mut Answer,
     database: &Database,
     worker: &Worker,
-    options: &QueueOptions,
+    (queue, lease): (QueueId, Duration),
     (room, idle): (usize, bool),
 ) -> StoreResult<Vec<Claimed>> {
     let looks = answer.marks.looks(Instant::now(), idle);
-    let look = database.look(options.queue, &looks).await?;
+    let look = database.look(queue, &looks).await?;
     let has_work = look.keyed || !look.heads.is_empty();
     if look.claiming != Claiming::Free {
         answer.limited = Some(Limited { held: has_work && !look.paused, rate: look.rate });
     }
     if look.is_unsorted() {
-        database.sort_queue(options.queue).await?;
+        database.sort_queue(queue).await?;
     }
     answer.sent = Instant::now();
     let request = ClaimRequest {
-        queue: options.queue,
+        queue,
         claiming: look.claiming,
         lane: Lane::New,
         priority: 0,
         after: 0,
         limit: room,
-        lease: options.lease,
+        lease,
     };
     if look.claiming == Claiming::Turns {
         return match has_work {

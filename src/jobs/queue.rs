@@ -28,7 +28,7 @@ use crate::store::{
 };
 
 /// How long a job of a kind that is not known here is put off.
-const UNKNOWN: Duration = Duration::from_secs(30);
+pub const UNKNOWN: Duration = Duration::from_secs(30);
 
 /// How many jobs are claimed beyond the free slots while they end fast.
 const PREFETCH: usize = 500;
@@ -186,7 +186,8 @@ impl<E: Execute> QueueRunner<E> {
             let (database, worker) = (self.shared.database.clone(), self.shared.worker);
             let arm = self.polling.wants_arming(Instant::now(), self.shared.wakes.listening());
             let room = (room, self.polling.idle());
-            self.claims.spawn(claim(database, worker, self.options.clone(), marks, room, arm));
+            let wanted = (self.options.queue, self.options.lease);
+            self.claims.spawn(claim(database, worker, wanted, marks, room, arm));
         }
     }
 

@@ -35,7 +35,7 @@ pub struct JobSpec<'a> {
     pub expires: Option<Spanned<Duration>>,
     /// False: a retry begins at the first step again.
     pub checkpoint: Option<Spanned<bool>>,
-    /// Its steps, as tables; each kind reads its own.
+    /// Its steps, as tables; each kind reads its own. None where pull workers do it.
     pub steps: Vec<&'a Table>,
 }
 
@@ -100,7 +100,7 @@ impl<'a> JobSpec<'a> {
             exhausted_enqueues: read_on_exhausted(&mut table),
             expires: table.duration("expires"),
             checkpoint: table.boolean("checkpoint"),
-            steps: table.required("steps", |table, _| Some(read_steps(table))).unwrap_or_default(),
+            steps: read_steps(&mut table),
         };
         table.finish();
         spec

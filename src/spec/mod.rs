@@ -46,5 +46,5 @@ pub use stages::{OutputSpec, STAGE_KEYS, StageSpec, read_step_group, read_steps}
 pub use topics::{Retention, TopicSpec};
 pub use words::{
     Compression, Decoding, DlqHeaders, Guarantee, KeyState, OnConflict, OnLost, Order, Start, Tombstones,
-    Unmatched,
+    Unmatched, Workers,
 };

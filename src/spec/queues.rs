@@ -1,8 +1,10 @@
 //! `[queues.NAME]`: jobs that share workers and limits.
 
-use super::{About, Spanned, TableReader};
+use super::{About, Spanned, TableReader, Workers};
 use crate::base::Rate;
 use crate::diag::Span;
+
+const WORKERS: [(&str, Workers); 2] = [("engine", Workers::Engine), ("pull", Workers::Pull)];
 
 /// A queue as written.
 #[derive(Debug, Clone)]
@@ -13,6 +15,8 @@ pub struct QueueSpec {
     pub about: About,
     /// The name it had before.
     pub was: Option<Spanned<String>>,
+    /// Who works its jobs.
+    pub workers: Option<Spanned<Workers>>,
     /// How many of its jobs one engine runs at one time.
     pub concurrency: Option<Spanned<i64>>,
     /// How many of its jobs all engines run at one time.
@@ -54,6 +58,7 @@ impl QueueSpec {
             span: table.span(),
             about,
             was,
+            workers: table.word("workers", &WORKERS),
             concurrency: table.integer("concurrency", 1..=10_000),
             global_concurrency: table.integer("global_concurrency", 1..=1_000_000),
             per_key: table.table("per_key").map(|mut per_key| {

@@ -102,6 +102,16 @@ pub enum Decoding {
     Bytes,
 }
 
+/// Who works the jobs of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Workers {
+    /// Engines, by the steps of the jobs.
+    #[default]
+    Engine,
+    /// Programs of the user's own, which claim them over HTTP.
+    Pull,
+}
+
 /// A state in which a job may keep its unique key to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyState {

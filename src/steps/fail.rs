@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Flow, ItemScope, OpenError, PlanContext, Ports, ReadyStep, Runnable, StepBody, StepContext};
-use crate::base::{Class, Failure, is_engine_code};
+use crate::base::{Class, Failure, is_code, is_engine_code};
 use crate::diag::{Diagnostic, codes};
 use crate::expr::{RootSet, Template};
 use crate::record::Item;
@@ -45,12 +45,6 @@ pub(super) fn read(table: &mut TableReader<'_>, context: &PlanContext<'_>) -> Op
     }
     let class = class.map_or(Class::Permanent, |class| class.value);
     Some(Arc::new(Fail { class, code: code.value, message: message? }))
-}
-
-fn is_code(text: &str) -> bool {
-    text.len() <= 64
-        && text.starts_with(|first: char| first.is_ascii_lowercase())
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
 impl StepBody for Fail {

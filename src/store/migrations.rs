@@ -47,6 +47,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(7, "progress", "0007_progress.sql"),
     migration!(8, "callbacks", "0008_callbacks.sql"),
     migration!(9, "groups", "0009_groups.sql"),
+    migration!(10, "pull", "0010_pull.sql"),
 ];
 
 /// The version of the schema that this program was written for.

@@ -236,7 +236,7 @@ impl Verdict {
 }
 
 /// The statement, without what a test leaves out.
-fn unguarded(sql: &str) -> Cow<'_, str> {
+pub(super) fn unguarded(sql: &str) -> Cow<'_, str> {
     let mut sql = Cow::Borrowed(sql);
     if guard::removed(Guard::Lease) {
         let held = "batch_id = any ($1) and epoch = $2";

@@ -33,6 +33,8 @@ pub struct JobRow {
     pub code: Option<String>,
     /// Its result or its last error, as JSON text.
     pub detail: Option<String>,
+    /// How far it has said last that it is, as JSON text.
+    pub progress: Option<String>,
     /// The lease that holds it.
     pub batch: Option<BatchId>,
     /// Seconds since it was created.
@@ -138,6 +140,7 @@ impl Database {
             batch: row.try_get::<Option<Uuid>, _>(11)?.map(BatchId),
             age_seconds: row.try_get(12)?,
             until_seconds: row.try_get(13)?,
+            progress: row.try_get(14)?,
         }))
     }
 }

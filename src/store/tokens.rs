@@ -23,6 +23,8 @@ pub enum Scope {
     Payload,
     /// Enqueueing and what operators do; `read` as well.
     Operate,
+    /// What pull workers do with the jobs that they claim.
+    Work,
     /// Everything.
     Admin,
 }
@@ -75,12 +77,15 @@ impl fmt::Debug for NewToken {
 }
 
 impl Scope {
+    const ALL: [Self; 5] = [Self::Read, Self::Payload, Self::Operate, Self::Work, Self::Admin];
+
     /// The word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Payload => "payload",
             Self::Operate => "operate",
+            Self::Work => "work",
             Self::Admin => "admin",
         }
     }
@@ -90,10 +95,10 @@ impl FromStr for Scope {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
-        [Self::Read, Self::Payload, Self::Operate, Self::Admin]
+        Self::ALL
             .into_iter()
             .find(|scope| scope.as_str() == word)
-            .ok_or_else(|| "expected read, payload, operate or admin".to_owned())
+            .ok_or_else(|| "expected read, payload, operate, work or admin".to_owned())
     }
 }
 
@@ -108,7 +113,7 @@ impl Scopes {
         self.0.iter().any(|has| match has {
             Scope::Admin => true,
             Scope::Operate => matches!(scope, Scope::Operate | Scope::Read),
-            Scope::Read | Scope::Payload => *has == scope,
+            Scope::Read | Scope::Payload | Scope::Work => *has == scope,
         })
     }
 }
@@ -200,15 +205,15 @@ mod tests {
     #[test]
     fn a_scope_is_good_for_what_it_says_and_no_more() {
         let table = [
-            (Scope::Read, [true, false, false, false]),
-            (Scope::Payload, [false, true, false, false]),
-            (Scope::Operate, [true, false, true, false]),
-            (Scope::Admin, [true; 4]),
+            (Scope::Read, [true, false, false, false, false]),
+            (Scope::Payload, [false, true, false, false, false]),
+            (Scope::Operate, [true, false, true, false, false]),
+            (Scope::Work, [false, false, false, true, false]),
+            (Scope::Admin, [true; 5]),
         ];
         for (has, good) in table {
             let scopes = Scopes(vec![has]);
-            let asked =
-                [Scope::Read, Scope::Payload, Scope::Operate, Scope::Admin].map(|ask| scopes.have(ask));
+            let asked = Scope::ALL.map(|ask| scopes.have(ask));
             assert_eq!(asked, good, "{has:?}");
         }
         assert!(!Scopes::default().have(Scope::Read));

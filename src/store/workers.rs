@@ -1,4 +1,4 @@
-//! The engines that claim: registering, leaving, and who lives.
+//! The engines and pull workers that claim: registering, leaving, and who lives.
 
 use serde::Serialize;
 use sqlx::Row;
@@ -8,7 +8,7 @@ use super::connect::Database;
 use super::error::StoreResult;
 use super::ids::Worker;
 
-/// One engine as it is listed.
+/// One engine or pull worker as it is listed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WorkerRow {
     /// Its id.
@@ -25,6 +25,8 @@ pub struct WorkerRow {
     pub batches: i64,
     /// How many jobs those hold.
     pub jobs: i64,
+    /// Whether it pulls its jobs over HTTP.
+    pub pull: bool,
 }
 
 impl Database {
@@ -41,6 +43,20 @@ impl Database {
             .fetch_one(self.pool())
             .await?;
         Ok(Worker { id, epoch })
+    }
+
+    /// The worker of that name that pulls its jobs; it lives now.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn pull_worker(&self, name: &str, version: &str) -> StoreResult<Worker> {
+        let row = sqlx::query(self.schema().sql(include_str!("sql/worker/pull.sql")))
+            .bind(Uuid::now_v7())
+            .bind(name)
+            .bind(version)
+            .fetch_one(self.pool())
+            .await?;
+        Ok(Worker { id: row.try_get(0)?, epoch: row.try_get(1)? })
     }
 
     /// Forgets a worker that has handed everything back. Leases that it still holds end at their deadline.
@@ -79,6 +95,7 @@ impl Database {
                     silent_seconds: row.try_get(4)?,
                     batches: row.try_get(5)?,
                     jobs: row.try_get(6)?,
+                    pull: row.try_get(7)?,
                 })
             })
             .collect()

@@ -34,6 +34,7 @@ mod online;
 mod panics;
 mod parking;
 mod poison;
+mod pulling;
 mod rates;
 mod rebalances;
 mod replays;

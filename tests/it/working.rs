@@ -126,6 +126,11 @@ timeout  = "2m"
         scene
     }
 
+    /// Adds a file to the config root.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        self.root.write(path, text);
+    }
+
     pub(crate) fn start(&self) -> Engine {
         self.start_with(&[])
     }
@@ -144,7 +149,7 @@ timeout  = "2m"
         Engine::launch(&self.root, &brokers(), &all)
     }
 
-    fn command(&self, arguments: &[&str]) -> std::process::Output {
+    pub(crate) fn command(&self, arguments: &[&str]) -> std::process::Output {
         Engine::command(self.root.path(), arguments, &[("DATABASE_URL", &self.database.url())])
     }
 

@@ -19,6 +19,9 @@ codes! {
     JOB_STEP: Error "job::step", "A step or a setting of one has no meaning in a job",
         "A job's steps work on one value that is no record: it has no headers, it does not become several, and it does not wait for others in a batch.",
         "[[jobs.report.steps]]\nexplode = \"args.parts\"" => "[[jobs.report.steps]]\nhttp.url = \"http://reports/make\"\nhttp.json = { parts = \"{{ args.parts }}\" }";
+    JOB_PULLED: Error "job::pulled", "A job that pull workers do says what an engine should do",
+        "The jobs of a queue with `workers = \"pull\"` are claimed over HTTP by programs of your own. No engine runs a step of them, so `steps` and `checkpoint` have no meaning there.",
+        "[queues.render]\nworkers = \"pull\"\n\n[jobs.thumbnail]\nqueue = \"render\"\n\n[[jobs.thumbnail.steps]]\nhttp.url = \"http://thumbnails/make\"" => "[queues.render]\nworkers = \"pull\"\n\n[jobs.thumbnail]\nqueue = \"render\"";
     JOB_LIMITS: Error "job::limits", "A step may take longer than its job",
         "`timeout` of a job bounds a whole attempt, all its steps and their waits together. A step's own `timeout` beyond that is never reached.",
         "[jobs.report]\nqueue = \"sync\"\ntimeout = \"1m\"\n\n[[jobs.report.steps]]\ntimeout = \"5m\"\nhttp.url = \"http://reports/make\"" => "[jobs.report]\nqueue = \"sync\"\ntimeout = \"10m\"\n\n[[jobs.report.steps]]\ntimeout = \"5m\"\nhttp.url = \"http://reports/make\"";

@@ -16,7 +16,7 @@ use crate::jobs::kept::{self, Checkpoint};
 use crate::jobs::state::Cancelled;
 use crate::jobs::{self, Call, Callback, Known, Outcome, Program, Run};
 use crate::record::JobFacts;
-use crate::store::{Beside, Claimed, Database, Heard, KindId, StoreResult, Verdict};
+use crate::store::{Beside, Claimed, Database, Heard, KindId, QueueId, StoreResult, Verdict};
 use crate::telemetry::{JobMetrics, UnknownKinds};
 
 /// How long a job is put off whose earlier attempts cannot be looked up.
@@ -31,6 +31,8 @@ pub(super) struct Kind {
 /// The kinds that run here, by their numbers in the database.
 pub(super) struct Executor {
     pub(super) kinds: HashMap<KindId, Arc<Kind>>,
+    /// The queues whose jobs pull workers do, by name.
+    pub(super) pulled: HashMap<String, QueueId>,
     pub(super) database: Database,
     pub(super) addresses: Addresses,
     pub(super) strangers: Strangers,
@@ -73,7 +75,8 @@ struct Before {
 
 impl jobs::Execute for Executor {
     fn knows(&self, kind: KindId) -> bool {
-        self.kinds.contains_key(&kind)
+        // One that pull workers do has no steps to run.
+        self.kind(kind).is_some_and(|kind| !kind.program.job().is_pulled())
     }
 
     fn unknown(&self, job: &Claimed) {
@@ -105,6 +108,22 @@ impl jobs::Execute for Executor {
 }
 
 impl Executor {
+    /// The kind of that number.
+    pub(super) fn kind(&self, kind: KindId) -> Option<Arc<Kind>> {
+        self.kinds.get(&kind).cloned()
+    }
+
+    /// The queue of that name, where pull workers do its jobs.
+    pub(super) fn pulled_queue(&self, name: &str) -> Option<QueueId> {
+        self.pulled.get(name).copied()
+    }
+
+    /// How long an attempt of each kind may take that pull workers do.
+    pub(super) fn pulled_timeouts(&self) -> Vec<(KindId, Duration)> {
+        let pulled = self.kinds.iter().filter(|(_, kind)| kind.program.job().is_pulled());
+        pulled.map(|(number, kind)| (*number, kind.program.job().timeout)).collect()
+    }
+
     async fn attempt(&self, kind: &Kind, job: &Claimed, cancel: &CancellationToken) -> (Verdict, Beside) {
         let before = match self.before(kind, job).await {
             Ok(before) => before,
@@ -153,7 +172,7 @@ impl Executor {
 }
 
 impl Kind {
-    fn has_expired(&self, job: &Claimed) -> bool {
+    pub(super) fn has_expired(&self, job: &Claimed) -> bool {
         !job.started && self.program.job().expires.is_some_and(|expires| job.due_for >= expires)
     }
 
@@ -169,7 +188,7 @@ impl Kind {
         self.program.facts(known, args)
     }
 
-    fn args(&self, job: &Claimed) -> Result<Json, Failure> {
+    pub(super) fn args(&self, job: &Claimed) -> Result<Json, Failure> {
         let most = self.program.job().max_args;
         if job.args.len() as u64 > most.0 {
             let message = format!("the args have {} bytes and `max_args_bytes` is {most}", job.args.len());
@@ -203,7 +222,7 @@ fn read(heard: Heard) -> Callback {
     }
 }
 
-fn word(verdict: &Verdict) -> &'static str {
+pub(super) fn word(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Succeeded { .. } => "succeeded",
         Verdict::Failed { .. } => "failed",

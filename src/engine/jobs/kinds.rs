@@ -3,15 +3,27 @@
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Job, Queue, Unique};
-use crate::spec::{KeyState, OnConflict};
+use crate::spec::{KeyState, OnConflict, Workers};
 use crate::store::{Conflict, KindDefinition, MAX_ARGS, Published, QueueId, QueueLimits, UniqueRule, states};
 
 /// The most attempts that the database lets a job have.
 const MOST_ATTEMPTS: u32 = 1000;
 
 /// Every queue by its name, and by the one it had before: jobs may still wait there.
-pub(super) fn queues(catalog: &Catalog) -> Vec<(String, usize)> {
-    named(catalog).map(|(name, queue)| (name.to_owned(), queue.concurrency)).collect()
+pub(super) fn queues(catalog: &Catalog) -> Vec<String> {
+    named(catalog).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Those that engines work, with how many of their jobs one runs at once.
+pub(super) fn run(catalog: &Catalog) -> Vec<(String, usize)> {
+    let run = named(catalog).filter(|(_, queue)| queue.workers == Workers::Engine);
+    run.map(|(name, queue)| (name.to_owned(), queue.concurrency)).collect()
+}
+
+/// Those whose jobs pull workers do.
+pub(super) fn pulled(catalog: &Catalog) -> Vec<String> {
+    let pulled = named(catalog).filter(|(_, queue)| queue.workers == Workers::Pull);
+    pulled.map(|(name, _)| name.to_owned()).collect()
 }
 
 /// What all engines together keep of each queue.

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::execute::Executor;
 use super::kinds;
+use super::pulls::Pulls;
 use crate::catalog::Catalog;
 use crate::jobs::{
-    Acker, QueueOptions, QueueRunner, Retention, Shared, Wakes, fence, keep_days, listen, promote, rescue,
+    Acker, Ask, QueueOptions, QueueRunner, Retention, Shared, Wakes, fence, keep_days, listen, promote, pull,
+    rescue,
 };
 use crate::store::{Database, Heartbeat, HeartbeatOptions, Published, StoreError, StoreResult, Worker};
 use crate::telemetry::OutcomeCounts;
@@ -21,13 +24,17 @@ const UNTIL_HURRIED: Duration = Duration::from_secs(24 * 3600);
 /// Connections beside those of queues: the acker, rescue, promotion, days, the listener.
 const SERVICES: u32 = 5;
 
+/// What pull workers use beside: a claim, and what they say of their jobs.
+const PULLS: u32 = 3;
+
 /// The most that claims of queues use at one time.
 const CLAIMS: usize = 8;
 
 /// How many connections the jobs of a catalog share.
 pub(super) fn connections(catalog: &Catalog) -> u32 {
-    let claims = kinds::queues(catalog).len().clamp(1, CLAIMS);
-    SERVICES + u32::try_from(claims).unwrap_or(1)
+    let run = kinds::run(catalog).len();
+    let pulls = if run < kinds::queues(catalog).len() { PULLS } else { 0 };
+    SERVICES + pulls + u32::try_from(run.clamp(1, CLAIMS)).unwrap_or(1)
 }
 
 /// Dropping it ends every loop at once, as a kill does.
@@ -43,7 +50,8 @@ impl Loops {
     pub(super) fn start(
         database: &Database,
         worker: Worker,
-        executor: Executor,
+        executor: Arc<Executor>,
+        (pulls, asks): (Arc<Pulls>, mpsc::Receiver<Ask>),
         published: &Published,
         catalog: &Catalog,
         (retention, outcomes): (Retention, OutcomeCounts),
@@ -60,10 +68,12 @@ impl Loops {
         tasks.spawn(fence(database.clone(), stop.clone()));
         tasks.spawn(promote(database.clone(), Arc::clone(&wakes), stop.clone()));
         tasks.spawn(keep_days(database.clone(), retention, stop.clone()));
-        let execute = Arc::new(executor);
+        let pulling = pull(database.clone(), Arc::clone(&wakes), Arc::clone(&executor), asks, stop.clone());
+        tasks.spawn(pulling);
+        tasks.spawn(pulls.end_overdue(stop.clone()));
         let (database, shared_acker) = (database.clone(), acker.clone());
-        let shared = Shared { database, worker, execute, acker: shared_acker, heartbeat, wakes };
-        for (name, concurrency) in kinds::queues(catalog) {
+        let shared = Shared { database, worker, execute: executor, acker: shared_acker, heartbeat, wakes };
+        for (name, concurrency) in kinds::run(catalog) {
             let Some(queue) = published.queues.get(&name).copied() else { continue };
             let options =
                 QueueOptions { name, queue, concurrency, lease: options.lease, drain: UNTIL_HURRIED };

@@ -7,12 +7,13 @@ mod callbacks;
 mod execute;
 mod kinds;
 mod loops;
+mod pulls;
 mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -20,6 +21,7 @@ use tracing::{info, warn};
 use self::callbacks::Addresses;
 use self::execute::{Executor, Kind, Strangers};
 use self::loops::Loops;
+pub use self::pulls::{Holding, LEASES, Lease, PullClaim, PullError, PulledJob, PulledJobs, Pulls, Said};
 use super::running::Engine;
 use super::status::JobsStatus;
 use super::supervisor::TaskError;
@@ -68,6 +70,8 @@ pub(super) struct Jobs {
     /// Nothing that runs is waited for any more.
     hurry: CancellationToken,
     state: watch::Sender<State>,
+    /// What pull workers reach; `None`: no worker is registered here.
+    pulls: RwLock<Option<Arc<Pulls>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +125,7 @@ impl Jobs {
             stop: CancellationToken::new(),
             hurry: CancellationToken::new(),
             state: watch::Sender::new(State::Away("no worker is registered yet".to_owned())),
+            pulls: RwLock::default(),
         }))
     }
 
@@ -134,7 +139,8 @@ impl Jobs {
             state: if reason.is_none() { "running" } else { "away" }.to_owned(),
             reason,
             kinds: self.catalog.jobs().keys().map(ToString::to_string).collect(),
-            queues: kinds::queues(&self.catalog).into_iter().map(|(name, ..)| name).collect(),
+            queues: kinds::run(&self.catalog).into_iter().map(|(name, ..)| name).collect(),
+            pulled: kinds::pulled(&self.catalog),
         }
     }
 
@@ -146,20 +152,31 @@ impl Jobs {
         }
     }
 
+    /// What pull workers reach; `None`: nothing, for now.
+    pub(super) fn pulls(&self) -> Option<Arc<Pulls>> {
+        self.pulls.read().clone()
+    }
+
     async fn run(&self, cancel: &CancellationToken) -> StoreResult<()> {
         let Some(registered) = self.stop.run_until_cancelled(self.register()).await else { return Ok(()) };
         let (executor, published, worker) = registered?;
+        let executor = Arc::new(executor);
+        let (pulls, asks) = Pulls::new(Arc::clone(&executor), self.outcomes.clone());
+        let pulls = Arc::new(pulls);
         let loops = Loops::start(
             &self.database,
             worker,
             executor,
+            (Arc::clone(&pulls), asks),
             &published,
             &self.catalog,
             (self.retention, self.outcomes.clone()),
         )?;
+        *self.pulls.write() = Some(pulls);
         self.state.send_replace(State::Working);
         info!(kinds = self.kinds.len(), queues = published.queues.len(), "durable jobs run");
         let ended = loops.run(&self.stop, &self.hurry, cancel).await;
+        *self.pulls.write() = None;
         if let Err(error) = self.database.leave(&worker).await {
             warn!(%error, "the worker stays registered until its leases end");
         }
@@ -168,8 +185,8 @@ impl Jobs {
 
     async fn register(&self) -> StoreResult<(Executor, store::Published, Worker)> {
         fits(self.database.settings()).await?;
-        let queues: Vec<String> = kinds::queues(&self.catalog).into_iter().map(|(name, _)| name).collect();
-        let published = self.database.publish(&queues, &kinds::definitions(&self.catalog)).await?;
+        let (queues, definitions) = (kinds::queues(&self.catalog), kinds::definitions(&self.catalog));
+        let published = self.database.publish(&queues, &definitions).await?;
         self.database.limit_queues(&kinds::limits(&self.catalog, &published)).await?;
         let strangers = Strangers {
             names: self.database.kinds().await?,
@@ -181,7 +198,11 @@ impl Jobs {
             numbers.map(|number| (*number, Arc::clone(kind)))
         });
         let (database, addresses) = (self.database.clone(), self.addresses.clone());
-        let executor = Executor { kinds: numbered.collect(), database, addresses, strangers };
+        let pulled = kinds::pulled(&self.catalog).into_iter();
+        let pulled = pulled.filter_map(|name| Some((published.queues.get(&name).copied()?, name)));
+        let pulled = pulled.map(|(number, name)| (name, number)).collect();
+        let kinds = numbered.collect();
+        let executor = Executor { kinds, pulled, database, addresses, strangers };
         let worker = self.database.register(&self.name, env!("CARGO_PKG_VERSION")).await?;
         Ok((executor, published, worker))
     }

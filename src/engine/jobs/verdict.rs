@@ -7,10 +7,31 @@ use serde_json::{Value as Json, json};
 use crate::base::{Failure, RetryPolicy};
 use crate::jobs::Outcome;
 use crate::jobs::state::{Attempts, Due, RESCUES, Standing, State};
-use crate::store::{Claimed, Verdict};
+use crate::store::{Claimed, HeldJob, Verdict};
+
+/// How far a job that is held is with its attempts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tries {
+    attempt: i16,
+    max_attempts: i16,
+    rescues: i16,
+}
+
+impl From<&Claimed> for Tries {
+    fn from(job: &Claimed) -> Self {
+        Self { attempt: job.attempt, max_attempts: job.max_attempts, rescues: job.rescues }
+    }
+}
+
+impl From<&HeldJob> for Tries {
+    fn from(job: &HeldJob) -> Self {
+        Self { attempt: job.attempt, max_attempts: job.max_attempts, rescues: job.rescues }
+    }
+}
 
 /// What becomes of a job whose attempt ended so. `random` is uniform in `0.0..1.0`.
-pub(super) fn verdict(outcome: Outcome, job: &Claimed, policy: &RetryPolicy, random: f64) -> Verdict {
+pub(super) fn verdict(outcome: Outcome, job: impl Into<Tries>, policy: &RetryPolicy, random: f64) -> Verdict {
+    let job = job.into();
     let outcome = match outcome {
         // It is another worker's now, or this one's later; what it did so far is done again.
         Outcome::Cancelled => return Verdict::Back,
@@ -39,7 +60,7 @@ pub(super) fn verdict(outcome: Outcome, job: &Claimed, policy: &RetryPolicy, ran
 }
 
 /// A job in a lease, with this attempt not yet spent.
-fn standing(job: &Claimed) -> Standing {
+fn standing(job: Tries) -> Standing {
     let before = |number: i16| u32::try_from(number).unwrap_or_default();
     Standing {
         state: State::Running,
@@ -60,7 +81,7 @@ fn described(failure: &Failure) -> String {
 }
 
 /// JSON in Postgres holds no NUL; one of them would keep all outcomes of its statement from being written.
-fn storable(value: Json) -> Json {
+pub(super) fn storable(value: Json) -> Json {
     match value {
         Json::String(text) => Json::String(plain(&text)),
         Json::Array(items) => Json::Array(items.into_iter().map(storable).collect()),

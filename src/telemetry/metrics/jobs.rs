@@ -113,6 +113,13 @@ impl JobMetrics {
         self.latency.observe(due_for.as_secs_f64());
     }
 
+    /// An attempt ended so, which did not run here; the word comes from a fixed vocabulary.
+    pub fn ended(&self, outcome: &'static str, took: Duration) {
+        let KindLabels { queue, kind } = self.labels.clone();
+        self.attempts.get_or_create(&OutcomeLabels { queue, kind, outcome }).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+
     /// An attempt begins.
     pub fn started(&self) -> JobTimer<'_> {
         self.running.inc();
@@ -130,9 +137,7 @@ pub struct JobTimer<'a> {
 impl JobTimer<'_> {
     /// It has ended so; the word comes from a fixed vocabulary.
     pub fn ended(self, outcome: &'static str) {
-        let KindLabels { queue, kind } = self.metrics.labels.clone();
-        self.metrics.attempts.get_or_create(&OutcomeLabels { queue, kind, outcome }).inc();
-        self.metrics.seconds.observe(self.began.elapsed().as_secs_f64());
+        self.metrics.ended(outcome, self.began.elapsed());
     }
 }
 

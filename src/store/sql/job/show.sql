@@ -24,8 +24,9 @@ with found as (
 select f.state, q.name as queue, k.name as kind, f.attempt, j.max_attempts, j.priority, j.args::text,
     j.unique_key, j.trace, f.code, f.detail::text, f.batch_id,
     extract(epoch from now() - biplane.job_created_at($1))::float8 as age,
-    extract(epoch from f.at - now())::float8 as until
+    extract(epoch from f.at - now())::float8 as until, p.told::text as progress
 from found f
     left join biplane.job j on j.id = $1
+    left join biplane.progress p on p.job_id = $1
     left join biplane.kind k on k.id = coalesce(j.kind_id, f.kind_id)
     left join biplane.queue q on q.id = f.queue_id
