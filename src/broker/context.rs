@@ -34,17 +34,18 @@ impl ClientLog {
 
     /// One line of the client; `kind` is its facility.
     pub(super) fn line(&self, level: Level, kind: &str, message: &str) {
-        let Some(left_out) = self.admit(kind, Instant::now()) else { return };
         let client = &*self.client;
+        if matches!(level, Level::Debug) {
+            // Somebody asked for it, and needs every line.
+            return tracing::debug!(target: "kafka", client, kind, "{message}");
+        }
+        let Some(left_out) = self.admit(kind, Instant::now()) else { return };
         match level {
             Level::Emerg | Level::Alert | Level::Critical | Level::Error => {
                 tracing::error!(target: "kafka", client, kind, left_out, "{message}");
             }
             Level::Warning => tracing::warn!(target: "kafka", client, kind, left_out, "{message}"),
-            Level::Notice | Level::Info => {
-                tracing::info!(target: "kafka", client, kind, left_out, "{message}");
-            }
-            Level::Debug => tracing::debug!(target: "kafka", client, kind, left_out, "{message}"),
+            _ => tracing::info!(target: "kafka", client, kind, left_out, "{message}"),
         }
     }
 

@@ -124,6 +124,13 @@ pub struct Sink {
     traffic: Arc<Traffic>,
 }
 
+impl Sink {
+    /// How many sends are not answered.
+    pub fn in_flight(&self) -> usize {
+        self.traffic.in_flight()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct SinkId(u16);
 

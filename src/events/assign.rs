@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
+use super::carried::Carried;
 use super::delivery::{Begin, Standing};
 use super::metadata::Beyond;
 use super::offsets::OffsetTracker;
@@ -210,14 +211,20 @@ impl Runner {
             return true;
         }
         let Some((position, mut beyond)) = partition.closed.clone() else { return false };
-        // Attempts were spent, whatever becomes of the epoch.
+        // Attempts were spent, whatever becomes of the epoch, and what was decided is.
         beyond.attempts.extend(partition.beyond(self.in_flight.attempts(slot)).attempts);
+        let sentenced = std::mem::take(&mut partition.sentenced);
         match partition.role {
             Role::Parked => {
                 let bounds = bounds.get(&partition.name).copied();
                 self.scan_again(slot, (position, beyond), bounds);
             }
             Role::Input | Role::Replay => self.go_back(slot, position, beyond, None),
+        }
+        if let Some(partition) = self.partitions.get_mut(slot) {
+            for (offset, sentence) in sentenced {
+                partition.carried.entry(offset).or_insert_with(|| Box::new(Carried::for_good(sentence)));
+            }
         }
         true
     }
@@ -230,8 +237,10 @@ impl Runner {
         self.shared.repeated(begun);
         let Some(partition) = self.partitions.get_mut(slot) else { return };
         partition.beyond = beyond;
-        // What the rewind before this one kept of records that did not come again yet still counts.
-        partition.carried.retain(|offset, _| *offset >= next);
+        // What the rewind before this one kept of records that did not come again yet, or are parked and
+        // did not start again, still counts.
+        let read = if partition.role == Role::Parked { position } else { next };
+        partition.carried.retain(|offset, _| *offset >= read);
         partition.carried.extend(carried);
         partition.tracker = Some(OffsetTracker::new(position));
         partition.far = None;

@@ -26,6 +26,12 @@ pub(super) struct Carried {
 }
 
 impl Carried {
+    /// Only that no further attempt follows.
+    pub(super) fn for_good(sentence: Box<Sentence>) -> Self {
+        let sentence = Some(sentence);
+        Self { due: None, first_started: None, first_failed: None, secured_by: 0, sentence }
+    }
+
     /// What is to be kept of `entry`; `None`: nothing.
     pub(super) fn of(entry: &Entry) -> Option<Box<Self>> {
         if entry.first_failed.is_none() && entry.sentence.is_none() {

@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use super::inflight::EntryId;
+use super::metadata::Beyond;
 use super::partitions::Tenure;
 use super::runner::Runner;
 use crate::base::guard::{self, Guard};
@@ -165,6 +166,15 @@ impl Runner {
             if let Some(partition) = slot.and_then(|slot| self.partitions.get_mut(slot)) {
                 partition.secured = partition.secured.max(number);
                 if let Some((_, offset, beyond)) = partition.said.take_if(|(said, ..)| *said <= number) {
+                    let went_on = |(closed, before): &(i64, Beyond)| {
+                        (*closed, &before.finished) != (offset, &beyond.finished)
+                    };
+                    if partition.closed.as_ref().is_none_or(went_on) {
+                        // Whatever had epochs given up does not keep the stage from going on.
+                        self.aborted = None;
+                    }
+                    let open = |at: &i64| *at >= offset && !beyond.is_finished(*at);
+                    partition.sentenced.retain(|at, _| open(at));
                     partition.closed = Some((offset, beyond));
                 }
                 if number == self.commits.asked {

@@ -76,6 +76,9 @@ pub(super) struct Partition {
     pub(super) beyond: Beyond,
     /// What records keep that are read again, by offset.
     pub(super) carried: HashMap<i64, Box<Carried>>,
+    /// What was decided about records that are finished and not committed yet, where an epoch closes as a
+    /// whole: given up, it would have to be found out again, by giving up another one.
+    pub(super) sentenced: HashMap<i64, Box<Sentence>>,
     /// Records that were in a batch which the broker refused for its size: each is sent alone when it
     /// comes again, so that it shows which of them are too large.
     pub(super) suspects: HashSet<i64>,
@@ -124,6 +127,7 @@ impl Partition {
             tracker: committed.map(OffsetTracker::new),
             beyond,
             carried: HashMap::new(),
+            sentenced: HashMap::new(),
             suspects: HashSet::new(),
             kept: HashSet::new(),
             scan_to: None,

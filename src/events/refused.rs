@@ -121,6 +121,12 @@ impl Runner {
     pub(super) fn carry_out(&mut self, id: EntryId, raw: RawRecord<'_>, sentence: Sentence) {
         if let Some(entry) = self.in_flight.get_mut(id) {
             entry.first_failed.get_or_insert(self.now_millis);
+            let (slot, offset) = (entry.slot, entry.offset);
+            if self.delivery.closes_whole()
+                && let Some(partition) = self.partitions.get_mut(slot)
+            {
+                partition.sentenced.insert(offset, Box::new(sentence.clone()));
+            }
         }
         self.give_up(id, raw, sentence);
     }

@@ -45,8 +45,8 @@ use crate::record::{OwnedRecord, RawRecord};
 
 /// At most this many records are taken before other business is looked at.
 const TURN: usize = 256;
-/// The longest sleep: lag, pauses and the clock are looked at this often even when nothing happens.
-const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+/// The longest sleep: pauses and the clock are looked at this often even when nothing happens.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// How soon a send that found no room is tried again, where no acknowledgement comes first.
 const BLOCKED_RETRY: Duration = Duration::from_millis(5);
 /// One record in so many has its latency measured.

@@ -207,7 +207,8 @@ impl Runner {
         index: usize,
     ) -> Result<(), SendError> {
         let alone = self.in_flight.get_mut(id).is_some_and(|entry| entry.alone);
-        if (alone || self.alone) && self.unacknowledged > 0 {
+        // Where the epoch is given up, the next may be open by now, and the record is read again in that.
+        if self.must_abort || (alone || self.alone) && self.unacknowledged > 0 {
             return Err(SendError::Full);
         }
         let prepared = &batch.outputs[index];

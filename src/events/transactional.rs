@@ -21,6 +21,9 @@ use crate::catalog::{Stage, Start};
 /// How long the broker lets an epoch stay open. Twice what closing one may take, and short, since what a
 /// killed engine without an id of its own left open holds up readers for so long.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// How long an abort waits for answers to what was sent. An error that comes while the client aborts
+/// leaves it waiting for ever.
+const GRACE: Duration = Duration::from_secs(2);
 /// The number of a close that is waited for; others count from 1.
 const AT_ONCE: u64 = 0;
 
@@ -38,6 +41,8 @@ pub(super) struct Transactional {
     since: Option<Instant>,
     /// The same of the one that is being closed.
     closing_since: Option<Instant>,
+    /// Since when the runner wants the epoch given up, while that waits for answers.
+    unwanted_since: Option<Instant>,
     /// Whether the abort that is under way was asked for by the runner.
     aborting: bool,
     /// Whether the producer was replaced, and the runner does not know yet.
@@ -75,6 +80,7 @@ impl Transactional {
             before,
             since: None,
             closing_since: None,
+            unwanted_since: None,
             aborting: false,
             renewed: false,
             answers: Vec::new(),
@@ -89,10 +95,13 @@ impl Transactional {
         {
             return Err(self.fenced(reason));
         }
+        if let TransactionState::Ended { reason, .. } = state {
+            tracing::warn!(id = self.id(), "the producer is replaced: {reason}");
+        }
         let (transactions, sink) = begin(&self.producers, &self.options, &self.inbox)?;
         self.transactions.producer().deregister(&self.sink);
         (self.transactions, self.sink) = (transactions, sink);
-        (self.since, self.closing_since, self.aborting) = (None, None, false);
+        (self.since, self.closing_since, self.unwanted_since, self.aborting) = (None, None, None, false);
         self.renewed = true;
         Ok(())
     }
@@ -103,12 +112,15 @@ impl Transactional {
         opened.is_some_and(|opened| opened.elapsed() >= TIMEOUT)
     }
 
+    fn id(&self) -> &str {
+        self.options.transactions.as_ref().map_or("", |transactions| &transactions.id)
+    }
+
     fn fenced(&self, reason: &str) -> BrokerError {
-        let id = self.options.transactions.as_ref().map(|transactions| transactions.id.as_str());
         BrokerError::Fenced(format!(
             "another engine writes under the transactional id `{}` ({reason}); give each engine a \
              BIPLANE_ENGINE_ID of its own, then restart this one",
-            id.unwrap_or_default()
+            self.id()
         ))
     }
 
@@ -232,16 +244,20 @@ impl Delivery for Transactional {
 
     fn abort(&mut self) -> Result<Standing, BrokerError> {
         match self.transactions.state() {
-            TransactionState::Open if self.renewed => {
-                self.renewed = false;
-                // What is known of the last epoch here is taken for what the broker knows.
-                Ok(if guard::removed(Guard::ReadAnew) { Standing::Nothing } else { Standing::Unknown })
-            }
             TransactionState::Open if self.aborting || self.since.is_none() => {
                 (self.since, self.closing_since, self.aborting) = (None, None, false);
-                Ok(Standing::Nothing)
+                // Else what is known of the last epoch here is taken for what the broker knows.
+                Ok(match std::mem::take(&mut self.renewed) && !guard::removed(Guard::ReadAnew) {
+                    true => Standing::Unknown,
+                    false => Standing::Nothing,
+                })
             }
             TransactionState::Open | TransactionState::Spoiled(_) => {
+                let since = *self.unwanted_since.get_or_insert_with(Instant::now);
+                if self.sink.in_flight() > 0 && since.elapsed() < GRACE {
+                    return Ok(Standing::Pending);
+                }
+                self.unwanted_since = None;
                 self.transactions.abort()?;
                 self.aborting = true;
                 Ok(Standing::Pending)

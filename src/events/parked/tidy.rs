@@ -83,6 +83,9 @@ impl Runner {
 
     /// Writes down what is finished and not said by commits.
     pub(in crate::events) fn write_done(&mut self) {
+        if self.must_abort {
+            return;
+        }
         while let Some((key, item)) = self.parked.done.front() {
             let Some(partition) = self.partitions.get(item.slot()) else {
                 self.parked.done.pop_front();

@@ -111,3 +111,17 @@ fn a_commit_without_an_answer_does_not_give_up_what_comes_back() {
         assert_eq!((bench.next(0), bench.repeated().as_str()), (Some(2), "0"));
     }
 }
+
+/// The epoch that is given up may have been followed by the next before the runner hears of it.
+#[test]
+fn what_ends_while_an_epoch_is_given_up_is_not_sent_in_the_next() {
+    let mut bench = Bench::new();
+    bench.assign(&[0]);
+    bench.read(0, 0);
+    bench.runner.must_abort = true;
+    bench.read(0, 1);
+    assert_eq!((bench.next(0), bench.book.lock().sent.len()), (Some(2), 1));
+    bench.runner.must_abort = false;
+    bench.runner.send_blocked();
+    assert_eq!(bench.book.lock().sent.len(), 2);
+}

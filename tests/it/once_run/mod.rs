@@ -113,7 +113,7 @@ impl Run {
             _ => reply(stream, "200 OK", "{}"),
         });
         // A life lasts about a second.
-        let rate = self.share().max(1_000);
+        let rate = self.share();
         let delivery = format!("delivery = \"{}\"", self.delivery);
         let pipeline = PIPELINE
             .replace("PREFIX", "once")
@@ -162,16 +162,17 @@ impl Run {
         let cluster = self.broker.cluster();
         let watched = topic(["middle", "output"][life % 2]);
         let (share, before) = (self.share() as f64, cluster.written(&watched));
-        let grown = |by: f64| cluster.written(&watched) >= before + by as i64;
+        let grown = |run: &Self, by: f64| {
+            cluster.written(&watched) >= before + by as i64 || run.is_finished(&cluster)
+        };
         let mut engine = self.engine();
-        self.wait_for("some is written", &mut engine, || grown(0.1 * share));
+        self.wait_for("some is written", &mut engine, || grown(self, 0.1 * share));
         let trouble = Trouble::of(life);
         self.strike(trouble, &mut engine);
         // What the stages do once a lost answer is given up takes longer than some lives are.
         if trouble != Trouble::Unanswered || life % 20 < 10 {
             let by = share * (0.2 + random);
-            let late = life * 4 > self.kills * 3;
-            self.wait_for("more is written", &mut engine, || grown(by) || late && self.is_finished(&cluster));
+            self.wait_for("more is written", &mut engine, || grown(self, by));
         }
         engine.kill();
         self.gate.open();
@@ -194,7 +195,9 @@ impl Run {
                 self.gate.hold_answers(Kind::EndTransaction);
                 let transactional = self.delivery == "exactly-once";
                 if transactional {
-                    self.wait_for("an answer is held back", engine, || self.gate.held() > before);
+                    let cluster = self.broker.cluster();
+                    let held = || self.gate.held() > before || self.is_finished(&cluster);
+                    self.wait_for("an answer is held back", engine, held);
                 }
                 self.gate.cut();
                 self.gate.open();

@@ -56,7 +56,6 @@ fn records_that_an_exactly_once_stage_parks_come_out_once_and_in_order_through_k
 /// and tried again in it. The input and what is parked go back to where the last one closed. Without
 /// `rewind` they do not.
 #[test]
-#[ignore = "on a busy machine some records of aborted transactions came out twice: a defect that is open"]
 fn an_aborted_transaction_takes_back_what_was_parked_and_tried_in_it() {
     const KEYS: usize = 20;
     const EACH: usize = 40;
