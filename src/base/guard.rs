@@ -103,6 +103,10 @@ pub enum Guard {
     OneTurn,
     /// A callback that comes before its job waits is found as it does.
     EarlyCallback,
+    /// Who waits for a server without a connection to spare takes one that is given back.
+    TakeIdle,
+    /// A pool gives up a connection for heartbeats where the server has none for them.
+    YieldToBeats,
 }
 
 #[cfg(not(debug_assertions))]
@@ -192,6 +196,8 @@ mod switch {
         ("poll-anyway", Guard::PollAnyway),
         ("one-turn", Guard::OneTurn),
         ("early-callback", Guard::EarlyCallback),
+        ("take-idle", Guard::TakeIdle),
+        ("yield-to-beats", Guard::YieldToBeats),
     ];
 
     thread_local! {

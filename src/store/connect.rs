@@ -1,22 +1,29 @@
 //! Opening connections: single ones, and the pool that statements share.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Postgres};
 
 use super::error::{StoreError, StoreResult};
 use super::schema::Schema;
 use super::settings::DatabaseSettings;
 use super::statements::Statements;
+use crate::base::guard::{self, Guard};
 
 /// How long a server may take to answer a new connection.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
 
 /// A connection that was used within this time is not asked whether it still works.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// How often who waits for a connection looks whether one was given back: longer than any server takes to say that one
+/// still works.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// The oldest server that is served, as Postgres numbers it.
 const OLDEST: u32 = 140_000;
@@ -85,6 +92,32 @@ fn pool_options(connections: u32) -> PgPoolOptions {
                 Ok(true)
             })
         })
+}
+
+/// One of the pool's connections. The pool lets whoever opens one wait for a server that has none to spare, though others
+/// may give theirs back in the meantime: those are taken then.
+pub(super) async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    let acquiring = async {
+        loop {
+            let acquiring = pin!(pool.acquire());
+            tokio::select! {
+                biased;
+                acquired = acquiring => return acquired,
+                () = given_back(pool) => {}
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(pool.options().get_acquire_timeout(), acquiring).await;
+    in_time.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+async fn given_back(pool: &PgPool) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if pool.num_idle() > 0 && !guard::removed(Guard::TakeIdle) {
+            return;
+        }
+    }
 }
 
 /// One connection, with words for people where there is none.

@@ -1,7 +1,7 @@
 //! Heartbeats: a worker says that it lives and extends the leases it holds.
 //!
 //! They have a thread, a runtime and a connection of their own, so that a busy runtime or an exhausted pool
-//! cannot make a worker look dead. This machine's clock measures durations only: a lease ends by the
+//! cannot make a worker look dead. Where the server has none to spare the pool gives up one of its own. This machine's clock measures durations only: a lease ends by the
 //! database's clock, and here never later than there.
 
 use std::collections::{HashMap, HashSet};
@@ -17,7 +17,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::claims::millis;
-use super::connect::{Database, open};
+use super::connect::{Database, acquire, open};
 use super::error::{StoreError, StoreResult};
 use super::ids::{BatchId, JobId, Worker};
 use crate::base::guard::{self, Guard};
@@ -89,10 +89,14 @@ impl Heartbeat {
             retriable: true,
             message: format!("no thread for heartbeats: {error}"),
         };
+        let guards = guard::inherited();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let thread = std::thread::Builder::new()
             .name("biplane-heartbeat".to_owned())
-            .spawn(move || runtime.block_on(beats))
+            .spawn(move || {
+                guards.adopt();
+                runtime.block_on(beats);
+            })
             .map_err(failed)?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -173,14 +177,23 @@ async fn until<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Op
 
 async fn beat_once(shared: &Shared, connection: &mut Option<PgConnection>) -> StoreResult<()> {
     let settings = shared.database.settings();
-    let mut pooled;
+    let pool = shared.database.connections();
+    let (mut pooled, mut given_up);
     let connection = match connection {
         Some(connection) => connection,
         None if !shared.alone => {
-            pooled = shared.database.connections().acquire().await?;
+            pooled = acquire(pool).await?;
             &mut *pooled
         }
-        None => connection.insert(open(settings, settings.direct()).await?),
+        None => match open(settings, settings.direct()).await {
+            Ok(opened) => connection.insert(opened),
+            Err(StoreError::Busy(_)) if !guard::removed(Guard::YieldToBeats) => {
+                // Closed after this beat, which makes room for one of the next beat's own.
+                given_up = acquire(pool).await?.detach();
+                &mut given_up
+            }
+            Err(error) => return Err(error),
+        },
     };
     let named: Vec<BatchId> = shared.held.lock().batches.keys().copied().collect();
     let sent = Instant::now();

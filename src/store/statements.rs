@@ -7,7 +7,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use sqlx::postgres::{PgArguments, PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
-use sqlx::{Either, Execute, Executor, Postgres, SqlStr};
+use sqlx::{Acquire, Either, Execute, Executor, Postgres, SqlStr};
+
+use super::connect::acquire;
 
 /// Where a statement is carried out.
 #[derive(Debug, Clone, Copy)]
@@ -28,13 +30,16 @@ impl<'c> Executor<'c> for Statements<'c> {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        if !self.alone {
-            return self.pool.fetch_many(query);
-        }
         let answer = async move {
-            let mut transaction = self.pool.begin().await?;
-            let answer: Vec<_> = transaction.as_mut().fetch_many(Unnamed(query)).try_collect().await?;
-            transaction.commit().await?;
+            let mut connection = acquire(self.pool).await?;
+            let answer: Vec<_> = if self.alone {
+                let mut transaction = connection.begin().await?;
+                let answer = transaction.as_mut().fetch_many(Unnamed(query)).try_collect().await?;
+                transaction.commit().await?;
+                answer
+            } else {
+                connection.fetch_many(query).try_collect().await?
+            };
             Ok::<_, sqlx::Error>(stream::iter(answer.into_iter().map(Ok)))
         };
         stream::once(answer).try_flatten().boxed()
@@ -45,11 +50,12 @@ impl<'c> Executor<'c> for Statements<'c> {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        if !self.alone {
-            return self.pool.fetch_optional(query);
-        }
         Box::pin(async move {
-            let mut transaction = self.pool.begin().await?;
+            let mut connection = acquire(self.pool).await?;
+            if !self.alone {
+                return connection.fetch_optional(query).await;
+            }
+            let mut transaction = connection.begin().await?;
             let answer = transaction.as_mut().fetch_optional(Unnamed(query)).await?;
             transaction.commit().await?;
             Ok(answer)

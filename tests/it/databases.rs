@@ -213,7 +213,7 @@ fn databases_that_the_files_name_are_looked_at_under_their_own_roles() {
 }
 
 /// The grants of docs/database.md, so that the page cannot fall behind the tables.
-fn documented_grants() -> String {
+pub(crate) fn documented_grants() -> String {
     let page = include_str!("../../docs/database.md");
     let (_, rest) = page.split_once("```sql\n-- The engine's role\n").expect("the page has the grants");
     let (grants, _) = rest.split_once("```").expect("their end");

@@ -258,7 +258,8 @@ impl PrivatePostgres {
         self.process.as_ref().expect("a server that runs").id()
     }
 
-    fn log(&self) -> String {
+    /// What it has said so far.
+    pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }

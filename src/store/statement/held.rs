@@ -8,6 +8,8 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres};
 
+use crate::store::connect::acquire;
+
 /// How much longer than a statement may take its server waits before it ends the statement itself.
 const MARGIN: Duration = Duration::from_secs(1);
 /// How long the server keeps a transaction open in which nothing happens: an engine that stands still must not
@@ -23,7 +25,7 @@ pub(super) struct Held {
 impl Held {
     /// Takes a connection and begins a transaction whose statements may take `limit`.
     pub(super) async fn begin(pool: &PgPool, limit: Duration) -> sqlx::Result<Self> {
-        let taken = pool.acquire().await.map_err(|error| match error {
+        let taken = acquire(pool).await.map_err(|error| match error {
             // While there is room, a connection that does not come is one that nobody answers.
             sqlx::Error::PoolTimedOut if pool.size() < pool.options().get_max_connections() => unanswered(),
             error => error,

@@ -19,7 +19,7 @@ use crate::support::{PrivatePostgres, Relay, TestDatabase, breathe, connect};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs a future with every task on this thread, which may be without a guard.
-fn on_this_thread<T>(work: impl Future<Output = T>) -> T {
+pub(super) fn on_this_thread<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(work)
 }

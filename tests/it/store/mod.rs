@@ -5,6 +5,7 @@ mod claims;
 mod conflicts;
 mod enqueue;
 mod faults;
+mod few;
 mod groups;
 mod leases;
 mod limits;
