@@ -107,6 +107,12 @@ pub enum Guard {
     TakeIdle,
     /// A pool gives up a connection for heartbeats where the server has none for them.
     YieldToBeats,
+    /// A claim that failed is tried again; without it, it is the last of its queue.
+    ClaimAgain,
+    /// Whether a lease has ended is decided by the database's clock; without it, by this machine's.
+    DatabaseClock,
+    /// A migration does not wait long for a table that somebody holds.
+    LockTimeout,
 }
 
 #[cfg(not(debug_assertions))]
@@ -198,6 +204,9 @@ mod switch {
         ("early-callback", Guard::EarlyCallback),
         ("take-idle", Guard::TakeIdle),
         ("yield-to-beats", Guard::YieldToBeats),
+        ("claim-again", Guard::ClaimAgain),
+        ("database-clock", Guard::DatabaseClock),
+        ("lock-timeout", Guard::LockTimeout),
     ];
 
     thread_local! {

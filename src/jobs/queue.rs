@@ -210,6 +210,9 @@ impl<E: Execute> QueueRunner<E> {
             (Err(error), _) => {
                 warn!(%error, queue = self.options.name, "jobs cannot be claimed for now");
                 self.polling.failed(Instant::now());
+                if guard::removed(Guard::ClaimAgain) {
+                    self.claims.spawn(std::future::pending());
+                }
             }
         }
     }

@@ -2,8 +2,12 @@
 //!
 //! Works past a pooler in transaction mode, since every lock ends with its transaction. Dropping the future
 //! between two migrations leaves those that were applied; within one, nothing of it.
+//!
+//! Engines go on working meanwhile. Who waits for a table that somebody holds keeps everybody else from it, so a
+//! migration that does not get one soon gives up what it has, lets others through and begins again.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection, Row};
 
@@ -12,6 +16,16 @@ use super::error::{StoreError, StoreResult};
 use super::migrations::{LATEST, MIGRATIONS, Migration};
 use super::schema::Schema;
 use super::settings::DatabaseSettings;
+use crate::base::guard::{self, Guard};
+
+/// How long a migration waits for a table, in milliseconds. Everybody else waits behind it.
+const LOCK: u32 = 1_000;
+
+/// How long others go on before it begins again.
+const LET_THROUGH: Duration = Duration::from_secs(1);
+
+/// For how long a migration begins again and again.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Which migrations a database has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,10 +65,10 @@ impl Standing {
         }
     }
 
-    /// Those that are missing, oldest first.
-    pub fn pending(&self) -> &'static [Migration] {
-        let applied = MIGRATIONS.iter().take_while(|migration| migration.version <= self.version).count();
-        &MIGRATIONS[applied..]
+    /// Those of a program's that are missing, oldest first.
+    fn pending<'a>(&self, of: &'a [Migration]) -> &'a [Migration] {
+        let applied = of.iter().take_while(|migration| migration.version <= self.version).count();
+        &of[applied..]
     }
 
     /// # Errors
@@ -114,6 +128,19 @@ pub async fn standing(settings: &DatabaseSettings) -> StoreResult<Standing> {
 pub async fn migrate(
     settings: &DatabaseSettings,
     dry_run: bool,
+    each: impl FnMut(&Migration),
+) -> StoreResult<Migrated> {
+    migrate_to(settings, MIGRATIONS, dry_run, each).await
+}
+
+/// As [`migrate`], with the migrations of another version of this program.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn migrate_to(
+    settings: &DatabaseSettings,
+    migrations: &[Migration],
+    dry_run: bool,
     mut each: impl FnMut(&Migration),
 ) -> StoreResult<Migrated> {
     if settings.unprepared() && settings.direct_address().is_none() {
@@ -125,7 +152,7 @@ pub async fn migrate(
     let found = read_standing(&mut connection, settings.schema()).await?;
     refuse_strange(&found)?;
     let mut applied = Vec::new();
-    for migration in found.pending() {
+    for migration in found.pending(migrations) {
         if dry_run {
             each(migration);
             applied.push(migration.version);
@@ -160,6 +187,10 @@ fn name(error: StoreError, migration: &Migration, settings: &DatabaseSettings) -
             settings.role(),
             settings.schema()
         )),
+        StoreError::Busy(why) => StoreError::Busy(format!(
+            "{what}: {why}; look in pg_stat_activity who holds the tables for longer than {} s, and run it again",
+            PATIENCE.as_secs()
+        )),
         StoreError::Refused { message, .. } | StoreError::Other { retriable: false, message } => {
             StoreError::Other { retriable: false, message: format!("{what}: {message}") }
         }
@@ -169,6 +200,30 @@ fn name(error: StoreError, migration: &Migration, settings: &DatabaseSettings) -
 
 /// Whether it was applied here; another session may have been first.
 async fn apply(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    migration: &Migration,
+    each: &mut impl FnMut(&Migration),
+) -> StoreResult<bool> {
+    let began = Instant::now();
+    let mut told = false;
+    let mut each = |migration: &Migration| {
+        if !std::mem::replace(&mut told, true) {
+            each(migration);
+        }
+    };
+    loop {
+        match try_to_apply(connection, schema, migration, &mut each).await {
+            // No lock in time, or engines that waited for each other with it.
+            Err(error) if error.is_transient() && !error.is_uncertain() && began.elapsed() < PATIENCE => {
+                tokio::time::sleep(LET_THROUGH).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn try_to_apply(
     connection: &mut PgConnection,
     schema: &Schema,
     migration: &Migration,
@@ -185,6 +240,10 @@ async fn apply(
         return Ok(false);
     }
     each(migration);
+    if !guard::removed(Guard::LockTimeout) {
+        let limit = sqlx::AssertSqlSafe(format!("set local lock_timeout = {LOCK}"));
+        sqlx::raw_sql(limit).execute(&mut *transaction).await?;
+    }
     if migration.version == 1 {
         prepare(&mut transaction, schema).await?;
     }
@@ -264,9 +323,9 @@ mod tests {
     fn a_schema_without_migrations_is_behind_and_lacks_all() {
         let none = Standing::default();
         assert_eq!(none.compatibility(), Compatibility::Behind);
-        assert_eq!(none.pending().len(), MIGRATIONS.len());
+        assert_eq!(none.pending(MIGRATIONS).len(), MIGRATIONS.len());
         assert!(none.check().unwrap_err().to_string().contains("biplane migrate"));
-        assert!(at(LATEST, 1).pending().is_empty());
+        assert!(at(LATEST, 1).pending(MIGRATIONS).is_empty());
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub use inspect::{Inspection, Reached, Route, inspect, reach};
 pub use limits::{Claiming, Look, QueueLimits};
 pub use listen::Listener;
 pub use low_water::{LowWater, Scan};
-pub use migrate::{Compatibility, Migrated, Standing, migrate, standing};
+pub use migrate::{Compatibility, Migrated, Standing, migrate, migrate_to, standing};
 pub use migrations::{LATEST, MIGRATIONS, Migration};
 pub use operating::{AuditFilter, AuditRow, Change, Changed, Cursor, Ending, Selected, Selection};
 pub use publish::{Conflict, KindDefinition, MAX_ARGS, Published, UniqueRule, states};

@@ -24,7 +24,7 @@ pub(super) fn on_this_thread<T>(work: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(work)
 }
 
-async fn comes_within(limit: Duration, condition: impl Fn() -> bool) -> bool {
+pub(super) async fn comes_within(limit: Duration, condition: impl Fn() -> bool) -> bool {
     let waiting = async {
         while !condition() {
             breathe().await;

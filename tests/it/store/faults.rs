@@ -1,14 +1,9 @@
 //! Faults of workers, connections and the server: no job lost, none finished twice.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use biplane::base::guard::{Guard, without};
-use biplane::store::{
-    BatchId, ClaimRequest, Database, Heartbeat, HeartbeatOptions, JobId, JobOptions, Lane, StoreError, Worker,
-};
+use biplane::store::{BatchId, ClaimRequest, Heartbeat, HeartbeatOptions, JobOptions, Lane, StoreError};
 
 use super::{Work, done, open, outcomes};
 use crate::support::{PrivatePostgres, Relay, TestDatabase, block_on, breathe, wait_until};
@@ -146,88 +141,4 @@ fn a_server_without_a_connection_to_spare_is_short_of_something_for_now() {
         database.close().await;
         assert_eq!(work.count("ready"), 12, "refused {refused} times on the way");
     });
-}
-
-/// What a run on a server that is killed now and then remembers.
-#[derive(Default)]
-struct Run {
-    stop: AtomicBool,
-    put: parking_lot::Mutex<HashSet<JobId>>,
-}
-
-/// Claims and settles until told to stop and nothing is left. Errors are ridden out.
-async fn work_on(database: Database, worker: Worker, request: ClaimRequest, run: Arc<Run>) {
-    loop {
-        let mut found = 0;
-        for lane in [Lane::New, Lane::Again, Lane::Alone] {
-            let batch = BatchId::new();
-            let request = ClaimRequest { lane, ..request };
-            let Ok(claimed) = database.claim_surely(&worker, batch, &request).await else { continue };
-            found += claimed.len();
-            for part in claimed.chunks(7) {
-                while let Err(error) = database.settle(&worker, &[batch], &outcomes(part, &done())).await {
-                    assert!(error.is_transient(), "{error}");
-                    breathe().await;
-                }
-            }
-        }
-        let _ = database.rescue().await;
-        if found == 0 {
-            let left = database.queues().await.map(|queues| queues[0].queued + queues[0].running);
-            if run.stop.load(Ordering::SeqCst) && left == Ok(0) {
-                return;
-            }
-            breathe().await;
-        }
-    }
-}
-
-#[test]
-fn every_job_ends_once_though_the_server_is_killed_again_and_again() {
-    let mut server = PrivatePostgres::start(&["fsync=on"]);
-    let run = Arc::new(Run::default());
-    let work = block_on(async { Work::on(TestDatabase::on(&server.url())).await });
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let database = runtime.block_on(async { open(&work.server.url(), 12) });
-    let mut tasks = tokio::task::JoinSet::new();
-    let request = ClaimRequest { lease: Duration::from_secs(2), ..work.request(50) };
-    for _ in 0..3 {
-        tasks.spawn_on(work_on(database.clone(), work.worker, request, Arc::clone(&run)), runtime.handle());
-    }
-    let (putting, remembered) = (database.clone(), Arc::clone(&run));
-    tasks.spawn_on(
-        async move {
-            while !remembered.stop.load(Ordering::SeqCst) {
-                // What is not acknowledged may be there or not; only what is counts.
-                match putting.enqueue_many("plain", &["{}"; 20], None, &JobOptions::default()).await {
-                    Ok(ids) => remembered.put.lock().extend(ids.into_iter().flatten()),
-                    Err(error) => {
-                        assert!(error.is_transient(), "{error}");
-                        breathe().await;
-                    }
-                }
-            }
-        },
-        runtime.handle(),
-    );
-    for kill in 1..=4 {
-        wait_until("work goes on", DEADLINE, || run.put.lock().len() >= kill * 300);
-        server.kill();
-        server.restart();
-    }
-    run.stop.store(true, Ordering::SeqCst);
-    runtime.block_on(tasks.join_all());
-    let ended: usize =
-        work.server.value("select count(distinct job_id) from biplane.done").parse().expect("a number");
-    assert_eq!(work.count("done"), ended, "no outcome is recorded twice");
-    let known = run.put.lock().iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(",");
-    let lost = work.server.value(&format!(
-        "select count(*) from unnest('{{{known}}}'::bigint[]) n where n not in (select job_id from biplane.done)"
-    ));
-    assert_eq!(lost, "0", "of {} that were acknowledged", run.put.lock().len());
-    assert_eq!((work.count("ready"), work.count("lease"), work.count("failed")), (0, 0, 0));
 }
