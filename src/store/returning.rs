@@ -6,6 +6,8 @@ use tracing::warn;
 use super::connect::Database;
 use super::error::StoreResult;
 use super::ids::JobId;
+use crate::base::guard::{self, Guard};
+use crate::base::now_millis;
 
 /// How many leases one statement takes back.
 const LEASES: i64 = 20;
@@ -43,9 +45,14 @@ impl Database {
     /// Those of the database; what was taken back before stays so.
     pub async fn rescue(&self) -> StoreResult<Rescued> {
         let mut all = Rescued::default();
+        let rescue = letting_go!("sql/lease/rescue.sql");
+        let rescue = if guard::removed(Guard::DatabaseClock) {
+            &rescue.replace("now()", &format!("to_timestamp({} / 1000.0)", now_millis()))
+        } else {
+            rescue
+        };
         loop {
-            let rescue = self.schema().sql(letting_go!("sql/lease/rescue.sql"));
-            let row = sqlx::query(rescue).bind(LEASES).fetch_one(self.pool()).await?;
+            let row = sqlx::query(self.schema().sql(rescue)).bind(LEASES).fetch_one(self.pool()).await?;
             let page =
                 Rescued { batches: row.try_get(0)?, returned: row.try_get(1)?, failed: row.try_get(2)? };
             all.batches += page.batches;

@@ -1,13 +1,16 @@
-//! Faults of engines that run durable jobs: one that stood still past its lease, a server with hardly a connection to
-//! spare and a role that owns nothing.
+//! Faults of engines that run durable jobs: one that stood still past its lease, a clock that is wrong, a server with
+//! hardly a connection to spare and a role that owns nothing.
 
+use std::process::Command;
 use std::time::Duration;
 
 use crate::databases::documented_grants;
-use crate::support::{PrivatePostgres, TestDatabase, holds_within, wait_until};
+use crate::support::{PrivatePostgres, TestDatabase, holds_within, request, wait_until};
 use crate::working::Scene;
 
 const LONG: Duration = Duration::from_secs(60);
+
+const TOKEN: &str = "of-an-operator-whoever-that-is-0001";
 
 /// Whether what an engine writes that stood still past its lease changes nothing for the one that has its job now.
 fn a_sleeper_changes_nothing(without: &str) -> bool {
@@ -35,6 +38,44 @@ fn an_engine_that_stood_still_past_its_lease_writes_nothing_and_counts_it() {
     assert!(a_sleeper_changes_nothing(""));
     #[cfg(debug_assertions)]
     assert!(!a_sleeper_changes_nothing("lease"));
+}
+
+/// How often a job is run that one engine holds while the clock of another is an hour ahead.
+fn runs_beside_a_wrong_clock(without: &str) -> usize {
+    let scene = Scene::new();
+    let _right = scene.start_with(&[]);
+    scene.enqueue("held", "{}");
+    scene.wait_asked("/held", 1);
+    scene.database.execute("select biplane.enqueue('pull', '{}', run_at => now() + interval '30 minutes')");
+    let folder = tempfile::tempdir().expect("a folder");
+    let ahead = folder.path().join("ahead.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/ahead.c");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&ahead).arg(source).status();
+    assert!(compiled.is_ok_and(|status| status.success()), "{source} is not compiled");
+    let wrong = scene.start_with(&[
+        ("LD_PRELOAD", ahead.to_str().expect("a path")),
+        ("BIPLANE_ADMIN_TOKEN", TOKEN),
+        ("BIPLANE_TEST_WITHOUT", without),
+    ]);
+    let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+    let status = request(wrong.address(), "GET", "/v1/status", &bearer, "").expect("an answer");
+    let status: serde_json::Value = serde_json::from_str(&status.body).expect("JSON");
+    let started = status["started_at"].as_i64().expect("milliseconds");
+    assert!(started > chrono::Utc::now().timestamp_millis() + 1_800_000, "its clock is ahead: {status}");
+    // Every three seconds each looks for leases that have ended.
+    let looked = "select count(*) from biplane.worker where started_at < now() - interval '7 seconds'";
+    wait_until("both have looked for leases that have ended", LONG, || scene.database.value(looked) == "2");
+    assert_eq!(scene.count("deferred"), "1", "nothing is due before its time");
+    scene.gate.open();
+    scene.wait_count("done", "1");
+    scene.service.by_path()["/held"]
+}
+
+#[test]
+fn an_engine_whose_clock_is_an_hour_ahead_changes_nothing() {
+    assert_eq!(runs_beside_a_wrong_clock(""), 1);
+    #[cfg(debug_assertions)]
+    assert!(runs_beside_a_wrong_clock("database-clock") > 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -13,6 +13,15 @@ use super::postgres::{as_server, give_to_server};
 
 /// Where distributions put it.
 const PLACES: [&str; 3] = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
+
+/// The first 1.x that keeps prepared statements.
+const KEEPS: u32 = 21;
+
+/// `BIPLANE_TEST_PGBOUNCER` names another than the distribution's.
+fn binary() -> Option<PathBuf> {
+    let named = std::env::var_os("BIPLANE_TEST_PGBOUNCER").map(PathBuf::from);
+    named.or_else(|| PLACES.iter().map(PathBuf::from).find(|path| path.exists()))
+}
 
 /// One PgBouncer process.
 pub struct PgBouncer {
@@ -26,7 +35,20 @@ impl PgBouncer {
     /// One before the server that a URL names, with that many connections to each of its databases. `None`: it is not
     /// installed. Panics where it does not start.
     pub fn before(url: &str, connections: usize) -> Option<Self> {
-        let binary = PLACES.iter().map(Path::new).find(|path| path.exists())?;
+        Some(Self::start(url, connections, &binary()?, ""))
+    }
+
+    /// As [`PgBouncer::before`], one that keeps prepared statements. `None`: it is not installed, or too old for that.
+    pub fn that_keeps_statements(url: &str, connections: usize) -> Option<Self> {
+        let binary = binary()?;
+        let version = Command::new(&binary).arg("--version").output().expect("pgbouncer runs").stdout;
+        let version = String::from_utf8_lossy(&version).into_owned();
+        let (_, minor) = version.split_once("PgBouncer 1.").unwrap_or_else(|| panic!("which is {version}"));
+        let minor: u32 = minor.split('.').next().and_then(|number| number.parse().ok()).expect("a number");
+        (minor >= KEEPS).then(|| Self::start(url, connections, &binary, "max_prepared_statements = 100\n"))
+    }
+
+    fn start(url: &str, connections: usize, binary: &Path, more: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("biplane-pgbouncer-").tempdir().expect("a folder");
         let port = free_port();
         let (_, rest) = url.split_once("://").expect("a URL");
@@ -38,13 +60,13 @@ impl PgBouncer {
             "[databases]\n* = host={host} port={server_port} user={user} password={password}\n\
              [pgbouncer]\npool_mode = transaction\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
              unix_socket_dir =\nauth_type = any\ndefault_pool_size = {connections}\nmax_client_conn = 200\n\
-             ignore_startup_parameters = extra_float_digits\n"
+             ignore_startup_parameters = extra_float_digits\n{more}"
         );
         let file = folder.path().join("pgbouncer.ini");
         fs::write(&file, config).expect("its config");
         give_to_server(folder.path());
         let log = File::create(folder.path().join("log")).expect("a log file");
-        let process = as_server(PathBuf::from(binary))
+        let process = as_server(binary.to_owned())
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a handle"))
@@ -57,7 +79,7 @@ impl PgBouncer {
             assert!(ended.is_none(), "pgbouncer ended: {}", pooler.log());
             TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
-        Some(pooler)
+        pooler
     }
 
     /// The URL that leads through it.

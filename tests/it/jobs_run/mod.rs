@@ -27,8 +27,11 @@ const ANSWER: Duration = Duration::from_millis(200);
 /// Of twenty jobs in a row, which kind each is of.
 const KINDS: [&str; 20] = [
     "doomed", "flaky", "long", "unique", "short", "short", "short", "unique", "short", "short", "short",
-    "flaky", "short", "short", "unique", "short", "short", "short", "short", "limited",
+    "flaky", "short", "short", "unique", "short", "short", "short", "paced", "limited",
 ];
+
+/// How many jobs of kind `paced` all engines start in a second.
+const RATE: usize = 25;
 
 /// Every twentieth job is of kind `long`.
 const LONG_EVERY: usize = 20;
@@ -87,6 +90,15 @@ retry = "brief"
 
 [[jobs.limited.steps]]
 http.url = "URL/limited/{{ args.n }}"
+
+[queues.paced]
+rate = "RATE/s"
+
+[jobs.paced]
+queue = "paced"
+
+[[jobs.paced.steps]]
+set.number = "{{ args.n }}"
 
 [jobs.unique]
 queue  = "work"
@@ -165,7 +177,8 @@ impl Run {
             let _ = answer.recv_timeout(ANSWER);
             reply(stream, "200 OK", "{}");
         });
-        let root = ConfigRoot::new(&[("pipelines/run.toml", &CONFIG.replace("URL", &service.url()))]);
+        let config = CONFIG.replace("URL", &service.url()).replace("RATE", &RATE.to_string());
+        let root = ConfigRoot::new(&[("pipelines/run.toml", &config)]);
         let settings = DatabaseSettings::new(&server.url(), None, Schema::default()).expect("a URL");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
@@ -257,7 +270,7 @@ impl Run {
     fn enqueue(&mut self, count: usize) {
         let numbers = self.given..(self.given + count).min(self.setup.jobs);
         self.given = numbers.end;
-        for kind in ["short", "long", "flaky", "doomed", "limited", "unique"] {
+        for kind in ["short", "long", "flaky", "doomed", "limited", "paced", "unique"] {
             // What is never taken back holds its place under a limit for good.
             if kind == "limited" && !self.setup.without.is_empty() {
                 continue;

@@ -13,13 +13,27 @@ const UNPREPARED: &str = "?statement-cache-capacity=0";
 
 #[test]
 fn jobs_run_through_a_pooler_in_transaction_mode_and_are_found_by_polling() {
-    let Some(pooler) = PgBouncer::before(&database_url(), 3) else {
-        eprintln!("skipped: there is no pgbouncer; `apt-get install pgbouncer` brings it");
-        return;
-    };
+    match PgBouncer::before(&database_url(), 3) {
+        Some(pooler) => jobs_run_through(&pooler, UNPREPARED),
+        None => eprintln!("skipped: there is no pgbouncer; `apt-get install pgbouncer` brings it"),
+    }
+}
+
+#[test]
+fn jobs_run_through_a_pooler_that_keeps_prepared_statements() {
+    match PgBouncer::that_keeps_statements(&database_url(), 3) {
+        Some(pooler) => jobs_run_through(&pooler, ""),
+        None => {
+            eprintln!("skipped: there is no pgbouncer 1.21 or newer; BIPLANE_TEST_PGBOUNCER may name one")
+        }
+    }
+}
+
+/// `end` is what the URL of such a pooler ends with.
+fn jobs_run_through(pooler: &PgBouncer, end: &str) {
     block_on(async {
         let work = Work::new().await;
-        let url = pooler.url(&work.server.url()) + UNPREPARED;
+        let url = pooler.url(&work.server.url()) + end;
         let lease = Duration::from_secs(2);
         let mut engines = Vec::new();
         for name in ["one", "two", "three"] {
