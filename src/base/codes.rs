@@ -6,7 +6,7 @@ use super::{Class, CodePattern, Failure};
 /// All of them but the statuses of HTTP, `http-100` to `http-599`, the ends of programs, `exec-exit-1` to
 /// `exec-exit-255` and `exec-signal-1` to `exec-signal-64`, and the errors of SQL, `sql-` and a SQLSTATE in
 /// lower case.
-pub const ENGINE_CODES: [&str; 47] = [
+pub const ENGINE_CODES: [&str; 52] = [
     "args-invalid",
     "batch-answer",
     "batch-too-large",
@@ -16,6 +16,10 @@ pub const ENGINE_CODES: [&str; 47] = [
     "checkpoint-too-large",
     "connection",
     "deadline",
+    "enqueue-failed",
+    "enqueue-refused",
+    "enqueue-run-at",
+    "enqueue-too-many",
     "exec-ended",
     "exec-error",
     "exec-output",
@@ -28,6 +32,7 @@ pub const ENGINE_CODES: [&str; 47] = [
     "header",
     "header-not-text",
     "internal",
+    "job-unknown",
     "json",
     "key-not-text",
     "lookup-missing",

@@ -113,6 +113,8 @@ pub enum Guard {
     DatabaseClock,
     /// A migration does not wait long for a table that somebody holds.
     LockTimeout,
+    /// What a step enqueued for a record is known to the run that follows.
+    EnqueueOnce,
 }
 
 #[cfg(not(debug_assertions))]
@@ -207,6 +209,7 @@ mod switch {
         ("claim-again", Guard::ClaimAgain),
         ("database-clock", Guard::DatabaseClock),
         ("lock-timeout", Guard::LockTimeout),
+        ("enqueue-once", Guard::EnqueueOnce),
     ];
 
     thread_local! {

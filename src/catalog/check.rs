@@ -244,6 +244,7 @@ fn resolve(
         http_clients: IndexMap::with_capacity(sections.http_clients.len()),
         queues: IndexMap::with_capacity(sections.queues.len()),
         databases: IndexMap::with_capacity(sections.databases.len()),
+        args_schemas: HashMap::new(),
         client_timeouts: HashMap::new(),
         renames: Vec::new(),
         dots: Dots::find(sections, read.diagnostics),
@@ -382,6 +383,7 @@ fn read_jobs<'a>(scene: &mut Scene<'a>) -> Vec<WrittenJob<'a>> {
         let spec = JobSpec::read(scene.reader("jobs", ("job", name), definition));
         let (steps, used) = scene.tracked(|| steps::expand(scene, &spec.steps, &what, jobs::OWNER));
         scene.renamed("jobs", "job", name, &spec.was, |_| None);
+        scene.args_schemas.extend(spec.args_schema.clone().map(|schema| (name.to_owned(), schema)));
         jobs.push(WrittenJob { name, spec, steps, used });
     }
     jobs

@@ -14,7 +14,7 @@ use super::scene::Scene;
 use super::steps::{self, Place, WrittenStep};
 use super::{job_steps, pulled};
 use crate::base::{ByteSize, Failure, RetryPolicy};
-use crate::diag::{Diagnostic, codes, nearest};
+use crate::diag::{Diagnostic, codes};
 use crate::expr::RootSet;
 use crate::spec::{About, JOB_KEYS, JobSpec, KeyState, OnConflict, Spanned, UniqueSpec, Workers};
 use crate::steps::{Schema, StepPlan};
@@ -148,7 +148,7 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenJob<'_>) -> Option<Job
     let schema = spec.args_schema.as_ref().filter(|name| name.known);
     let args_schema = schema.map(|name| scene.schemas.find(scene.files, name, false, scene.read.diagnostics));
     let unique = spec.unique.as_ref().map(|unique| resolve_unique(scene, unique, &what));
-    let exhausted_enqueues = spec.exhausted_enqueues.as_ref().map(|other| find(scene, other, &what));
+    let exhausted_enqueues = spec.exhausted_enqueues.as_ref().map(|other| scene.job(other, &what));
     job_steps::check(scene, written, &what);
     pulled::check(scene, written, queue.as_deref(), &what);
     if let (Some(name), Some(queue)) = (&spec.retry, &queue)
@@ -210,25 +210,6 @@ fn resolve_unique(scene: &Scene<'_>, spec: &UniqueSpec, what: &str) -> Option<Un
         period: spec.period.as_ref().map(|period| period.value),
         on_conflict: spec.on_conflict.as_ref().map_or(OnConflict::Keep, |word| word.value),
     })
-}
-
-/// The name of another job, which `what` enqueues.
-fn find(scene: &Scene<'_>, name: &Spanned<String>, what: &str) -> Option<Arc<str>> {
-    if scene.sections.jobs.contains_key(name.value.as_str()) {
-        return Some(Arc::from(name.value.as_str()));
-    }
-    if !scene.dots.meant("jobs", &name.value) {
-        let near = nearest(&name.value, scene.sections.jobs.keys().copied());
-        scene.undefined(
-            Diagnostic::new(&codes::JOB_UNDEFINED, format!("{what} enqueues undefined job `{}`", name.value))
-                .at(name.span, "no such job")
-                .help(match near {
-                    Some(near) => format!("a job with a similar name exists: `{near}`"),
-                    None => format!("define it: [jobs.{}]", name.value),
-                }),
-        );
-    }
-    None
 }
 
 /// Reports jobs whose exhaustion leads back to themselves: what always fails would go round for ever.

@@ -86,6 +86,7 @@ fn step(kind: &str) -> Shape {
             retry: &|_| None,
             http_client: &|_| None,
             database: &|_| None,
+            job: &|_| None,
         };
         plan(TableReader::new(table, "step", context), &planning);
     })

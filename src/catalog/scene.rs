@@ -18,7 +18,7 @@ use crate::base::{ByteSize, RetryPolicy};
 use crate::diag::{Diagnostic, FileId, Span, codes, nearest};
 use crate::expr::RootSet;
 use crate::spec::{Definition, Definitions, ReadContext, RetrySpec, Sections, Spanned, TableReader};
-use crate::steps::{ConfigFiles, HttpClient, PlanContext, Schemas, Tables};
+use crate::steps::{ConfigFiles, HttpClient, JobKind, PlanContext, Schemas, Tables};
 
 /// All that definitions are resolved against.
 pub(super) struct Scene<'a> {
@@ -42,6 +42,8 @@ pub(super) struct Scene<'a> {
     pub(super) http_clients: IndexMap<String, Option<Arc<HttpClient>>>,
     pub(super) queues: IndexMap<String, Option<Arc<Queue>>>,
     pub(super) databases: IndexMap<String, Option<Arc<Database>>>,
+    /// What the args of a kind of jobs satisfy, for those kinds that say so.
+    pub(super) args_schemas: HashMap<String, Spanned<String>>,
     /// The timeout of each client that says one, and where; `None`: it is said, but not known.
     pub(super) client_timeouts: HashMap<String, Option<(Duration, Span)>>,
     /// What was named otherwise before.
@@ -177,6 +179,7 @@ impl<'a> Scene<'a> {
             retry: &|name| self.retry(name, "a step"),
             http_client: &|name| self.http_client(name),
             database: &|name| self.database(name),
+            job: &|name| self.job(name, "a step").and_then(|kind| self.kind(kind)),
         })
     }
 
@@ -230,6 +233,37 @@ impl<'a> Scene<'a> {
     /// The policy that is always there.
     pub(super) fn built_in(&self) -> Arc<RetryPolicy> {
         Arc::new(retries::built_in())
+    }
+
+    /// The kind of jobs of that name; `who` enqueues it.
+    pub(super) fn job(&self, name: &Spanned<String>, who: &str) -> Option<Arc<str>> {
+        if self.sections.jobs.contains_key(name.value.as_str()) {
+            return Some(Arc::from(name.value.as_str()));
+        }
+        if !self.dots.meant("jobs", &name.value) {
+            let near = nearest(&name.value, self.sections.jobs.keys().copied());
+            self.undefined(
+                Diagnostic::new(
+                    &codes::JOB_UNDEFINED,
+                    format!("{who} enqueues undefined job `{}`", name.value),
+                )
+                .at(name.span, "no such job")
+                .help(match near {
+                    Some(near) => format!("a job with a similar name exists: `{near}`"),
+                    None => format!("define it: [jobs.{}]", name.value),
+                }),
+            );
+        }
+        None
+    }
+
+    /// What whoever enqueues a job must know of its kind; `None`: its schema is not one, which is reported where it
+    /// is named.
+    fn kind(&self, name: Arc<str>) -> Option<Arc<JobKind>> {
+        self.used.borrow_mut().insert(("jobs", name.to_string()));
+        let schema = self.args_schemas.get(&*name).filter(|schema| schema.known);
+        let schema = schema.map(|file| self.schemas.find(self.files, file, false, self.read.diagnostics));
+        Some(Arc::new(JobKind { name, schema: schema.map_or(Some(None), |schema| schema.map(Some))? }))
     }
 
     fn database(&self, name: &Spanned<String>) -> Option<Arc<Database>> {

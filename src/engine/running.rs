@@ -29,7 +29,7 @@ use crate::catalog::{Bound, Catalog};
 use crate::events::{self, Budget, Producers, StageHandle, StageRuntime, StageStatus, StartError};
 use crate::jobs::Retention;
 use crate::steps::{ExecRoot, Ports};
-use crate::store::{DatabaseSettings, StepDatabases};
+use crate::store::{DatabaseSettings, StepDatabases, StepJobs};
 use crate::telemetry::Telemetry;
 use crate::telemetry::traces::{SpanExport, TraceError, TraceSettings, Tracer};
 
@@ -162,6 +162,7 @@ impl Engine {
             ports: Ports {
                 sql: Some(Arc::new(StepDatabases::new(settings.database.clone()))),
                 exec: settings.programs.clone(),
+                jobs: settings.database.clone().map(|database| Arc::new(StepJobs::new(database)) as _),
                 ..Ports::default()
             },
             generation: catalog.digest().to_owned(),

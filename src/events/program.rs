@@ -153,6 +153,7 @@ impl Program {
     #[must_use]
     pub(super) fn read_by(mut self, group: &str) -> Self {
         self.group = Arc::from(group);
+        self.chain = self.chain.owned_by(&self.group);
         self
     }
 

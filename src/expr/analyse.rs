@@ -185,7 +185,7 @@ impl<'s> Walker<'s> {
         let Expr::Var(right) = &binary.right else { return None };
         let known = self.locals.contains(right.id)
             || FUNCTIONS.contains(&right.id)
-            || Root::ALL.into_iter().any(|root| root.as_str() == right.id);
+            || self.allowed.iter().any(|root| root.as_str() == right.id);
         if known || !matches!(binary.op, BinOpKind::Sub) {
             return None;
         }

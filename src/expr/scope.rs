@@ -35,11 +35,13 @@ pub enum Root {
     FireAt,
     /// The window of a backfill in which a job runs.
     Window,
+    /// One of the items of a list, for what is made of each.
+    Item,
 }
 
 impl Root {
     /// All roots, in the order in which the documentation lists them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Value,
         Self::Key,
         Self::Headers,
@@ -54,6 +56,7 @@ impl Root {
         Self::Job,
         Self::FireAt,
         Self::Window,
+        Self::Item,
     ];
 
     /// The word in an expression.
@@ -73,6 +76,7 @@ impl Root {
             Self::Job => "job",
             Self::FireAt => "fire_at",
             Self::Window => "window",
+            Self::Item => "item",
         }
     }
 }

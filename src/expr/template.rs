@@ -386,6 +386,19 @@ impl TemplateTree {
         }
     }
 
+    /// The value it gives, where that is always the same.
+    pub fn constant(&self) -> Option<Json> {
+        match self {
+            Self::Constant(value) => Some(value.clone()),
+            Self::Leaf(template) => template.constant().cloned(),
+            Self::Object(fields) => {
+                let field = |(name, tree): &(String, Self)| Some((name.clone(), tree.constant()?));
+                fields.iter().map(field).collect::<Option<_>>().map(Json::Object)
+            }
+            Self::Array(items) => items.iter().map(Self::constant).collect::<Option<_>>().map(Json::Array),
+        }
+    }
+
     /// The value it gives.
     ///
     /// # Errors

@@ -100,6 +100,12 @@ pub async fn keep_days(database: Database, retention: Retention, cancel: Cancell
                 done => break log("dropping payloads", done),
             }
         }
+        loop {
+            match database.forget_enqueued(retention.payloads).await {
+                Ok(forgotten) if forgotten > 0 => {}
+                done => break log("forgetting what steps enqueued", done),
+            }
+        }
         log("dropping outcomes", database.drop_done(retention.outcomes).await);
         log("forgetting workers", database.forget_workers(retention.outcomes).await);
         log("forgetting jobs", database.forget().await);

@@ -42,6 +42,8 @@ pub struct Item<'r> {
     pub attempt: u32,
     /// The job whose steps it passes; `None`: it is a record of a stage.
     pub job: Option<&'r JobFacts>,
+    /// Which part of its record it is, the same each time that the steps run: 0 is the whole.
+    pub part: u64,
     value: Value,
     results: Vec<(Arc<str>, Arc<Json>)>,
     headers: Vec<HeaderChange>,
@@ -62,14 +64,14 @@ impl<'r> Item<'r> {
     /// The record before its first step.
     pub fn new(raw: RawRecord<'r>, codec: &'r dyn Codec, attempt: u32) -> Self {
         let (value, job) = (Value::Bytes, None);
-        Self { raw, codec, attempt, job, value, results: Vec::new(), headers: Vec::new() }
+        Self { raw, codec, attempt, job, part: 0, value, results: Vec::new(), headers: Vec::new() }
     }
 
     /// What the steps of a job begin with, or go on with: its value, which is no record's.
     pub fn of_job(job: &'r JobFacts, attempt: u32, value: Json) -> Self {
         let (codec, value) = (&JsonCodec, Value::Changed(value));
         let (results, headers) = (Vec::new(), Vec::new());
-        Self { raw: RawRecord::NOTHING, codec, attempt, job: Some(job), value, results, headers }
+        Self { raw: RawRecord::NOTHING, codec, attempt, job: Some(job), part: 0, value, results, headers }
     }
 
     /// The value, decoded on first use. A tombstone is null.
@@ -195,13 +197,21 @@ impl<'r> Item<'r> {
         self.headers.iter().map(bytes).sum()
     }
 
-    /// A sibling of this item with another value, as `explode` makes them.
+    /// One of several parts of this item, by its place among them, with a value of its own.
+    pub fn part_of(&self, place: usize, value: Json) -> Self {
+        // Fewer than a million parts come from one item, so two that are no more than three deep never meet.
+        let part = self.part.wrapping_mul(1_000_003).wrapping_add(place as u64 + 1);
+        Self { part, ..self.with_value(value) }
+    }
+
+    /// A sibling of this item with another value.
     pub fn with_value(&self, value: Json) -> Self {
         Self {
             raw: self.raw,
             codec: self.codec,
             attempt: self.attempt,
             job: self.job,
+            part: self.part,
             value: Value::Changed(value),
             results: self.results.clone(),
             headers: self.headers.clone(),

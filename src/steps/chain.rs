@@ -46,6 +46,7 @@ pub struct Chain {
     env: Arc<Json>,
     waits: bool,
     ends_in_json: bool,
+    owner: Arc<str>,
 }
 
 struct OpenStep {
@@ -66,7 +67,13 @@ impl Chain {
     pub fn open(plans: &[StepPlan], env: Arc<Json>, ports: &Ports) -> Result<Self, OpenError> {
         let steps = plans.iter().map(|plan| open(plan, ports)).collect::<Result<Vec<_>, _>>()?;
         let waits = steps.iter().any(OpenStep::waits);
-        Ok(Self { steps, env, waits, ends_in_json: false })
+        Ok(Self { steps, env, waits, ends_in_json: false, owner: Arc::default() })
+    }
+
+    /// Says whose steps they are, as all engines call it.
+    #[must_use]
+    pub fn owned_by(self, owner: &Arc<str>) -> Self {
+        Self { owner: Arc::clone(owner), ..self }
     }
 
     /// Says that what leaves the last step is written as JSON and not looked at.
@@ -246,7 +253,7 @@ impl Chain {
 
     fn context<'a>(&'a self, step: &'a OpenStep, parent: Option<&'a Parent>) -> StepContext<'a> {
         let last = self.ends_in_json && self.steps.last().is_some_and(|last| std::ptr::eq(last, step));
-        StepContext { name: &step.name, env: &self.env, last, parent }
+        StepContext { name: &step.name, env: &self.env, owner: &self.owner, last, parent }
     }
 }
 

@@ -69,7 +69,7 @@ impl ReadyStep for Explode {
             return Err(Failure::permanent("explode-too-many", message));
         }
         let rest = self.rest(item, parts.len())?;
-        let part = |part| -> Result<Item<'r>, Failure> {
+        let part = |(place, part)| -> Result<Item<'r>, Failure> {
             let value = match (&self.into, &rest) {
                 (Some(path), Some(rest)) => {
                     let mut whole = rest.clone();
@@ -78,9 +78,9 @@ impl ReadyStep for Explode {
                 }
                 _ => part,
             };
-            Ok(item.with_value(value))
+            Ok(item.part_of(place, value))
         };
-        let items = parts.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
+        let items = parts.into_iter().enumerate().map(part).collect::<Result<Vec<_>, _>>()?;
         Ok(if items.is_empty() { Flow::Filtered } else { Flow::Many(items) })
     }
 }

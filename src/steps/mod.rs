@@ -3,6 +3,7 @@
 
 mod chain;
 mod drop;
+mod enqueue;
 mod exec;
 mod explode;
 mod fail;
@@ -35,7 +36,7 @@ pub use http::{HttpAuth, HttpClient, Pools};
 pub use lookup::Tables;
 pub use pause::{BoxedWait, Pause, Sleep};
 pub use plan::{COMMON_KEYS, ConfigFiles, Find, KINDS, PlanContext, plan};
-pub use ports::{Database, Ports};
+pub use ports::{Database, JobKind, Ports};
 pub use scope::{ItemScope, decode_for};
 pub use sql::Asked;
 pub use step::{

@@ -11,7 +11,8 @@ use super::http::{self, HttpClient};
 use super::lookup::{self, Tables};
 use super::validate::{self, Schemas};
 use super::{
-    Database, StepBody, StepPlan, drop, exec, explode, fail, filter, log, map, rename, set, sql, wait,
+    Database, JobKind, StepBody, StepPlan, drop, enqueue, exec, explode, fail, filter, log, map, rename, set,
+    sql, wait,
 };
 use crate::base::RetryPolicy;
 use crate::diag::{Diagnostic, Diagnostics, FileId, Span, codes, nearest, words};
@@ -24,7 +25,7 @@ use crate::spec::{About, Node, NodeValue, Spanned, TableReader};
 type Read = fn(&mut TableReader<'_>, &PlanContext<'_>) -> Option<Arc<dyn StepBody>>;
 
 /// The register: the word in TOML and who reads what stands behind it.
-const REGISTER: [(&str, Read); 14] = [
+const REGISTER: [(&str, Read); 15] = [
     ("validate", validate::read),
     ("filter", filter::read),
     ("map", map::read),
@@ -36,6 +37,7 @@ const REGISTER: [(&str, Read); 14] = [
     ("http", http::read),
     ("sql", sql::read),
     ("exec", exec::read),
+    ("enqueue", enqueue::read),
     ("wait", wait::read),
     ("fail", fail::read),
     ("log", log::read),
@@ -105,6 +107,8 @@ pub struct PlanContext<'a> {
     pub http_client: Find<'a, HttpClient>,
     /// Finds a database by name.
     pub database: Find<'a, Database>,
+    /// Finds a kind of jobs by name.
+    pub job: Find<'a, JobKind>,
 }
 
 /// Reads one step. What is wrong is reported; `None` then.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 pub use super::step::OpenError;
-use super::{ExecRoot, Pools};
+use super::{ExecRoot, Pools, Schema};
 use crate::base::Failure;
 use crate::spec::About;
 
@@ -23,6 +23,8 @@ pub struct Ports {
     pub sql: Option<Arc<dyn Databases>>,
     /// Where programs lie; `None`: none may be started here.
     pub exec: Option<Arc<ExecRoot>>,
+    /// Where durable jobs are enqueued; `None`: nowhere.
+    pub jobs: Option<Arc<dyn Jobs>>,
 }
 
 /// A database that belongs to somebody else, under a role of its own.
@@ -128,4 +130,82 @@ pub trait Statement: Send + Sync {
     /// # Errors
     /// As [`Statement::run`].
     fn prepare(&self) -> BoxedSql<'_, ()>;
+}
+
+/// A kind of durable jobs, as far as those need to know it who enqueue.
+#[derive(Debug)]
+pub struct JobKind {
+    /// Its identity.
+    pub name: Arc<str>,
+    /// What its args satisfy.
+    pub schema: Option<Arc<Schema>>,
+}
+
+impl JobKind {
+    /// Whether jobs of this kind can have these args.
+    ///
+    /// # Errors
+    /// A permanent failure `args-invalid` that says where they and the schema disagree.
+    pub fn check(&self, args: &Json) -> Result<(), Failure> {
+        let Some(schema) = &self.schema else { return Ok(()) };
+        schema.check(args).map_err(|failure| Failure::permanent("args-invalid", failure.message))
+    }
+}
+
+/// Where jobs come from. For each origin they are enqueued once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Which step, and which partition.
+    pub source: i64,
+    /// The record's offset, or the job's id.
+    pub place: i64,
+    /// Which of those that have this place.
+    pub part: i64,
+}
+
+/// Jobs to enqueue, all or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobOrder<'a> {
+    /// Where they come from.
+    pub origin: Origin,
+    /// What they are.
+    pub kind: &'a str,
+    /// The args of each, as JSON text.
+    pub args: Vec<String>,
+    /// The unique key of each; `None`: as their kind says.
+    pub unique_keys: Option<Vec<Option<String>>>,
+    /// Not before this time, RFC 3339.
+    pub run_at: Option<String>,
+    /// Not before that much later.
+    pub delay: Option<Duration>,
+    /// Cancelled where they have not started so long after they were due.
+    pub expires: Option<Duration>,
+    /// From 1, which goes first, to 9.
+    pub priority: Option<i32>,
+    /// How many attempts each has.
+    pub max_attempts: Option<i32>,
+    /// The trace that they belong to, as W3C `traceparent`.
+    pub trace: Option<String>,
+    /// The kind and args of the job that comes once all of them have ended.
+    pub then: Option<(&'a str, String)>,
+}
+
+/// What became of a job that was to be enqueued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enqueued {
+    /// Its id, or that of the one that is there instead; `None`: it is gone by now.
+    pub id: Option<i64>,
+    /// False where its origin was enqueued for before, or another job holds its unique key.
+    pub is_new: bool,
+}
+
+/// Where durable jobs are enqueued.
+pub trait Jobs: fmt::Debug + Send + Sync {
+    /// Enqueues them unless that was done for their origin before; the answer has one for each. Dropping the future
+    /// leaves open whether they are.
+    ///
+    /// # Errors
+    /// `job-unknown`, `args-invalid` and `enqueue-refused` (permanent), `connection` and `sql-busy` (transient),
+    /// `enqueue-failed`.
+    fn enqueue<'a>(&'a self, order: &'a JobOrder<'a>) -> BoxedSql<'a, Vec<Enqueued>>;
 }

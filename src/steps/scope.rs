@@ -75,7 +75,7 @@ impl Scope for ItemScope<'_> {
             Root::Job => self.item.job.map(|job| Found::Json(&job.job)),
             Root::FireAt => self.item.job.map(|job| Found::Text(&job.fire_at)),
             Root::Window => self.item.job.map(|job| Found::Json(&job.window)),
-            Root::Headers | Root::Steps | Root::Error => None,
+            Root::Headers | Root::Steps | Root::Error | Root::Item => None,
         })
     }
 
@@ -103,6 +103,26 @@ impl Scope for ItemScope<'_> {
             Root::Headers => self.header_names(),
             _ => Vec::new(),
         }
+    }
+}
+
+/// The same, beside one of the items of a list.
+pub(super) struct EachScope<'a> {
+    pub(super) outer: &'a ItemScope<'a>,
+    pub(super) item: &'a Json,
+}
+
+impl Scope for EachScope<'_> {
+    fn root(&self, root: Root) -> Result<Option<Found<'_>>, Failure> {
+        if root == Root::Item { Ok(Some(Found::Json(self.item))) } else { self.outer.root(root) }
+    }
+
+    fn named(&self, root: Root, name: &str) -> Result<Option<Found<'_>>, Failure> {
+        self.outer.named(root, name)
+    }
+
+    fn names(&self, root: Root) -> Vec<String> {
+        self.outer.names(root)
     }
 }
 

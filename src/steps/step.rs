@@ -136,6 +136,8 @@ pub struct StepContext<'a> {
     pub name: &'a Arc<str>,
     /// The declared environment.
     pub env: &'a Arc<Json>,
+    /// Whose step it is, as all engines call it: a stage's group; empty in a job.
+    pub owner: &'a str,
     /// Whether the value goes from here to the JSON encoder and nobody else: the step may leave its
     /// text instead of a value.
     pub last: bool,

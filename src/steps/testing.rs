@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use super::http::HttpClient;
-use super::ports::{Database, Databases};
+use super::ports::{Database, Databases, JobKind, Jobs};
 use super::{Chain, PlanContext, Ports, Schemas, Sleep, StepPlan, Tables, plan};
 use crate::base::{Backoff, CodePattern, Exhausted, Failure, RetryPolicy};
 use crate::diag::{Diagnostics, FileId, SourceMap};
@@ -34,6 +34,10 @@ impl Bench {
 
     pub(super) fn with_databases(step: &str, databases: Arc<dyn Databases>) -> Self {
         Self::build(step, &[], None, Ports { sql: Some(databases), ..Ports::default() })
+    }
+
+    pub(super) fn with_jobs(step: &str, jobs: Arc<dyn Jobs>) -> Self {
+        Self::build(step, &[], None, Ports { jobs: Some(jobs), ..Ports::default() })
     }
 
     pub(super) fn with_programs(step: &str, root: &std::path::Path) -> Self {
@@ -147,6 +151,14 @@ fn app() -> Arc<Database> {
     Arc::new(Database { name: Arc::from("app"), about: Default::default(), url, max_connections: 1 })
 }
 
+/// Any kind that a step may name; the args of `strict` have a number `n`.
+fn kind(name: &str) -> Arc<JobKind> {
+    let schema = json!({"required": ["n"], "properties": {"n": {"type": "integer"}}}).to_string();
+    let files = BTreeMap::from([("schemas/strict.json".to_owned(), schema.into_bytes())]);
+    let schema = Schemas::default().get(&files, "strict.json", false).unwrap();
+    Arc::new(JobKind { name: Arc::from(name), schema: (name == "strict").then_some(schema) })
+}
+
 fn planned(
     step: &str,
     files: &[(&str, &str)],
@@ -176,6 +188,7 @@ fn planned_in(
         retry: &|name: &Spanned<String>| (name.value == "quick").then(quick_retry),
         http_client: &|_| client.cloned(),
         database: &|name| (name.value == "app").then(app),
+        job: &|name| (name.value != "unknown").then(|| kind(&name.value)),
     };
     let read = ReadContext::new(&diagnostics, &NoSettings);
     let plan = plan(TableReader::new(&table, "step 1", read), &context);

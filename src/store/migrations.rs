@@ -53,6 +53,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(8, "callbacks", "0008_callbacks.sql"),
     migration!(9, "groups", "0009_groups.sql"),
     migration!(10, "pull", "0010_pull.sql"),
+    migration!(11, "enqueued", "0011_enqueued.sql"),
 ];
 
 /// The version of the schema that this program was written for.

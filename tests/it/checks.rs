@@ -575,6 +575,7 @@ fn example(text: &str) -> Option<Tree> {
     let extra = [
         ("schemas/order.json", "{\"type\": \"object\"}"),
         ("schemas/legacy-order.json", "{\"type\": \"object\"}"),
+        ("schemas/report.json", "{\"required\": [\"day\"]}"),
         ("lookups/people.csv", "email,name\na@x.com,Ann\n"),
         ("sql/prune.sql", "delete from notes"),
     ];

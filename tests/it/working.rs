@@ -44,18 +44,9 @@ impl Scene {
     }
 
     pub(crate) fn on(database: TestDatabase) -> Self {
-        let gate = Arc::new(Gate::default());
-        let held = Arc::clone(&gate);
-        let service = Stub::start(move |path, stream| match path {
-            "/bad" => reply(stream, "500 Internal Server Error", "no"),
-            "/held" => {
-                held.pass();
-                reply(stream, "200 OK", r#"{"done": true}"#);
-            }
-            _ => reply(stream, "200 OK", r#"{"pulled": 3}"#),
-        });
-        let text = format!(
-            r#"
+        let text = |url: &str| {
+            format!(
+                r#"
 [queues.work]
 concurrency = 2
 
@@ -105,8 +96,25 @@ queue = "shared"
 http.url = "{0}/held"
 timeout  = "2m"
 "#,
-            service.url()
-        );
+                url
+            )
+        };
+        Self::gated(database, text)
+    }
+
+    /// One with jobs of a test's own, whose service, at the URL that they are given, holds up who asks for `/held`.
+    pub(crate) fn gated(database: TestDatabase, text: impl FnOnce(&str) -> String) -> Self {
+        let gate = Arc::new(Gate::default());
+        let held = Arc::clone(&gate);
+        let service = Stub::start(move |path, stream| match path {
+            "/bad" => reply(stream, "500 Internal Server Error", "no"),
+            "/held" => {
+                held.pass();
+                reply(stream, "200 OK", r#"{"done": true}"#);
+            }
+            _ => reply(stream, "200 OK", r#"{"pulled": 3}"#),
+        });
+        let text = text(&service.url());
         Self::with(database, service, gate, &text)
     }
 

@@ -10,9 +10,12 @@ codes! {
     ARGS_PATH: Error "args::path", "A key of jobs is not a path into their args",
         "What tells jobs apart is known when they are enqueued, and SQL enqueues them as well. So it is a field of the args as it is (`args.tenant_id`, `args['tenant-id'].region`, or `args` for all of them) and nothing computed.",
         "[jobs.report]\nqueue = \"sync\"\nunique.by = [\"args.tenant | lower\"]" => "[jobs.report]\nqueue = \"sync\"\nunique.by = [\"args.tenant\"]";
-    JOB_UNDEFINED: Error "job::undefined", "A job enqueues a job that is not defined",
-        "The name after `on_exhausted.enqueue` refers to `[jobs.NAME]`.",
+    JOB_UNDEFINED: Error "job::undefined", "A job is enqueued that is not defined",
+        "The name after `enqueue.kind` of a step, or after `on_exhausted.enqueue`, refers to `[jobs.NAME]`.",
         "[jobs.report]\nqueue = \"sync\"\non_exhausted.enqueue = \"tell-owne\"" => "[jobs.report]\nqueue = \"sync\"\non_exhausted.enqueue = \"tell-owner\"\n\n[jobs.tell-owner]\nqueue = \"sync\"";
+    JOB_ARGS: Error "job::args", "A job is enqueued with args that it refuses",
+        "The args of a step `enqueue` that are known before a record comes are checked against the `args_schema` of the job.",
+        "[jobs.report]\nargs_schema = \"report.json\"\n\n[[jobs.all.steps]]\nenqueue.kind = \"report\"" => "[jobs.report]\nargs_schema = \"report.json\"\n\n[[jobs.all.steps]]\nenqueue.kind = \"report\"\nenqueue.args = { day = \"{{ args.day }}\" }";
     JOB_LOOP: Error "job::loop", "A job that is exhausted enqueues itself again",
         "`on_exhausted.enqueue` leads from one job to the next. Where it leads back, what always fails goes round for ever; one of them has to be kept for an operator.",
         "[jobs.report]\nqueue = \"sync\"\non_exhausted.enqueue = \"report\"" => "[jobs.report]\nqueue = \"sync\"";

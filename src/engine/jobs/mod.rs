@@ -83,8 +83,8 @@ enum State {
 }
 
 impl Jobs {
-    /// Opens every kind's steps and looks whether the database is one to run on. One that cannot be reached
-    /// now is waited for later. `None`: there is nothing to run, or no database. Blocks for a round trip.
+    /// Opens every kind's steps, and makes kinds known to the database, so that a stage's first record can enqueue.
+    /// A database that cannot be reached now is waited for later. `None`: there is nothing to run, or no database. Blocks for a round trip.
     pub(super) fn open(
         (database, retention): (Option<DatabaseSettings>, Retention),
         public_url: Option<&str>,
@@ -99,9 +99,10 @@ impl Jobs {
             warn!(jobs = catalog.jobs().len(), "durable jobs do not run: DATABASE_URL names no database");
             return Ok(None);
         };
-        match shared.runtime.block_on(fits(&settings)) {
+        let database = Database::new(settings, loops::connections(catalog));
+        match shared.runtime.block_on(publish(&database, catalog)) {
             Err(error) if error.is_transient() => warn!(%error, "durable jobs wait for the database"),
-            fits => fits?,
+            published => drop(published?),
         }
         let kinds = catalog.jobs().values().map(|job| {
             let program = Program::open(Arc::clone(job), &shared.ports)
@@ -115,7 +116,7 @@ impl Jobs {
         }
         Ok(Some(Self {
             catalog: Arc::clone(catalog),
-            database: Database::new(settings, loops::connections(catalog)),
+            database,
             retention,
             name: name.to_owned(),
             kinds,
@@ -184,9 +185,7 @@ impl Jobs {
     }
 
     async fn register(&self) -> StoreResult<(Executor, store::Published, Worker)> {
-        fits(self.database.settings()).await?;
-        let (queues, definitions) = (kinds::queues(&self.catalog), kinds::definitions(&self.catalog));
-        let published = self.database.publish(&queues, &definitions).await?;
+        let published = publish(&self.database, &self.catalog).await?;
         self.database.limit_queues(&kinds::limits(&self.catalog, &published)).await?;
         let strangers = Strangers {
             names: self.database.kinds().await?,
@@ -238,7 +237,8 @@ impl Engine {
     }
 }
 
-/// Whether the database can be reached and its tables are those that this program knows.
-async fn fits(settings: &DatabaseSettings) -> StoreResult<()> {
-    store::standing(settings).await?.check()
+/// Makes kinds and queues known to the database, where its tables are those that this program knows.
+async fn publish(database: &Database, catalog: &Catalog) -> StoreResult<store::Published> {
+    store::standing(database.settings()).await?.check()?;
+    database.publish(&kinds::queues(catalog), &kinds::definitions(catalog)).await
 }

@@ -104,7 +104,7 @@ impl Scope for LyingScope<'_> {
                 Some(Found::Integer(letter.and_then(|letter| letter.offset).unwrap_or(raw.offset)))
             }
             Root::Timestamp => Some(self.timestamp()),
-            Root::Env | Root::Headers | Root::Steps | Root::Error => None,
+            Root::Env | Root::Headers | Root::Steps | Root::Error | Root::Item => None,
             Root::Args | Root::Job | Root::FireAt | Root::Window => None,
         })
     }

@@ -28,6 +28,11 @@ pub struct RequestSpan {
 }
 
 impl Parent {
+    /// What is done elsewhere because of this span is told by this `traceparent`.
+    pub fn traceparent(&self) -> String {
+        context::written(&self.context).0
+    }
+
     /// Begins the span of a request under this one; `others` are the parents of records that share it.
     pub fn request(&self, asked: &Asked<'_>, others: &[Self]) -> RequestSpan {
         let above = Context::new().with_remote_span_context(self.context.clone());

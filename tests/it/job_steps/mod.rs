@@ -2,3 +2,4 @@
 
 mod attempts;
 mod callbacks;
+mod enqueue;

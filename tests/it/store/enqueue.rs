@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use biplane::store::{JobOptions, Lane, Listener};
+use biplane::steps::ports::{JobOrder, Origin};
+use biplane::store::{JobOptions, Lane, Listener, StoreError};
 use chrono::{TimeDelta, Utc};
 
 use super::{Work, open, refused};
@@ -150,5 +151,81 @@ fn a_pool_without_a_free_connection_answers_in_time_that_it_is_busy() {
         small.close().await;
         let error = small.enqueue("plain", "{}", None, &JobOptions::default()).await.expect_err("closed");
         assert!(error.is_transient(), "{error}");
+    });
+}
+
+#[test]
+fn what_was_enqueued_for_a_place_is_not_enqueued_again_until_that_is_forgotten() {
+    block_on(async {
+        let work = Work::new().await;
+        let held = work.put_one("unique", r#"{"key": 2}"#).await;
+        let order = JobOrder {
+            origin: Origin { source: 1, place: 2, part: 3 },
+            kind: "unique",
+            args: (1..=3).map(|key| format!(r#"{{"key": {key}}}"#)).collect(),
+            unique_keys: None,
+            run_at: None,
+            delay: Some(Duration::from_secs(60)),
+            expires: Some(Duration::from_secs(3_600)),
+            priority: Some(2),
+            max_attempts: None,
+            trace: None,
+            then: None,
+        };
+        let once = || async { work.database.enqueue_once(&order).await.expect("enqueued") };
+        let first = once().await;
+        assert_eq!(first.iter().map(|one| one.is_new).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(first[1].id, Some(held.0), "the one that holds the key");
+        assert_eq!((work.count("job"), work.count("deferred")), (3, 2));
+        let expires = "select extract(epoch from j.expires_at - d.run_at)::integer || ' ' || d.priority
+            from biplane.job j join biplane.deferred d on d.job_id = j.id limit 1";
+        assert_eq!(work.server.value(expires), "3600 2");
+        let (again, at_once) = tokio::join!(once(), once());
+        for again in [again, at_once] {
+            assert!(
+                again.iter().zip(&first).all(|(one, first)| one.id == first.id && !one.is_new),
+                "{again:?}"
+            );
+        }
+        assert_eq!(work.database.forget_enqueued(1).await, Ok(0));
+        work.server.execute(
+            "update biplane.enqueued set made_at = now() - interval '2 days'; truncate biplane.unique_claim",
+        );
+        assert_eq!(work.database.forget_enqueued(1).await, Ok(1));
+        assert!(once().await.iter().all(|one| one.is_new));
+        let unknown =
+            JobOrder { origin: Origin { source: 2, ..order.origin }, kind: "unheard", ..order.clone() };
+        let refused = work.database.enqueue_once(&unknown).await.expect_err("refused");
+        assert!(matches!(refused, StoreError::Refused { code, .. } if code == "BP001"));
+        assert_eq!(work.count("enqueued"), 1, "what is refused leaves nothing");
+    });
+}
+
+#[test]
+fn two_that_enqueue_for_one_place_at_one_time_enqueue_once() {
+    block_on(async {
+        let work = Work::new().await;
+        let order = |kind: &'static str| JobOrder {
+            origin: Origin { source: 1, place: 1, part: 0 },
+            kind,
+            args: vec!["{}".to_owned()],
+            unique_keys: None,
+            run_at: None,
+            delay: None,
+            expires: None,
+            priority: None,
+            max_attempts: None,
+            trace: None,
+            then: Some(("plain", "{}".to_owned())),
+        };
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let (database, order) = (work.database.clone(), order("plain"));
+            all.spawn(async move { database.enqueue_once(&order).await.expect("enqueued") });
+        }
+        let all = all.join_all().await;
+        assert_eq!(all.iter().filter(|enqueued| enqueued[0].is_new).count(), 1);
+        assert!(all.iter().all(|enqueued| enqueued[0].id == all[0][0].id));
+        assert_eq!((work.count("job"), work.count("job_group")), (1, 1));
     });
 }
