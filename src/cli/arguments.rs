@@ -243,6 +243,9 @@ pub enum Command {
         /// Apply the migrations that are missing first, as `biplane migrate` does
         #[arg(long)]
         migrate: bool,
+        /// Leave edits of the config root to the next start instead of taking them over
+        #[arg(long)]
+        no_reload: bool,
     },
     /// Run everything in one process, with Kafka in memory unless brokers are named
     ///

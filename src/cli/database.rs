@@ -256,9 +256,12 @@ pub(super) fn needed_by(catalog: &Catalog) -> Option<String> {
     Some(format!("an `sql` step that asks the engine's own database ({place})"))
 }
 
-/// Where what a catalog needs of the engine's own database is; `None`: it needs nothing.
+/// Where the engine's own database is; `None`: none is named, and the catalog needs none.
 pub(super) fn of_engine(global: &GlobalArguments, catalog: &Catalog) -> CliResult<Option<DatabaseSettings>> {
-    let Some(what) = needed_by(catalog) else { return Ok(None) };
+    let Some(what) = needed_by(catalog) else {
+        // An edit may come to need it. Until then the variable may be meant for others.
+        return Ok(global.database_url().and_then(|_| settings(global).ok()));
+    };
     if global.database_url().is_none() {
         return Err(CliError::usage(format!(
             "the config has {what} and no database is named: set DATABASE_URL to `postgres://ROLE:PASSWORD@HOST:PORT/DATABASE`"

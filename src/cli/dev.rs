@@ -59,7 +59,7 @@ pub(super) fn run(global: &GlobalArguments, sample: bool, postgres_bin: Option<&
     // Without a database stages run as ever, and the engine says what does not.
     let database =
         global.database_url().map(|_| database::of_engine(global, &catalog)).transpose()?.flatten();
-    if database.is_some() {
+    if database.is_some() && database::needed_by(&catalog).is_some() {
         database::bring_up(global)?;
     }
     let settings = EngineSettings {
@@ -79,6 +79,7 @@ pub(super) fn run(global: &GlobalArguments, sample: bool, postgres_bin: Option<&
         catalog: Arc::clone(&catalog),
         listen: global.listen.clone(),
         drain: Some(DRAIN),
+        hangup: None,
     };
     let screen = Screen::new(sample);
     let end = serving.run(|started| {
@@ -151,6 +152,7 @@ fn reloader(
         environment: environment.map(str::to_owned),
         outside: Box::new(outside),
         make_topics: Box::new(move |catalog| kafka.bring_up(catalog).map_err(|error| error.to_string())),
+        asked: Arc::default(),
         report: Box::new(move |outcome| reloading::say(&screen, outcome)),
     }
 }

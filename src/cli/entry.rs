@@ -55,10 +55,10 @@ fn dispatch(arguments: Arguments) -> CliResult {
         ),
         Command::Explain { subject, format } => explain::run(global, subject.as_deref(), format),
         Command::Schema => schema::run(),
-        Command::Run { window_records, window_bytes, keep_payloads, keep_outcomes, migrate } => {
+        Command::Run { window_records, window_bytes, keep_payloads, keep_outcomes, migrate, no_reload } => {
             let window = Bound { records: window_records, bytes: window_bytes };
             let retention = Retention { payloads: keep_payloads, outcomes: keep_outcomes };
-            run::run(global, window, retention, migrate)
+            run::run(global, &run::Wanted { window, retention, migrate, reload: !no_reload })
         }
         Command::Migrate { dry_run, format } => database::migrate(global, dry_run, format),
         Command::Databases(DatabasesCommand::Check { format }) => database::check(global, format),

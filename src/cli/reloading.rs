@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::{error, info};
+
 use super::findings;
 use super::live::Screen;
 use super::serving::Started;
 use crate::catalog::TreeDigest;
+use crate::diag::{Severity, concise};
 use crate::engine::{OnError, Reload, Reloader};
 
 /// Follows the files until the engine ends; `seen` are those that run already.
@@ -27,4 +30,18 @@ pub(super) fn say(screen: &Screen, outcome: &Reload) {
         Reload::Done(changes) => format!("reloaded: {changes}\n"),
     };
     screen.say(&text);
+}
+
+/// Logs one outcome; what the engine did stands in its own line.
+pub(super) fn log(outcome: &Reload) {
+    match outcome {
+        Reload::Refused(checked) => {
+            for finding in checked.findings.iter().filter(|finding| finding.severity() == Severity::Error) {
+                error!("{}", concise(finding, &checked.sources));
+            }
+            error!("not reloaded: the config has errors, what ran goes on");
+        }
+        Reload::Failed(why) => error!("not reloaded: {why}; what ran goes on, and it is tried again"),
+        Reload::Done(_) => info!("the engine runs the config that is there"),
+    }
 }

@@ -1,7 +1,8 @@
 //! Runs an engine with its HTTP server until a signal, then drains it; `run` and `dev` share it.
 //!
 //! The first SIGTERM or SIGINT drains within the stages' deadlines, the second hurries. A task that
-//! must not fail ends the engine the same way, with exit code 3.
+//! must not fail ends the engine the same way, with exit code 3. SIGHUP makes an engine that follows edits
+//! look at its files, and stops any other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -32,6 +34,8 @@ pub(super) struct Serving {
     pub(super) access: Arc<Access>,
     /// Bounds every stage's `drain`; `None`: as the files say.
     pub(super) drain: Option<Duration>,
+    /// Who is told of SIGHUP; `None`: it stops.
+    pub(super) hangup: Option<Arc<Notify>>,
 }
 
 /// What was started, for those who add tasks to it.
@@ -74,7 +78,7 @@ impl Serving {
         info!(%address, "listening");
         let outcome = match started(Started { engine: &engine, supervisor: &supervisor, address }) {
             Ok(()) => tokio::select! {
-                () = signals.next() => Ok(Exit::Clean),
+                () = signals.stop(self.hangup.as_deref()) => Ok(Exit::Clean),
                 why = supervisor.failed() => Err(CliError::failed(why)),
             },
             Err(error) => Err(error),
@@ -138,6 +142,7 @@ async fn drain(engine: &Arc<Engine>, limit: Option<Duration>, signals: &mut Sign
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -146,7 +151,22 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context(failed)?,
             interrupt: signal(SignalKind::interrupt()).context(failed)?,
+            hangup: signal(SignalKind::hangup()).context(failed)?,
         })
+    }
+
+    /// The first request to stop; `hangup` is told of what is none. Cancel-safe.
+    async fn stop(&mut self, hangup: Option<&Notify>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => match hangup {
+                    Some(told) => told.notify_one(),
+                    None => return,
+                },
+            }
+        }
     }
 
     /// The next request to stop. Cancel-safe.

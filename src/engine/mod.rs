@@ -1,6 +1,7 @@
 //! The running engine: starts stages from a catalog, watches them, takes them over to another
 //! catalog when files change, drains them.
 
+mod changes;
 pub mod control;
 mod drain;
 mod jobs;
@@ -20,10 +21,10 @@ pub mod topics;
 mod view;
 mod watch;
 
+pub use changes::{Change, Changes};
 pub use jobs::{Holding, JobsError, LEASES, Lease, PullClaim, PullError, PulledJob, PulledJobs, Pulls, Said};
 pub use load::{LoadError, Process, load_tree};
 pub use memory::Warn;
-pub use reconcile::{Changes, StageChange};
 pub use reload::{MakeTopics, Reload, Reloader, Report};
 pub use running::{Engine, EngineError, EngineSettings, WINDOW};
 pub use status::{BrokerState, EngineStatus, JobsStatus, Readiness};

@@ -3,73 +3,30 @@
 //! The smallest difference is carried out: what is unchanged is not touched; a stage that keeps its
 //! inputs, outputs and order goes on with other steps and policies from its next record on, without
 //! a rebalance; any other is drained and started again from its commits. Offsets belong to the
-//! stage's name and outlive it. It decides nothing about files or topics: whoever calls has checked
-//! the catalog and made the topics.
+//! stage's name and outlive it. Durable jobs are taken over before the stages are, which may enqueue
+//! some. It decides nothing about files or topics: whoever calls has checked the catalog and made the
+//! topics.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tracing::{info, warn};
+use tracing::info;
 
+use super::changes::{Change, Changes};
 use super::drain::drain_unless;
+use super::jobs::Difference;
 use super::running::{Engine, EngineError, Running};
 use crate::catalog::{Catalog, Dedupe, Stage, Topic};
 use crate::events::{self, StageHandle, StageRuntime};
-
-/// What becomes of one stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StageChange {
-    /// It runs on as it was.
-    Unchanged,
-    /// It goes on with other steps or policies from its next record on.
-    Changed,
-    /// It was drained and started again.
-    Restarted,
-    /// It is new.
-    Added,
-    /// It is drained and gone; the offsets of its group stay.
-    Removed,
-}
-
-/// What a reload did, stage by stage: the catalog's in the order of the files, then those removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changes {
-    /// Each stage with what became of it.
-    pub stages: Vec<(Arc<str>, StageChange)>,
-    /// Stages that should run and could not be started, and why.
-    pub missing: Vec<String>,
-}
-
-impl Changes {
-    /// Whether everything runs on as it was.
-    pub fn is_empty(&self) -> bool {
-        self.stages.iter().all(|(_, change)| *change == StageChange::Unchanged) && self.missing.is_empty()
-    }
-}
-
-impl fmt::Display for Changes {
-    /// `normalize changed, enrich unchanged`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = |change| match change {
-            StageChange::Unchanged => "unchanged",
-            StageChange::Changed => "changed",
-            StageChange::Restarted => "restarted",
-            StageChange::Added => "added",
-            StageChange::Removed => "removed (its offsets stay)",
-        };
-        let stages = self.stages.iter().map(|(stage, change)| format!("{stage} {}", word(*change)));
-        f.write_str(&stages.chain(self.missing.iter().cloned()).collect::<Vec<_>>().join(", "))
-    }
-}
 
 impl Engine {
     /// Goes over to `catalog`. Every step is opened before anything is stopped; stages that must stop
     /// are drained within their own `drain`. Blocks that long. One reload runs at a time.
     ///
     /// # Errors
-    /// [`EngineError::Stage`] where a step cannot be opened, in which case everything runs on as it
-    /// was; [`EngineError::Draining`] once the engine drains.
+    /// [`EngineError::Stage`] and [`EngineError::Jobs`] where a step cannot be opened or jobs have no
+    /// database to run on, in which case everything runs on as it was; [`EngineError::Draining`] once the
+    /// engine drains.
     pub fn reload(&self, catalog: Arc<Catalog>) -> Result<Changes, EngineError> {
         let _one_at_a_time = self.reloading.lock();
         let before = self.running.read().clone();
@@ -77,57 +34,47 @@ impl Engine {
         let runtime = StageRuntime { generation, ..self.shared.clone() };
         let plan = Plan::new(&before, &catalog);
         plan.prove(&catalog, &runtime)?;
+        let (jobs, unheard) = self.take_over_jobs(&before.catalog, &catalog)?;
         plan.stop(&before, || self.draining.load(Ordering::Relaxed));
         if self.draining.load(Ordering::Relaxed) {
             return Err(EngineError::Draining);
         }
-        let (stages, missing) = plan.carry_out(&before, &catalog, &runtime);
-        if jobs_differ(&before.catalog, &catalog) {
-            warn!("edits of durable jobs and queues count from the next start on");
-        }
+        let (stages, mut missing) = plan.carry_out(&before, &catalog, &runtime);
         let generation = before.generation + u64::from(before.catalog.digest() != catalog.digest());
         *self.running.write() = Running { catalog, stages, generation, missing: missing.clone() };
         // What was said while they started reached only those that ran.
         self.tell_holds(None);
-        let changes = Changes { stages: plan.0, missing };
+        missing.extend(unheard);
+        let Difference { queues, jobs } = jobs;
+        let changes = Changes { stages: plan.0, queues, jobs, missing };
         info!(generation, %changes, "reloaded");
         Ok(changes)
     }
 }
 
-/// Whether a kind of jobs is new, gone or behaves otherwise.
-fn jobs_differ(before: &Catalog, after: &Catalog) -> bool {
-    let mut names = before.jobs().keys().chain(after.jobs().keys());
-    names.any(|name| before.job_fingerprint(name) != after.job_fingerprint(name))
-}
-
 /// What is to become of each stage.
-struct Plan(Vec<(Arc<str>, StageChange)>);
+struct Plan(Vec<(Arc<str>, Change)>);
 
 impl Plan {
     fn new(before: &Running, catalog: &Catalog) -> Self {
         let of = |(name, stage): (&Arc<str>, &Arc<Stage>)| {
             let change = match handle(before, name) {
-                None => StageChange::Added,
-                Some(_) if before.catalog.fingerprint(name) == catalog.fingerprint(name) => {
-                    StageChange::Unchanged
-                }
-                Some(handle) if goes_on(&handle.stage(), stage) && stands_well(handle) => {
-                    StageChange::Changed
-                }
-                Some(_) => StageChange::Restarted,
+                None => Change::Added,
+                Some(_) if before.catalog.fingerprint(name) == catalog.fingerprint(name) => Change::Unchanged,
+                Some(handle) if goes_on(&handle.stage(), stage) && stands_well(handle) => Change::Changed,
+                Some(_) => Change::Restarted,
             };
             (Arc::clone(name), change)
         };
         let stages = catalog.stages().iter().map(of);
         let gone = before.stages.iter().filter(|handle| !catalog.stages().contains_key(handle.name()));
-        Self(stages.chain(gone.map(|handle| (Arc::from(handle.name()), StageChange::Removed))).collect())
+        Self(stages.chain(gone.map(|handle| (Arc::from(handle.name()), Change::Removed))).collect())
     }
 
     /// Opens what is to be started, so that nothing is stopped for a stage that cannot start.
     fn prove(&self, catalog: &Catalog, runtime: &StageRuntime) -> Result<(), EngineError> {
         for (name, stage) in catalog.stages() {
-            if self.of(name) != StageChange::Unchanged {
+            if self.of(name) != Change::Unchanged {
                 events::prove(stage, runtime)
                     .map_err(|error| EngineError::Stage { stage: Arc::clone(name), error })?;
             }
@@ -138,7 +85,7 @@ impl Plan {
     /// Stops what must stop, all at one time, and waits until each has drained.
     fn stop(&self, before: &Running, leave_off: impl Fn() -> bool) {
         let stops = |handle: &&Arc<StageHandle>| {
-            matches!(self.of(handle.name()), StageChange::Restarted | StageChange::Removed)
+            matches!(self.of(handle.name()), Change::Restarted | Change::Removed)
         };
         let stopped: Vec<_> = before.stages.iter().filter(stops).cloned().collect();
         drain_unless(&stopped, leave_off);
@@ -155,8 +102,8 @@ impl Plan {
         for (name, stage) in catalog.stages() {
             let old = handle(before, name);
             let done = match (self.of(name), old) {
-                (StageChange::Unchanged, Some(old)) => Ok(Arc::clone(old)),
-                (StageChange::Changed, Some(old)) => {
+                (Change::Unchanged, Some(old)) => Ok(Arc::clone(old)),
+                (Change::Changed, Some(old)) => {
                     old.replace(Arc::clone(stage), runtime).map(|()| Arc::clone(old))
                 }
                 _ => events::start(Arc::clone(stage), runtime).map(Arc::new),
@@ -169,9 +116,9 @@ impl Plan {
         (stages, missing)
     }
 
-    fn of(&self, stage: &str) -> StageChange {
+    fn of(&self, stage: &str) -> Change {
         let found = self.0.iter().find(|(name, _)| **name == *stage);
-        found.map_or(StageChange::Unchanged, |(_, change)| *change)
+        found.map_or(Change::Unchanged, |(_, change)| *change)
     }
 }
 

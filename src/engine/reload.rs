@@ -7,9 +7,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
-use super::reconcile::Changes;
+use super::changes::Changes;
 use super::running::Engine;
 use super::supervisor::TaskError;
 use super::watch::Watch;
@@ -26,7 +28,7 @@ pub enum Reload {
     Done(Changes),
 }
 
-/// Makes the topics of a catalog before its stages start; says why it cannot.
+/// Makes the topics of a catalog before its stages start, or looks whether they are there; says why it cannot.
 pub type MakeTopics = Box<dyn Fn(&Catalog) -> Result<(), String> + Send + Sync>;
 
 /// Hears of every outcome.
@@ -44,18 +46,32 @@ pub struct Reloader {
     pub outside: Box<dyn Outside + Send + Sync>,
     /// How topics are made.
     pub make_topics: MakeTopics,
+    /// By whom it is asked to go over to the files even where they hold what they held.
+    pub asked: Arc<Notify>,
     /// Who hears of it.
     pub report: Report,
 }
 
 impl Reloader {
-    /// Watches the root until `cancel`; `seen` are the files that run already.
+    /// Watches the root until `cancel`; `seen` are the files that run already. What could not be gone over to, as
+    /// while a broker is away, is tried again every half a minute and reported once.
     ///
     /// # Errors
     /// Where a reload panicked.
     pub async fn run(self: Arc<Self>, seen: TreeDigest, cancel: CancellationToken) -> Result<(), TaskError> {
         let mut watch = Watch::new(&self.root, seen);
-        while let Some(changed) = cancel.run_until_cancelled(watch.changed()).await {
+        let mut failed = None;
+        loop {
+            let changed = tokio::select! {
+                () = cancel.cancelled() => break,
+                () = self.asked.notified() => {
+                    info!("asked to look at the config root");
+                    failed = None;
+                    watch.look();
+                    continue;
+                }
+                changed = watch.changed() => changed,
+            };
             let outcome = match changed {
                 Ok(tree) => {
                     let reloader = Arc::clone(&self);
@@ -65,9 +81,29 @@ impl Reloader {
                 }
                 Err(error) => Reload::Failed(error.to_string()),
             };
-            (self.report)(&outcome);
+            self.count(&outcome);
+            let why = match &outcome {
+                Reload::Failed(why) => Some(why.clone()),
+                Reload::Refused(_) | Reload::Done(_) => None,
+            };
+            if why.is_some() {
+                watch.forget();
+            }
+            if why.is_none() || why != failed {
+                (self.report)(&outcome);
+            }
+            failed = why;
         }
         Ok(())
+    }
+
+    fn count(&self, outcome: &Reload) {
+        let metrics = self.engine.shared.telemetry.reloads();
+        match outcome {
+            Reload::Refused(_) => metrics.refused(),
+            Reload::Failed(_) => metrics.failed(),
+            Reload::Done(_) => metrics.done(),
+        }
     }
 
     /// Checks these files and goes over to them. Blocks while stages drain.

@@ -106,7 +106,7 @@ pub struct Engine {
     /// Held while the engine goes over to another config: one at a time.
     pub(super) reloading: Mutex<()>,
     broker: Mutex<BrokerState>,
-    /// Durable jobs, where the catalog has any and a database is named.
+    /// Durable jobs, where a database is named.
     pub(super) jobs: Option<Jobs>,
     /// Where spans go, where they are exported.
     spans: Option<SpanExport>,
@@ -303,7 +303,7 @@ impl View for Engine {
             generation: running.generation,
             broker: self.broker.lock().clone(),
             stages: running.stages.iter().map(|stage| status_of(stage)).collect(),
-            jobs: self.jobs.as_ref().map(Jobs::status),
+            jobs: self.jobs.as_ref().and_then(Jobs::status),
         }
     }
 

@@ -4,7 +4,7 @@
 //! deleted, settings that the files do not name are left alone, and another system's topic is only
 //! verified. What cannot be done by itself is a refusal with its reason, never a silent pass.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::own_topics;
 use crate::broker::{Admin, BrokerError, TopicRequest, TopicSettings, TopicShape};
-use crate::catalog::{Catalog, Topic};
+use crate::catalog::{Catalog, Stage, Topic};
 
 /// Why another system's topic is refused that is not there.
 pub(super) const ABSENT: &str = "it belongs to another system and does not exist";
@@ -103,6 +103,21 @@ fn count(f: &mut fmt::Formatter<'_>, count: Option<u32>, what: &str) -> fmt::Res
         Some(count) => write!(f, "{count} {what}"),
         None => write!(f, "the broker's default of {what}"),
     }
+}
+
+/// The topics that the catalog's stages read or write and that are not there.
+///
+/// # Errors
+/// Where the brokers do not answer within `limit` or refuse.
+pub fn missing(catalog: &Catalog, admin: &Admin, limit: Duration) -> Result<Vec<String>, BrokerError> {
+    let there = admin.topics(limit)?;
+    let of = |stage: &Stage| {
+        let outputs = stage.outputs.iter().map(|output| &output.topic);
+        let topics = stage.inputs.iter().chain(outputs).chain(stage.dlq.as_ref().map(|dlq| &dlq.topic));
+        topics.map(|topic| topic.physical.to_string()).collect::<Vec<_>>()
+    };
+    let wanted: BTreeSet<String> = catalog.stages().values().flat_map(|stage| of(stage)).collect();
+    Ok(wanted.into_iter().filter(|topic| !there.contains_key(topic)).collect())
 }
 
 /// Compares the catalog's topics and DLQs with the broker's.

@@ -31,7 +31,8 @@ const READS: u32 = 4;
 /// Watches one config root.
 pub(super) struct Watch {
     root: PathBuf,
-    seen: TreeDigest,
+    /// The files that are known; `None`: whatever is there counts as others.
+    seen: Option<TreeDigest>,
     /// The last thing that was said about a root that cannot be read.
     unread: Option<String>,
     woken: Arc<Notify>,
@@ -55,7 +56,18 @@ impl Watch {
         });
         let watcher = watcher
             .inspect_err(|error| warn!(%error, "the config root cannot be watched and is looked at often"));
-        Self { root: root.to_owned(), seen, unread: None, woken, watcher: watcher.ok() }
+        Self { root: root.to_owned(), seen: Some(seen), unread: None, woken, watcher: watcher.ok() }
+    }
+
+    /// Counts the files that are there as others when it looks next, within half a minute.
+    pub(super) fn forget(&mut self) {
+        self.seen = None;
+    }
+
+    /// The same, and looks at once.
+    pub(super) fn look(&mut self) {
+        self.forget();
+        self.woken.notify_one();
     }
 
     /// Waits for files that are others than before. Dropped half way it loses nothing.
@@ -71,7 +83,7 @@ impl Watch {
             match self.read().await {
                 Ok(tree) => {
                     self.unread = None;
-                    let digest = tree.digest();
+                    let digest = Some(tree.digest());
                     if digest != self.seen {
                         self.seen = digest;
                         return Ok(tree);
@@ -176,6 +188,16 @@ mod tests {
         assert_eq!(next(&mut watch, "pipelines/a.toml").await.as_deref(), Some(&b"b"[..]));
         fs::rename(root.0.path().join("pipelines/a.toml"), root.0.path().join("pipelines/c.toml")).unwrap();
         assert_eq!(next(&mut watch, "pipelines/a.toml").await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_equal_is_given_once_more_to_who_asks() {
+        let root = Root::new();
+        let mut watch = root.watch();
+        watch.look();
+        assert_eq!(next(&mut watch, "pipelines/a.toml").await.as_deref(), Some(&b"a"[..]));
+        let none = timeout(Duration::from_millis(600), watch.changed()).await;
+        assert!(none.is_err(), "{none:?}");
     }
 
     #[tokio::test]

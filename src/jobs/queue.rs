@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -43,8 +44,9 @@ pub struct QueueOptions {
     pub name: String,
     /// Its number.
     pub queue: QueueId,
-    /// How many jobs run here at once.
-    pub concurrency: usize,
+    /// How many jobs run here at once, as it is said last; 0: no more of it are claimed, and the runner ends once
+    /// none runs.
+    pub concurrency: watch::Receiver<usize>,
     /// How long a lease is; heartbeats extend it.
     pub lease: Duration,
     /// How long a stop waits for jobs that run.
@@ -118,14 +120,20 @@ impl<E: Execute> QueueRunner<E> {
         }
     }
 
-    /// Works until `stop`; then hands back what has not started and waits for what runs, which is cancelled
-    /// after the drain or at `hurry`.
+    /// Works until `stop`, or until its concurrency is 0 and nothing runs; then hands back what has not started and
+    /// waits for what runs, which is cancelled after the drain or at `hurry`.
     pub async fn run(mut self, stop: CancellationToken, hurry: CancellationToken) {
         let wake = self.shared.wakes.of(&self.options.name);
         // Of its own, so that jobs that end faster than it comes do not put it off for ever.
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !stop.is_cancelled() {
+            if self.concurrency() == 0 {
+                self.hand_back().await;
+                if self.running.is_empty() && self.claims.is_empty() {
+                    break;
+                }
+            }
             self.start_waiting();
             self.claim_more();
             let poll = self.polling.wait(Instant::now()).filter(|_| self.claims.is_empty());
@@ -137,6 +145,7 @@ impl<E: Execute> QueueRunner<E> {
                     Err(error) => error!(%error, queue = self.options.name, "a claim panicked"),
                 },
                 () = wake.notified() => self.polling.woken(),
+                Ok(()) = self.options.concurrency.changed() => {}
                 () = tokio::time::sleep(poll.unwrap_or_default()), if poll.is_some() => self.polling.due(),
                 _ = looks.tick(), if look => {
                     self.cancel_lost().await;
@@ -148,8 +157,12 @@ impl<E: Execute> QueueRunner<E> {
         self.stop(hurry).await;
     }
 
+    fn concurrency(&self) -> usize {
+        *self.options.concurrency.borrow()
+    }
+
     fn start_waiting(&mut self) {
-        while self.running.len() < self.options.concurrency {
+        while self.running.len() < self.concurrency() {
             let Some((batch, job)) = self.waiting.pop_front() else { return };
             let cancel = self
                 .batches
@@ -176,10 +189,15 @@ impl<E: Execute> QueueRunner<E> {
 
     /// Claims in a task of its own, one at a time, while there is room for more.
     fn claim_more(&mut self) {
-        if !self.claims.is_empty() || self.polling.waits() || self.waiting.len() * 2 > self.prefetch {
+        let concurrency = self.concurrency();
+        if concurrency == 0
+            || !self.claims.is_empty()
+            || self.polling.waits()
+            || self.waiting.len() * 2 > self.prefetch
+        {
             return;
         }
-        let free = self.options.concurrency.saturating_sub(self.running.len());
+        let free = concurrency.saturating_sub(self.running.len());
         let room = (free + self.prefetch).saturating_sub(self.waiting.len()).min(BATCH_LIMIT / 2);
         if room > 0 {
             let marks = std::mem::take(&mut self.marks);
@@ -222,7 +240,7 @@ impl<E: Execute> QueueRunner<E> {
         if self.limited.is_some() {
             self.prefetch = 0;
         } else if self.waiting.is_empty() && claimed >= self.prefetch {
-            self.prefetch = (self.prefetch * 2).max(self.options.concurrency).min(PREFETCH);
+            self.prefetch = (self.prefetch * 2).max(self.concurrency()).min(PREFETCH);
         }
     }
 
@@ -304,6 +322,14 @@ impl<E: Execute> QueueRunner<E> {
         }
     }
 
+    /// Hands back what has not started.
+    async fn hand_back(&mut self) {
+        for (batch, job) in std::mem::take(&mut self.waiting) {
+            self.forget(batch, 1);
+            self.shared.acker.ended(batch, outcome(&job, Duration::ZERO, Verdict::Back)).await;
+        }
+    }
+
     async fn stop(mut self, hurry: CancellationToken) {
         while let Some(answer) = self.claims.join_next().await {
             if let Ok(Answer { claimed: Ok(claimed), batch, sent, .. }) = answer {
@@ -312,9 +338,7 @@ impl<E: Execute> QueueRunner<E> {
                 self.waiting.extend(claimed.into_iter().map(|job| (batch, job)));
             }
         }
-        for (batch, job) in std::mem::take(&mut self.waiting) {
-            self.shared.acker.ended(batch, outcome(&job, Duration::ZERO, Verdict::Back)).await;
-        }
+        self.hand_back().await;
         let drained = async { while self.running.join_next().await.is_some() {} };
         let in_time = tokio::time::timeout(self.options.drain, hurry.run_until_cancelled(drained)).await;
         if !matches!(in_time, Ok(Some(()))) {

@@ -125,6 +125,17 @@ pub const JOB_OUTCOMES: Named = (
 pub const JOBS_UNKNOWN: Named =
     ("biplane_jobs_unknown_kind", "Durable jobs that were put off because the config has no such kind");
 
+/// What became of edits.
+pub const RELOADS: Named = (
+    "biplane_config_reloads",
+    "Edits of the config root, by result: done, refused (it does not check), failed (it could not be gone over to)",
+);
+/// Whether the last edit runs.
+pub const LAST_RELOAD: Named = (
+    "biplane_config_last_reload_successful",
+    "1 where the newest config that was seen runs, 0 where an older one goes on",
+);
+
 /// Spans that the receiver took.
 pub const SPANS_EXPORTED: Named = ("biplane_spans_exported", "Spans that the receiver of traces took");
 /// Spans that are gone.

@@ -37,6 +37,7 @@ mod poison;
 mod pulling;
 mod rates;
 mod rebalances;
+mod reloads;
 mod replays;
 mod schema;
 mod sizes;

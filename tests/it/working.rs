@@ -27,7 +27,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    fn pass(&self) {
+    pub(crate) fn pass(&self) {
         let open = self.open.lock().expect("the gate");
         drop(self.changed.wait_while(open, |open| !*open).expect("the gate"));
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -14,7 +14,7 @@ use super::verdict::verdict;
 use crate::base::Failure;
 use crate::jobs::kept::{self, Checkpoint};
 use crate::jobs::state::Cancelled;
-use crate::jobs::{self, Call, Callback, Known, Outcome, Program, Run};
+use crate::jobs::{self, Call, Callback, Outcome, Program, Run};
 use crate::record::JobFacts;
 use crate::store::{Beside, Claimed, Database, Heard, KindId, QueueId, StoreResult, Verdict};
 use crate::telemetry::{JobMetrics, UnknownKinds};
@@ -28,20 +28,26 @@ pub(super) struct Kind {
     pub(super) metrics: JobMetrics,
 }
 
-/// The kinds that run here, by their numbers in the database.
+/// Runs attempts of the kinds that are known by the time they start.
 pub(super) struct Executor {
-    pub(super) kinds: HashMap<KindId, Arc<Kind>>,
-    /// The queues whose jobs pull workers do, by name.
-    pub(super) pulled: HashMap<String, QueueId>,
+    pub(super) known: RwLock<Known>,
     pub(super) database: Database,
     pub(super) addresses: Addresses,
     pub(super) strangers: Strangers,
 }
 
+/// What is known of kinds, by their numbers in the database.
+pub(super) struct Known {
+    /// Those that run here.
+    pub(super) kinds: HashMap<KindId, Arc<Kind>>,
+    /// The queues whose jobs pull workers do, by name.
+    pub(super) pulled: HashMap<String, QueueId>,
+    /// What the database calls all that there were when they were made known.
+    pub(super) names: HashMap<KindId, String>,
+}
+
 /// The kinds of which jobs were met that no config here has.
 pub(super) struct Strangers {
-    /// What the database calls them, as far as it did when this worker registered.
-    pub(super) names: HashMap<KindId, String>,
     pub(super) metrics: UnknownKinds,
     /// When each was told of last.
     pub(super) told: Mutex<HashMap<KindId, Instant>>,
@@ -51,7 +57,7 @@ pub(super) struct Strangers {
 const TELL: Duration = Duration::from_secs(300);
 
 impl Strangers {
-    fn met(&self, job: &Claimed) {
+    fn met(&self, job: &Claimed, name: Option<&String>) {
         self.metrics.put_off();
         let now = Instant::now();
         let mut told = self.told.lock();
@@ -59,7 +65,7 @@ impl Strangers {
             return;
         }
         told.insert(job.kind, now);
-        let kind = self.names.get(&job.kind).map_or_else(|| job.kind.0.to_string(), Clone::clone);
+        let kind = name.map_or_else(|| job.kind.0.to_string(), Clone::clone);
         warn!(kind, job = %job.id, "jobs wait of a kind that this config has not: define it, or cancel them");
     }
 }
@@ -80,11 +86,11 @@ impl jobs::Execute for Executor {
     }
 
     fn unknown(&self, job: &Claimed) {
-        self.strangers.met(job);
+        self.strangers.met(job, self.known.read().names.get(&job.kind));
     }
 
     async fn execute(&self, job: &Claimed, cancel: CancellationToken) -> (Verdict, Beside) {
-        let Some(kind) = self.kinds.get(&job.kind) else { return (Verdict::Back, Beside::default()) };
+        let Some(kind) = self.kind(job.kind) else { return (Verdict::Back, Beside::default()) };
         if !job.started {
             kind.metrics.claimed_after(job.due_for);
         }
@@ -92,7 +98,7 @@ impl jobs::Execute for Executor {
         let (verdict, beside) = if kind.has_expired(job) {
             (Verdict::Cancelled { code: Cancelled::Expired.as_str().to_owned() }, Beside::default())
         } else {
-            self.attempt(kind, job, &cancel).await
+            self.attempt(&kind, job, &cancel).await
         };
         timer.ended(word(&verdict));
         if let Verdict::Retry { code, .. } | Verdict::Failed { code, .. } = &verdict {
@@ -110,17 +116,18 @@ impl jobs::Execute for Executor {
 impl Executor {
     /// The kind of that number.
     pub(super) fn kind(&self, kind: KindId) -> Option<Arc<Kind>> {
-        self.kinds.get(&kind).cloned()
+        self.known.read().kinds.get(&kind).cloned()
     }
 
     /// The queue of that name, where pull workers do its jobs.
     pub(super) fn pulled_queue(&self, name: &str) -> Option<QueueId> {
-        self.pulled.get(name).copied()
+        self.known.read().pulled.get(name).copied()
     }
 
     /// How long an attempt of each kind may take that pull workers do.
     pub(super) fn pulled_timeouts(&self) -> Vec<(KindId, Duration)> {
-        let pulled = self.kinds.iter().filter(|(_, kind)| kind.program.job().is_pulled());
+        let known = self.known.read();
+        let pulled = known.kinds.iter().filter(|(_, kind)| kind.program.job().is_pulled());
         pulled.map(|(number, kind)| (*number, kind.program.job().timeout)).collect()
     }
 
@@ -177,7 +184,7 @@ impl Kind {
     }
 
     fn facts(&self, job: &Claimed, callback: Option<&str>, args: Json) -> JobFacts {
-        let known = Known {
+        let known = jobs::Known {
             id: job.id.0,
             attempt: attempt(job),
             priority: u8::try_from(job.priority).unwrap_or(9),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::queues::Order;
 use crate::catalog::{Catalog, Job, Queue, Unique};
 use crate::spec::{KeyState, OnConflict, Workers};
 use crate::store::{Conflict, KindDefinition, MAX_ARGS, Published, QueueId, QueueLimits, UniqueRule, states};
@@ -14,16 +15,37 @@ pub(super) fn queues(catalog: &Catalog) -> Vec<String> {
     named(catalog).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Those that engines work, with how many of their jobs one runs at once.
-pub(super) fn run(catalog: &Catalog) -> Vec<(String, usize)> {
-    let run = named(catalog).filter(|(_, queue)| queue.workers == Workers::Engine);
-    run.map(|(name, queue)| (name.to_owned(), queue.concurrency)).collect()
+/// Those that engines work.
+pub(super) fn run(catalog: &Catalog) -> Vec<String> {
+    worked_by(catalog, Workers::Engine).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The same as they are to be worked.
+pub(super) fn orders(catalog: &Catalog, published: &Published) -> Vec<Order> {
+    let order = |(name, queue): (&str, &Queue)| {
+        let number = *published.queues.get(name)?;
+        Some(Order { name: name.to_owned(), queue: number, concurrency: queue.concurrency })
+    };
+    worked_by(catalog, Workers::Engine).filter_map(order).collect()
 }
 
 /// Those whose jobs pull workers do.
 pub(super) fn pulled(catalog: &Catalog) -> Vec<String> {
-    let pulled = named(catalog).filter(|(_, queue)| queue.workers == Workers::Pull);
-    pulled.map(|(name, _)| name.to_owned()).collect()
+    worked_by(catalog, Workers::Pull).map(|(name, _)| name.to_owned()).collect()
+}
+
+fn worked_by(catalog: &Catalog, workers: Workers) -> impl Iterator<Item = (&str, &Queue)> {
+    named(catalog).filter(move |(_, queue)| queue.workers == workers)
+}
+
+/// What makes a queue behave as it does.
+#[derive(Debug, PartialEq)]
+pub(super) struct Tuning<'a>(Option<&'a str>, usize, Workers, QueueLimits);
+
+impl<'a> Tuning<'a> {
+    pub(super) fn of(queue: &'a Queue) -> Self {
+        Self(queue.was.as_deref(), queue.concurrency, queue.workers, limits_of(queue))
+    }
 }
 
 /// What all engines together keep of each queue.

@@ -1,25 +1,19 @@
 //! The loops of one worker: a runner a queue, what brings jobs back, and the acker, which ends last.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::execute::Executor;
 use super::kinds;
 use super::pulls::Pulls;
+use super::queues::{Order, Queues};
 use crate::catalog::Catalog;
-use crate::jobs::{
-    Acker, Ask, QueueOptions, QueueRunner, Retention, Shared, Wakes, fence, keep_days, listen, promote, pull,
-    rescue,
-};
-use crate::store::{Database, Heartbeat, HeartbeatOptions, Published, StoreError, StoreResult, Worker};
+use crate::jobs::{Acker, Ask, Retention, Shared, Wakes, fence, keep_days, listen, promote, pull, rescue};
+use crate::store::{Database, Heartbeat, HeartbeatOptions, StoreError, StoreResult, Worker};
 use crate::telemetry::OutcomeCounts;
-
-/// A runner waits as long as it is let: whoever stops the jobs hurries them when their time is over.
-const UNTIL_HURRIED: Duration = Duration::from_secs(24 * 3600);
 
 /// Connections beside those of queues: the acker, rescue, promotion, days, the listener.
 const SERVICES: u32 = 5;
@@ -40,6 +34,8 @@ pub(super) fn connections(catalog: &Catalog) -> u32 {
 /// Dropping it ends every loop at once, as a kill does.
 pub(super) struct Loops {
     tasks: JoinSet<()>,
+    queues: Queues,
+    orders: watch::Receiver<Vec<Order>>,
     acking: JoinSet<()>,
     acker: Acker,
     stop: CancellationToken,
@@ -52,8 +48,7 @@ impl Loops {
         worker: Worker,
         executor: Arc<Executor>,
         (pulls, asks): (Arc<Pulls>, mpsc::Receiver<Ask>),
-        published: &Published,
-        catalog: &Catalog,
+        orders: watch::Receiver<Vec<Order>>,
         (retention, outcomes): (Retention, OutcomeCounts),
     ) -> StoreResult<Self> {
         let options = HeartbeatOptions::default();
@@ -73,17 +68,13 @@ impl Loops {
         tasks.spawn(pulls.end_overdue(stop.clone()));
         let (database, shared_acker) = (database.clone(), acker.clone());
         let shared = Shared { database, worker, execute: executor, acker: shared_acker, heartbeat, wakes };
-        for (name, concurrency) in kinds::run(catalog) {
-            let Some(queue) = published.queues.get(&name).copied() else { continue };
-            let options =
-                QueueOptions { name, queue, concurrency, lease: options.lease, drain: UNTIL_HURRIED };
-            tasks.spawn(QueueRunner::new(shared.clone(), options).run(stop.clone(), hurry.clone()));
-        }
-        Ok(Self { tasks, acking, acker, stop, hurry })
+        let mut queues = Queues::new(shared, options.lease, (stop.clone(), hurry.clone()));
+        queues.work(orders.borrow().clone());
+        Ok(Self { tasks, queues, orders, acking, acker, stop, hurry })
     }
 
-    /// Runs until `stop`, and then until all is handed in and written; `hurry` waits for nothing that runs,
-    /// and neither does `cancel`.
+    /// Works the queues that are ordered until `stop`, and then until all is handed in and written; `hurry` waits for
+    /// nothing that runs, and neither does `cancel`.
     ///
     /// # Errors
     /// Where a loop ended before its time.
@@ -93,26 +84,35 @@ impl Loops {
         hurry: &CancellationToken,
         cancel: &CancellationToken,
     ) -> StoreResult<()> {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = cancel.cancelled() => self.hurry.cancel(),
-            Some(_) = self.tasks.join_next() => return Err(early()),
-            Some(_) = self.acking.join_next() => return Err(early()),
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = cancel.cancelled() => break self.hurry.cancel(),
+                Some(_) = self.tasks.join_next() => return Err(early()),
+                Some(_) = self.acking.join_next() => return Err(early()),
+                Some(ended) = self.queues.ended() => ended.map_err(|_| early())?,
+                Ok(()) = self.orders.changed() => {
+                    let orders = self.orders.borrow_and_update().clone();
+                    self.queues.work(orders);
+                }
+            }
         }
         self.stop.cancel();
         loop {
             tokio::select! {
-                ended = self.tasks.join_next() => match ended {
-                    Some(Ok(())) => {}
-                    Some(Err(_)) => return Err(early()),
+                ended = self.queues.ended() => match ended {
+                    Some(ended) => ended.map_err(|_| early())?,
                     None => break,
                 },
                 () = hurry.cancelled(), if !self.hurry.is_cancelled() => self.hurry.cancel(),
                 () = cancel.cancelled(), if !self.hurry.is_cancelled() => self.hurry.cancel(),
             }
         }
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.map_err(|_| early())?;
+        }
         // The acker ends once nobody can hand in any more.
-        drop(self.acker);
+        drop((self.acker, self.queues));
         match self.acking.join_next().await {
             Some(Ok(())) => Ok(()),
             _ => Err(early()),

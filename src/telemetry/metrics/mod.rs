@@ -12,6 +12,7 @@ mod lag;
 mod levels;
 mod parked;
 mod records;
+mod reloads;
 mod safeguards;
 mod times;
 mod traces;
@@ -25,6 +26,7 @@ use prometheus_client::registry::{Metric, Registry};
 pub use self::dedupe::DedupeMetrics;
 pub use self::jobs::{JobMetrics, JobTimer, OutcomeCounts, UnknownKinds};
 pub use self::records::StageCounts;
+pub use self::reloads::ReloadMetrics;
 pub use self::safeguards::SafeguardMetrics;
 pub use self::times::StepTimer;
 pub use self::traces::TraceMetrics;
@@ -36,6 +38,7 @@ pub struct Telemetry {
     registry: Registry,
     stages: StageFamilies,
     jobs: jobs::JobFamilies,
+    reloads: ReloadMetrics,
     traces: TraceMetrics,
 }
 
@@ -60,9 +63,10 @@ impl Telemetry {
         registry.register(name.trim_end_matches("_info"), help, Info::new(info));
         let stages = StageFamilies::register(&mut registry);
         let jobs = jobs::JobFamilies::register(&mut registry);
+        let reloads = ReloadMetrics::register(&mut registry);
         let traces = TraceMetrics::register(&mut registry);
         registry.register_collector(Box::new(Process));
-        Self { registry, stages, jobs, traces }
+        Self { registry, stages, jobs, reloads, traces }
     }
 
     /// The handles of `stage`. Asked twice, both count into the same series.
@@ -83,6 +87,11 @@ impl Telemetry {
     /// The count of jobs that no config here has a kind for.
     pub fn unknown_kinds(&self) -> &UnknownKinds {
         self.jobs.unknown()
+    }
+
+    /// The metrics of edits of the config root.
+    pub fn reloads(&self) -> &ReloadMetrics {
+        &self.reloads
     }
 
     /// The metrics of exported spans.

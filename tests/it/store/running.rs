@@ -10,6 +10,7 @@ use biplane::store::{
 };
 use biplane::telemetry::OutcomeCounts;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -100,7 +101,7 @@ impl Running {
         let options = QueueOptions {
             name: "work".to_owned(),
             queue: work.queue,
-            concurrency: 8,
+            concurrency: watch::channel(8).1,
             lease,
             drain: DEADLINE,
         };
