@@ -115,6 +115,8 @@ pub enum Guard {
     LockTimeout,
     /// What a step enqueued for a record is known to the run that follows.
     EnqueueOnce,
+    /// A partition moves in the database that a stage writes only from where it stands.
+    CompareAndSet,
 }
 
 #[cfg(not(debug_assertions))]
@@ -210,6 +212,7 @@ mod switch {
         ("database-clock", Guard::DatabaseClock),
         ("lock-timeout", Guard::LockTimeout),
         ("enqueue-once", Guard::EnqueueOnce),
+        ("compare-and-set", Guard::CompareAndSet),
     ];
 
     thread_local! {

@@ -46,7 +46,13 @@ pub(super) fn check_retry(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str, r
 }
 
 /// Whether a policy says how long waits are kept in place, and the stage keeps them all.
-pub(super) fn check_parking(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str, retry: &RetryPolicy) {
+pub(super) fn check_parking(
+    scene: &Scene<'_>,
+    spec: &StageSpec<'_>,
+    what: &str,
+    retry: &RetryPolicy,
+    in_database: Option<Span>,
+) {
     if !retry.parks() || !settled(scene, &retry.name) {
         return;
     }
@@ -55,7 +61,10 @@ pub(super) fn check_parking(scene: &Scene<'_>, spec: &StageSpec<'_>, what: &str,
     let (place, why) = match (order, &spec.dedupe) {
         (Some(order), _) => (order.span, "all records of a partition would follow the parked one"),
         (None, Some(dedupe)) => (dedupe.span, "equal records wait in place for each other"),
-        (None, None) => return,
+        (None, None) => match in_database {
+            Some(delivery) => (delivery, "what the stage writes keeps the order of offsets"),
+            None => return,
+        },
     };
     let Some(bound) = bound else { return };
     let longest = format_duration(retry.backoff.longest(retry.max_attempts));

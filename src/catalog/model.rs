@@ -16,7 +16,7 @@ pub use crate::spec::{
     About, Compression, DlqHeaders, Guarantee, KeyState, OnConflict, OnLost, Order, Start, Tombstones,
     Unmatched,
 };
-use crate::steps::{Asked, HttpClient, StepPlan};
+use crate::steps::{Asked, Effect, HttpClient, StepPlan};
 
 /// One checked config root. Cheap to share; never changes.
 #[derive(Debug)]
@@ -211,9 +211,17 @@ pub struct Stage {
 
 impl Stage {
     /// Whether its records may go to a parking topic. Where a partition is one lane they would all follow
-    /// the first, so they wait in place; where equal records wait for each other, they do, too.
+    /// the first, so they wait in place; where equal records wait for each other, or effects keep the order of
+    /// offsets, they do, too.
     pub fn parks(&self) -> bool {
-        self.order != Order::Partition && self.dedupe.is_none() && self.retry.parks()
+        let kept = self.order == Order::Partition || self.dedupe.is_some() || self.effects().next().is_some();
+        !kept && self.retry.parks()
+    }
+
+    /// The statements that are carried out together with the stage's offset, by their steps: where it is
+    /// exactly-once in a database. All are of one database.
+    pub fn effects(&self) -> impl Iterator<Item = (&Arc<str>, &Effect)> {
+        self.steps.iter().filter_map(|step| Some((&step.name, step.body.effect()?)))
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
     let inputs = inputs(scene, spec, &what);
     let table = scene.sections.stages.get(name).map(|definition| definition.table);
     let place = table.map(|table| Place { owner: OWNER, name, table });
-    let plans = steps::plan(scene, &written.steps, &what, OWNER, place);
+    let mut plans = steps::plan(scene, &written.steps, &what, OWNER, place);
     let earlier: Vec<Arc<str>> = plans.iter().flatten().map(|plan| Arc::clone(&plan.name)).collect();
     let codec = codec(spec.decode.as_ref().map_or(Decoding::Json, |word| word.value));
     let outputs = outputs(scene, spec, &what, &codec, plans.is_some().then_some(&earlier));
@@ -44,7 +44,8 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
     let deadline = spec.deadline.as_ref().map_or(limits::DEADLINE, |deadline| deadline.value);
     if let Some(retry) = &retry {
         limits::check_retry(scene, spec, &what, retry);
-        limits::check_parking(scene, spec, &what, retry);
+        let in_database = exactly_once::in_database(spec, plans.as_deref().unwrap_or_default());
+        limits::check_parking(scene, spec, &what, retry, in_database);
         check_dlq_present(scene, spec, &what, retry);
     }
     let dlq = dlq(scene, spec, &what, inputs.as_deref().unwrap_or_default());
@@ -55,7 +56,7 @@ pub(super) fn resolve(scene: &Scene<'_>, written: &WrittenStage<'_>) -> Option<S
     let dedupe = dedupe::resolve(scene, spec, &what);
     check_decoding(scene, written, &what);
     check_pointless(scene, written, &what);
-    exactly_once::check(scene, written, &what, plans.as_deref().unwrap_or_default());
+    exactly_once::check(scene, written, &what, plans.as_deref_mut().unwrap_or_default());
     if scene.read.diagnostics.errors() > errors {
         return None;
     }

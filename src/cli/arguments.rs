@@ -261,6 +261,10 @@ pub enum Command {
     },
     /// Make the database's tables what this version needs; forward only
     Migrate {
+        /// One of `[databases.…]`, for the stages that are exactly-once there: makes the table that says how far
+        /// they are, and nothing else
+        #[arg(long, value_name = "NAME")]
+        database: Option<String>,
         /// Say what would be applied, apply nothing
         #[arg(long)]
         dry_run: bool,

@@ -76,8 +76,12 @@ fn ask_databases(
             let tables = online::tables(catalog, &checked.places, own).await;
             found.extend(tables.map_err(|error| failed(error.to_string()))?);
         }
-        let statements = online::statements(catalog, &StepDatabases::new(own)).await;
-        found.extend(statements.map_err(|failure| failed(failure.message))?);
+        let databases = StepDatabases::new(own);
+        for asked in
+            [online::statements(catalog, &databases).await, online::stage_offsets(catalog, &databases).await]
+        {
+            found.extend(asked.map_err(|failure| failed(failure.message))?);
+        }
         Ok(found)
     })?
 }

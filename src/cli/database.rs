@@ -6,12 +6,12 @@ use serde_json::json;
 
 use super::arguments::{Format, GlobalArguments};
 use super::exit::{CliError, CliResult, Exit};
-use super::output;
+use super::{output, root};
 use crate::catalog::{self, Catalog, CheckOptions, Database as StepDatabase};
 use crate::engine::{Process, load_tree};
 use crate::store::{
     self, Compatibility, Database, DatabaseSettings, Inspection, LATEST, MIGRATIONS, Migration, Reached,
-    Route, StoreError,
+    Route, StepDatabases, StoreError,
 };
 
 /// Partitions for fewer days ahead than this are a finding.
@@ -40,6 +40,31 @@ pub(super) fn migrate(global: &GlobalArguments, dry_run: bool, format: Format) -
             lines.iter().try_for_each(|line| output::line(line))?;
             output::line(&ended(&settings, &done, dry_run))?;
         }
+    }
+    Ok(Exit::Clean)
+}
+
+/// Makes the table in a named database that says how far stages are which are exactly-once there.
+pub(super) fn make_stage_offset(
+    global: &GlobalArguments,
+    name: &str,
+    dry_run: bool,
+    format: Format,
+) -> CliResult {
+    let Some(catalog) = root::load_for(global, format)? else { return Ok(Exit::Findings) };
+    let Some(database) = catalog.databases().get(name) else {
+        return Err(CliError::usage(format!("there is no [databases.{name}]")));
+    };
+    let own = global.database_url().map(|_| settings(global)).transpose()?;
+    let databases = StepDatabases::new(own);
+    let made = wait(databases.make_stage_offset(database, dry_run))?.map_err(failed)?;
+    match format {
+        Format::Json => output::json(&json!({ "database": name, "made": made, "dry_run": dry_run }))?,
+        Format::Text => output::line(&match (made, dry_run) {
+            (false, _) => format!("database `{name}` can say how far stages are"),
+            (true, true) => format!("would make the table `stage_offset` in database `{name}`"),
+            (true, false) => format!("database `{name}` can say how far stages are: `stage_offset` is made"),
+        })?,
     }
     Ok(Exit::Clean)
 }

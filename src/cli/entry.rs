@@ -60,7 +60,10 @@ fn dispatch(arguments: Arguments) -> CliResult {
             let retention = Retention { payloads: keep_payloads, outcomes: keep_outcomes };
             run::run(global, &run::Wanted { window, retention, migrate, reload: !no_reload })
         }
-        Command::Migrate { dry_run, format } => database::migrate(global, dry_run, format),
+        Command::Migrate { database: Some(name), dry_run, format } => {
+            database::make_stage_offset(global, &name, dry_run, format)
+        }
+        Command::Migrate { database: None, dry_run, format } => database::migrate(global, dry_run, format),
         Command::Databases(DatabasesCommand::Check { format }) => database::check(global, format),
         Command::Dev { sample, postgres_bin } => dev::run(global, sample, postgres_bin.as_deref()),
         Command::Jobs(command) => jobs_command(global, &command),

@@ -10,8 +10,11 @@ use super::consent::{self, Consent};
 use super::exit::{CliError, CliResult, Exit, read_or_not};
 use super::holding::stage_of;
 use super::selecting::moment;
-use super::{connect, output, root, scan};
+use super::{connect, database, output, root, scan};
+use crate::broker::ClientSettings;
+use crate::catalog::{Catalog, Stage};
 use crate::engine::offsets::{self, Aim, Move, OffsetsError, Standing, Which};
+use crate::store::StepDatabases;
 
 /// `biplane offsets …`
 #[derive(Debug, Subcommand)]
@@ -179,10 +182,11 @@ fn set(global: &GlobalArguments, name: &str, wanted: &Wanted) -> CliResult {
         }
         let namespace = &global.namespace;
         match by_engines {
-            true => offsets::set_by_owners(&client, namespace, stage, &consent::who(), &moves).map(drop),
-            false => offsets::set(&client, namespace, stage, &moves),
+            true => drop(
+                offsets::set_by_owners(&client, namespace, stage, &consent::who(), &moves).map_err(told)?,
+            ),
+            false => set_free(global, &client, &catalog, stage, &moves)?,
         }
-        .map_err(told)?;
     }
     match wanted.format {
         Format::Json => output::json(&json!({
@@ -197,6 +201,22 @@ fn set(global: &GlobalArguments, name: &str, wanted: &Wanted) -> CliResult {
         Format::Text => {}
     }
     Ok(Exit::Clean)
+}
+
+/// Where nobody runs the stage.
+fn set_free(
+    global: &GlobalArguments,
+    client: &ClientSettings,
+    catalog: &Catalog,
+    stage: &Stage,
+    moves: &[Move],
+) -> CliResult<()> {
+    if stage.effects().next().is_some() {
+        let databases = StepDatabases::new(database::of_engine(global, catalog)?);
+        database::wait(offsets::set_in_database(&databases, &global.namespace, stage, moves))?
+            .map_err(told)?;
+    }
+    offsets::set(client, &global.namespace, stage, moves).map_err(told)
 }
 
 impl AimArguments {

@@ -4,6 +4,7 @@
 //! one that reads a partition moves it ([`super::control::reset`]). What the commits say beyond their
 //! offsets is cleared, since it is of no use for another place.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -13,6 +14,7 @@ use super::scan::{self, ScanError};
 use crate::broker::{Admin, BrokerError, ClientSettings, Commit, Consumer, StartAt, TopicPartition};
 use crate::catalog::{Stage, Topic};
 use crate::events::{beyond, parking_topic};
+use crate::steps::ports::{Databases, Place};
 
 /// How long the brokers may take to answer one question.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -54,6 +56,9 @@ pub enum OffsetsError {
         /// Who is in it.
         members: String,
     },
+    /// The database that the stage writes.
+    #[error("the database that the stage writes: {0}")]
+    Database(String),
     /// The control topic.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -311,6 +316,29 @@ pub fn set(
         Err(error @ BrokerError::Stale(_)) => free(client, &name).and(Err(error.into())),
         other => Ok(other?),
     }
+}
+
+/// Says where a stage that is exactly-once in a database stands there, before its group mirrors it.
+///
+/// # Errors
+/// [`OffsetsError::Database`].
+pub async fn set_in_database(
+    databases: &dyn Databases,
+    namespace: &str,
+    stage: &Stage,
+    moves: &[Move],
+) -> Result<(), OffsetsError> {
+    let Some((_, effect)) = stage.effects().next() else { return Ok(()) };
+    let group: Arc<str> = group(namespace, stage).into();
+    let place = |found: &Move| Place {
+        group: Arc::clone(&group),
+        topic: found.topic.as_str().into(),
+        partition: found.partition,
+    };
+    let places: Vec<_> = moves.iter().map(|found| (place(found), found.to)).collect();
+    let offsets = databases.offsets(effect.asked.database.as_ref(), Vec::new());
+    let offsets = offsets.map_err(|error| OffsetsError::Database(error.message))?;
+    offsets.set(&places).await.map_err(|failure| OffsetsError::Database(failure.message))
 }
 
 /// Lets the engines that run the stage move its partitions, each of them its own; what they did.

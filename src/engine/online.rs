@@ -71,6 +71,39 @@ pub async fn statements(catalog: &Catalog, databases: &dyn Databases) -> Result<
     Ok(findings)
 }
 
+/// The findings about where stages stand that are exactly-once in a database: whether it can say so.
+///
+/// # Errors
+/// Where a database cannot be asked.
+pub async fn stage_offsets(catalog: &Catalog, databases: &dyn Databases) -> Result<Vec<Diagnostic>, Failure> {
+    let mut findings = Vec::new();
+    for stage in catalog.stages().values() {
+        let Some((_, effect)) = stage.effects().next() else { continue };
+        let database = effect.asked.database.as_ref();
+        // Of no partition: nothing is changed, and the server judges the rights all the same.
+        let refused = match databases.offsets(database, Vec::new()) {
+            Err(error) => error.message,
+            Ok(offsets) => match offsets.set(&[]).await {
+                Ok(()) => continue,
+                Err(failure) if failure.class == Class::Transient => return Err(failure),
+                Err(failure) => failure.message,
+            },
+        };
+        let message =
+            format!("stage `{}` cannot keep where it stands in the database that it writes", stage.name);
+        findings.push(Diagnostic::new(&codes::DATABASE_STAGE_OFFSET, message).at(effect.asked.place, refused).help(
+            match database {
+                None => "`biplane migrate` makes the table; docs/database.md has the grants".to_owned(),
+                Some(database) => format!(
+                    "`biplane migrate --database {}` makes the table; docs/database.md has it, and the grants",
+                    database.name
+                ),
+            },
+        ));
+    }
+    Ok(findings)
+}
+
 fn finding(change: &TopicChange, catalog: &Catalog) -> Diagnostic {
     let what = match definition(change.topic(), catalog) {
         ("dlqs", name) => format!("DLQ `{name}`"),

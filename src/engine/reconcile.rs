@@ -144,8 +144,11 @@ fn goes_on(old: &Stage, new: &Stage) -> bool {
         let of = |dedupe: &Dedupe| (dedupe.key.clone(), dedupe.window, dedupe.max_keys, dedupe.memory);
         stage.dedupe.as_ref().map(of)
     };
+    // Whose database says where it stands; an edit of a statement alone is none of that.
+    let writes = |stage: &Stage| stage.effects().next().map(|(_, effect)| effect.asked.database.clone());
     same_inputs
         && same_outputs
+        && writes(old) == writes(new)
         && dlq(old) == dlq(new)
         && equal(old) == equal(new)
         && (old.order, old.start, old.delivery) == (new.order, new.start, new.delivery)

@@ -133,6 +133,7 @@ impl Runner {
         }
         let slot = self.partitions.insert(partition);
         self.begin_marks(slot);
+        self.begin_effects(slot);
         if let StartAt::Offset(offset) = begin.at {
             self.begin_scan(slot, offset, bounds);
         }
@@ -146,6 +147,7 @@ impl Runner {
         let begun = self.clear(slot);
         self.shared.repeated(begun);
         self.forget_marks(slot);
+        self.writing.iter_mut().for_each(|writing| writing.forget(slot));
         if let Some(partition) = self.partitions.remove(slot) {
             self.shared.forget(&partition.name);
             self.forget_resets(&partition.name);
@@ -169,6 +171,7 @@ impl Runner {
     pub(super) fn clear(&mut self, slot: u32) -> usize {
         self.blocked.retain(|blocked| self.in_flight.slot(blocked.id) != Some(slot));
         self.rates.forget(slot);
+        self.writing.iter_mut().for_each(|writing| writing.clear(slot));
         self.parked.expect_none_of(self.in_flight.parking(slot));
         let abandoned = self.in_flight.abandon(slot);
         let in_flight = &self.in_flight;

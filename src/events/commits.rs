@@ -258,8 +258,18 @@ impl Runner {
             if !partition.dirty || partition.tenure == Tenure::Left {
                 continue;
             }
-            let Some(offset) = partition.position() else { continue };
-            let mut beyond = partition.beyond(self.in_flight.attempts(slot));
+            let attempts = self.in_flight.attempts(slot);
+            let (offset, mut beyond) = match &self.writing {
+                None => match partition.position() {
+                    Some(offset) => (offset, partition.beyond(attempts)),
+                    None => continue,
+                },
+                // The group mirrors what the database says.
+                Some(writing) => match writing.stands(slot) {
+                    Some(offset) => (offset, partition.beyond_from(offset, attempts)),
+                    None => continue,
+                },
+            };
             if guard::removed(Guard::Attempts) {
                 beyond.attempts.clear();
             }

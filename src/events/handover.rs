@@ -39,15 +39,16 @@ impl Runner {
             self.delivery.give_up(limit);
             return self.lose_all();
         }
+        self.writing.iter_mut().for_each(|writing| writing.stop());
         self.move_tenures(Tenure::Leaving, Tenure::Left);
         self.consumer.forget_commits();
         self.commits.forget();
         self.consumer.unassign();
     }
 
-    /// Whether nothing runs, waits for room, or waits for the broker's answer.
+    /// Whether nothing runs, waits for room, or waits for the broker's answer or the database's.
     pub(super) fn is_idle(&self) -> bool {
-        self.running == 0 && self.unacknowledged == 0 && self.blocked.is_empty()
+        self.running == 0 && self.unacknowledged == 0 && self.blocked.is_empty() && self.effects_are_idle()
     }
 
     pub(super) fn lose_all(&mut self) {

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::dedupe::Loaded;
+use super::effects;
 use super::hold::Hold;
 use super::inflight::EntryId;
 use super::program::{Batch, Program, Verdict};
@@ -42,6 +43,8 @@ pub(super) enum Letter {
     Rested { id: EntryId, place: oneshot::Sender<()> },
     /// The marks of a partition were read.
     Marks(Loaded),
+    /// Effects were written, or not.
+    Written(effects::Ended),
 }
 
 /// What the engine asks of a stage.

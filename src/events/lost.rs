@@ -93,6 +93,7 @@ impl Runner {
         if next > high {
             self.clear(slot);
         }
+        self.move_effects(slot);
         let Some(partition) = self.partitions.get_mut(slot) else { return };
         partition.awaited = None;
         partition.dirty = true;

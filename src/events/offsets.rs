@@ -88,6 +88,13 @@ impl OffsetTracker {
         self.entries.front().map_or(self.next, |entry| (entry >> 1).cast_signed())
     }
 
+    /// The offset before which all records are finished or `ready`.
+    pub(super) fn run(&self, ready: impl Fn(i64) -> bool) -> i64 {
+        let is_done = |entry: &u64| entry & 1 == 1 || ready((entry >> 1).cast_signed());
+        let open = self.entries.iter().find(|entry| !is_done(entry));
+        open.map_or(self.next, |entry| (entry >> 1).cast_signed())
+    }
+
     /// The offset behind the newest record started.
     pub(super) fn next(&self) -> i64 {
         self.next
@@ -141,6 +148,17 @@ mod tests {
         assert_eq!((tracker.position(), tracker.span_bytes()), (12, 20));
         tracker.finish(sequences[2]);
         assert_eq!((tracker.position(), tracker.span(), tracker.span_bytes()), (14, 0, 0));
+    }
+
+    #[test]
+    fn a_run_goes_over_what_is_ready_and_ends_at_the_first_that_is_not() {
+        let mut tracker = OffsetTracker::new(10);
+        let sequences: Vec<_> = [10, 11, 14, 15].map(|offset| tracker.start(offset, 1).unwrap()).into();
+        assert_eq!(tracker.run(|_| false), 10);
+        tracker.finish(sequences[1]);
+        assert_eq!(tracker.run(|offset| offset == 10), 14);
+        assert_eq!((tracker.run(|offset| offset != 14), tracker.run(|_| true)), (14, 16));
+        assert_eq!(tracker.position(), 10, "only what is finished is committed");
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl Runner {
         self.assign_again();
         self.look_for_lost();
         self.pause_and_resume();
+        self.keep_writing();
         self.keep_committing();
         self.answer_resets();
         if self.now >= self.next_report {

@@ -156,6 +156,15 @@ impl Partition {
         self.tracker.as_ref().map(OffsetTracker::next)
     }
 
+    /// The same beside an offset before the position.
+    pub(super) fn beyond_from(&self, offset: i64, attempts: impl Iterator<Item = (i64, u32)>) -> Beyond {
+        let mut beyond = self.beyond(attempts);
+        if let Some(position) = self.position().filter(|position| *position > offset) {
+            beyond.finished.insert(0, (offset, position - 1));
+        }
+        beyond
+    }
+
     /// Takes the partition up again where it stood, after a rebalance it came back in. `None` where that
     /// is not known, or where the group's commit is none of those made here: then another member had the
     /// partition meanwhile, or someone has set its offset.

@@ -8,10 +8,13 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde_json::Value as Json;
+
 use crate::base::Failure;
 use crate::catalog::{Output, Stage, Unmatched};
 use crate::expr::{Expression, Root, RootSet};
 use crate::record::{Codec, HeaderChange, Item, JsonCodec, RawRecord};
+use crate::steps::ports::{Effects, StageOffsets};
 use crate::steps::{Chain, ItemScope, MAX_BYTES, OpenError, Pause, Ports, decode_for};
 use crate::telemetry::StageMetrics;
 use crate::telemetry::traces::StageTracer;
@@ -29,6 +32,8 @@ pub(super) struct Program {
     pub(super) group: Arc<str>,
     /// Makes the spans of its records, where spans are made.
     pub(super) tracer: Option<StageTracer>,
+    /// Where the stage stands, and its effects happen, where that is a database.
+    pub(super) offsets: Option<Arc<dyn StageOffsets>>,
     chain: Chain,
     hops: Option<(Arc<str>, u32)>,
 }
@@ -89,6 +94,8 @@ pub(super) struct Batch {
     pub(super) program: Option<Arc<Program>>,
     /// How many parts of the record no output took, where the stage lets these go.
     pub(super) untaken: u64,
+    /// What the record changes in the database that the stage writes.
+    pub(super) effects: Effects,
 }
 
 impl Batch {
@@ -98,6 +105,7 @@ impl Batch {
         self.outputs.clear();
         self.repeated = 0;
         self.untaken = 0;
+        self.effects.clear();
         self.program = None;
     }
 
@@ -146,7 +154,8 @@ impl Program {
             .ending_in_json(stage.outputs.iter().all(only_encodes_json));
         let hops = stage.max_hops.map(|most| (Arc::from(format!("{HOPS}{}", stage.name)), most));
         let group = Arc::clone(&stage.name);
-        Ok(Self { stage, generation: Arc::from(generation), group, tracer: None, chain, hops })
+        let offsets = offsets(&stage, ports)?;
+        Ok(Self { stage, generation: Arc::from(generation), group, tracer: None, offsets, chain, hops })
     }
 
     /// The program under its group's whole name.
@@ -294,6 +303,7 @@ impl Program {
             return Ok(Verdict::Filtered);
         }
         if self.stage.outputs.is_empty() {
+            self.collect_effects(&items, batch);
             return Ok(Verdict::Send);
         }
         let many = items.len() > 1;
@@ -308,6 +318,16 @@ impl Program {
             }
         }
         Ok(if batch.outputs.is_empty() { Verdict::Unmatched } else { Verdict::Send })
+    }
+
+    /// What the steps have left to be changed, part by part and in their order.
+    fn collect_effects(&self, items: &[Item<'_>], batch: &mut Batch) {
+        for item in items {
+            for (place, (step, _)) in self.stage.effects().enumerate() {
+                let left = item.result(step).and_then(Json::as_array);
+                batch.effects.extend(left.map(|values| (place, values.clone())));
+            }
+        }
     }
 
     /// Prepares the outputs that take `item`; false where none does.
@@ -395,6 +415,14 @@ impl Program {
         }
         Ok(changes)
     }
+}
+
+/// Where a stage stands that is exactly-once in a database, with what it changes there.
+fn offsets(stage: &Stage, ports: &Ports) -> Result<Option<Arc<dyn StageOffsets>>, OpenError> {
+    let Some((_, first)) = stage.effects().next() else { return Ok(None) };
+    let databases = ports.sql.as_ref().ok_or_else(|| OpenError::new("no database can be asked here"))?;
+    let effects = stage.effects().map(|(step, effect)| (Arc::clone(step), effect.clone())).collect();
+    databases.offsets(first.asked.database.as_ref(), effects).map(Some)
 }
 
 /// Whether an output writes JSON and looks at no value to decide anything.

@@ -74,6 +74,7 @@ impl Runner {
         self.forget_parked(slot);
         let begun = self.clear(slot);
         self.shared.repeated(begun);
+        self.move_effects(slot);
         let Some(partition) = self.partitions.get_mut(slot) else { return };
         partition.scan_to = None;
         partition.beyond.forget();

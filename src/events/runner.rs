@@ -20,6 +20,7 @@ use super::budget::Share;
 use super::commits::Commits;
 use super::dedupe::Dedupe;
 use super::delivery::Delivery;
+use super::effects::Writing;
 use super::hold::Hold;
 use super::inbox::{Acknowledgement, Command, Ended, Inbox, Letter};
 use super::inflight::{Entry, EntryId, InFlight};
@@ -129,6 +130,8 @@ pub(super) struct Runner {
     /// What is known of equal records, where the stage tells them.
     pub(super) dedupe: Option<Box<Dedupe>>,
     pub(super) commits: Commits,
+    /// What is to be changed in the database that the stage writes, where that says where it stands.
+    pub(super) writing: Option<Box<Writing>>,
     pub(super) next_report: Instant,
     /// Whether nothing new starts, so that the epoch can close as a whole.
     pub(super) closing: bool,
@@ -174,6 +177,7 @@ impl Runner {
         let reach = if delivery.closes_whole() { REACH } else { i64::MAX };
         Self {
             commits: Commits::new(now, program.stage.commit_interval),
+            writing: program.offsets.is_some().then(Box::default),
             next_report: now,
             window: program.stage.window,
             breakers: Breakers::of(&program, &shared),
@@ -270,6 +274,7 @@ impl Runner {
                 Letter::Resting { id, failure } => self.resting(id, &failure),
                 Letter::Rested { id, place } => self.rested.push_back((id, place)),
                 Letter::Marks(loaded) => self.marks_loaded(loaded),
+                Letter::Written(ended) => self.written(ended),
             }
         }
     }
@@ -561,7 +566,8 @@ impl Runner {
         if let Some(due) = self.abort_at {
             until = until.min(due);
         }
-        for due in [self.probe_due(), self.rates.due(self.now), self.parked_due()].into_iter().flatten() {
+        let others = [self.probe_due(), self.rates.due(self.now), self.parked_due(), self.effects_due()];
+        for due in others.into_iter().flatten() {
             until = until.min(due);
         }
         if !self.blocked.is_empty() {

@@ -56,6 +56,9 @@ impl Runner {
                     }
                     Verdict::Unmatched => self.comes_to(id, "unmatched"),
                 }
+                if !batch.effects.is_empty() {
+                    return self.await_effects(id, raw, batch);
+                }
                 self.mark(id, &mut batch);
                 self.send_all(id, raw, batch, 0);
             }
@@ -63,7 +66,7 @@ impl Runner {
         }
     }
 
-    fn fail(&mut self, id: EntryId, raw: RawRecord<'_>, failure: Failure, batch: Batch) {
+    pub(super) fn fail(&mut self, id: EntryId, raw: RawRecord<'_>, failure: Failure, batch: Batch) {
         self.scratch = batch;
         let Some(entry) = self.in_flight.get_mut(id) else { return };
         let attempt = entry.attempt;
@@ -141,7 +144,9 @@ impl Runner {
         entry.attempt += 1;
         entry.secured_by = secured_by;
         let held = entry.lane;
-        let lane = held.or_else(|| self.lane(slot, &raw));
+        // One whose effects were refused is through, and another one of its lane may be at work.
+        let free = || self.lane(slot, &raw).filter(|lane| !self.lanes.is_held(*lane));
+        let lane = held.or_else(free);
         if held.is_none()
             && let Some(lane) = lane
         {

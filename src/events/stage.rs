@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use super::budget::Budget;
 use super::delivery::{AtLeastOnce, Delivery, Producers};
 use super::hold::Holds;
+use super::in_database::InDatabase;
 use super::inbox::{Command, Inbox};
 use super::program::Program;
 use super::reset::Reset;
@@ -97,10 +98,20 @@ impl StageRuntime {
     /// What keeps the promise of the stage's `delivery`.
     fn deliver(
         &self,
-        stage: &Stage,
+        program: &Program,
         consumer: &Arc<Consumer>,
         inbox: &Arc<Inbox>,
     ) -> Result<Box<dyn Delivery>, BrokerError> {
+        let stage = &*program.stage;
+        let before = stage.was.as_ref().map(|was| self.group(was));
+        if let Some(offsets) = &program.offsets {
+            let inner = self.at_least_once(stage, consumer, inbox)?;
+            let (consumer, offsets) = (Arc::clone(consumer), Arc::clone(offsets));
+            let groups = (self.group(&stage.name), before);
+            let inputs = stage.inputs.iter().map(|topic| Arc::clone(&topic.physical)).collect();
+            let runtime = self.runtime.clone();
+            return Ok(Box::new(InDatabase::new(inner, consumer, offsets, runtime, groups, inputs)));
+        }
         // The cluster in this process shows its readers what is not committed.
         let isolated = !self.client.mock;
         if stage.delivery == Guarantee::ExactlyOnce && !isolated {
@@ -112,7 +123,6 @@ impl StageRuntime {
         if stage.delivery == Guarantee::AtLeastOnce || !isolated {
             return Ok(Box::new(self.at_least_once(stage, consumer, inbox)?));
         }
-        let before = stage.was.as_ref().map(|was| self.group(was));
         let (consumer, producers) = (Arc::clone(consumer), Arc::clone(&self.producers));
         let id = self.transactional_id(&stage.name);
         Ok(Box::new(Transactional::open(stage, id, consumer, producers, Arc::clone(inbox), before)?))
@@ -151,8 +161,7 @@ impl StageRuntime {
 /// # Errors
 /// See [`StartError`]. Unreachable brokers are no error: the stage waits for them.
 pub fn start(stage: Arc<Stage>, runtime: &StageRuntime) -> Result<StageHandle, StartError> {
-    let kept = Arc::clone(&stage);
-    start_by(stage, runtime, |consumer, inbox| runtime.deliver(&kept, consumer, inbox))
+    start_by(stage, runtime, |program, consumer, inbox| runtime.deliver(program, consumer, inbox))
 }
 
 /// As [`start`], with something between the runner and its delivery.
@@ -163,13 +172,13 @@ pub(super) fn start_with(
     wrap: impl FnOnce(AtLeastOnce) -> Box<dyn Delivery>,
 ) -> Result<StageHandle, StartError> {
     let kept = Arc::clone(&stage);
-    start_by(stage, runtime, |consumer, inbox| Ok(wrap(runtime.at_least_once(&kept, consumer, inbox)?)))
+    start_by(stage, runtime, |_, consumer, inbox| Ok(wrap(runtime.at_least_once(&kept, consumer, inbox)?)))
 }
 
 fn start_by(
     stage: Arc<Stage>,
     runtime: &StageRuntime,
-    deliver: impl FnOnce(&Arc<Consumer>, &Arc<Inbox>) -> Result<Box<dyn Delivery>, BrokerError>,
+    deliver: impl FnOnce(&Program, &Arc<Consumer>, &Arc<Inbox>) -> Result<Box<dyn Delivery>, BrokerError>,
 ) -> Result<StageHandle, StartError> {
     let program = Arc::new(runtime.open(&stage)?);
     let shared = Arc::new(Shared::new(&stage.name, runtime.telemetry.stage(&stage.name)));
@@ -184,7 +193,7 @@ fn start_by(
     options.instance_id = runtime.engine_id.clone();
     let reopen = reopening(runtime.client.clone(), options, Arc::clone(&inbox));
     let consumer = Arc::new(reopen(sources.subscription())?);
-    let delivery = deliver(&consumer, &inbox)?;
+    let delivery = deliver(&program, &consumer, &inbox)?;
     let runner = Runner::new(
         Arc::clone(&program),
         consumer,
@@ -241,7 +250,8 @@ impl StageHandle {
     /// Where a step cannot be opened; the old generation goes on.
     pub fn replace(&self, stage: Arc<Stage>, runtime: &StageRuntime) -> Result<(), StartError> {
         let program = Arc::new(runtime.open(&stage)?);
-        if stage.delivery == Guarantee::AtLeastOnce {
+        // An exactly-once stage has a producer of its own, unless a database says where it stands.
+        if stage.delivery == Guarantee::AtLeastOnce || program.offsets.is_some() {
             runtime.producers.route(&stage)?;
         }
         *self.program.lock() = Arc::clone(&program);

@@ -254,6 +254,15 @@ impl Shared {
         self.metrics.commit_seconds(took.as_secs_f64());
     }
 
+    /// Another engine has moved a partition in the database that the stage writes.
+    pub(super) fn offset_conflict(&self) {
+        self.metrics.offset_conflicts(1);
+        self.trouble(
+            "another engine, or an operator, has moved a partition in the database that the stage writes: it is read \
+             again from where it stands there",
+        );
+    }
+
     pub(super) fn retried(&self, code: &str) {
         self.metrics.retried(code, 1);
     }

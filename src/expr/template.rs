@@ -374,6 +374,16 @@ pub enum TemplateTree {
 }
 
 impl TemplateTree {
+    /// What all its templates name.
+    pub fn names(&self) -> Vec<&Named> {
+        match self {
+            Self::Constant(_) => Vec::new(),
+            Self::Leaf(template) => template.names().iter().collect(),
+            Self::Object(fields) => fields.iter().flat_map(|(_, tree)| tree.names()).collect(),
+            Self::Array(items) => items.iter().flat_map(Self::names).collect(),
+        }
+    }
+
     /// The roots that it may look at.
     pub fn reads(&self) -> RootSet {
         match self {

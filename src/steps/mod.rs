@@ -38,7 +38,7 @@ pub use pause::{BoxedWait, Pause, Sleep};
 pub use plan::{COMMON_KEYS, ConfigFiles, Find, KINDS, PlanContext, plan};
 pub use ports::{Database, JobKind, Ports};
 pub use scope::{ItemScope, decode_for};
-pub use sql::Asked;
+pub use sql::{Asked, Effect};
 pub use step::{
     BoxedRun, Flow, Gathering, OpenError, ReadyStep, Runnable, StepBody, StepContext, StepPlan, WaitingStep,
 };

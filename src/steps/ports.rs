@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
+pub use super::sql::Effect;
 pub use super::step::OpenError;
 use super::{ExecRoot, Pools, Schema};
 use crate::base::Failure;
@@ -100,6 +101,73 @@ pub struct SqlAnswer {
     pub affected: u64,
 }
 
+/// A partition that a stage reads, as the database that the stage writes knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The stage's consumer group.
+    pub group: Arc<str>,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+}
+
+/// What a record changes: statements by their places among those of its stage, each with its values.
+pub type Effects = Vec<(usize, Vec<Json>)>;
+
+/// A stretch of a partition whose records are done, from where the database says that the stage stands.
+#[derive(Debug)]
+pub struct Stretch {
+    /// The partition.
+    pub place: Place,
+    /// Where the stage stands.
+    pub from: i64,
+    /// Where it stands then.
+    pub to: i64,
+    /// The records that change something, by their offsets, rising.
+    pub records: Vec<(i64, Effects)>,
+}
+
+/// What became of a stretch.
+#[derive(Debug, PartialEq)]
+pub enum Written {
+    /// All of it up to this offset stands, and nothing behind it.
+    To(i64),
+    /// The first of its records is refused; nothing of it stands.
+    Refused(Failure),
+    /// The stage does not stand where it begins: somebody else was there. Nothing of it stands.
+    Elsewhere,
+}
+
+/// Where stages that are exactly-once in a database stand, and what changes with it.
+pub trait StageOffsets: Send + Sync {
+    /// Where these stand; `None`: nobody was ever there.
+    ///
+    /// # Errors
+    /// As [`Statement::run`].
+    fn standing<'a>(&'a self, places: &'a [Place]) -> BoxedSql<'a, Vec<Option<i64>>>;
+
+    /// Says where these stand unless somebody has said so before; where they stand then.
+    ///
+    /// # Errors
+    /// As [`Statement::run`].
+    fn begin<'a>(&'a self, places: &'a [(Place, i64)]) -> BoxedSql<'a, Vec<i64>>;
+
+    /// Lets these stand there, wherever they stood. Whoever is at work on them meets that.
+    ///
+    /// # Errors
+    /// As [`Statement::run`].
+    fn set<'a>(&'a self, places: &'a [(Place, i64)]) -> BoxedSql<'a, ()>;
+
+    /// Changes what a stretch is to change and moves the stage behind it, in one transaction. Where a record
+    /// is refused it does so up to there.
+    ///
+    /// # Errors
+    /// Those that say nothing of a record, such as `connection`. Whether it stands is not known then; said
+    /// again it is [`Written::Elsewhere`] if it does.
+    fn write<'a>(&'a self, stretch: &'a Stretch) -> BoxedSql<'a, Written>;
+}
+
 /// One run of a statement.
 pub type BoxedSql<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
 
@@ -114,6 +182,17 @@ pub trait Databases: fmt::Debug + Send + Sync {
         database: Option<&Arc<Database>>,
         text: &Arc<SqlText>,
     ) -> Result<Box<dyn Statement>, OpenError>;
+
+    /// The offsets of stages in `database`, or in the engine's own, with what the steps of one change there.
+    /// Nothing is connected yet.
+    ///
+    /// # Errors
+    /// As [`Databases::statement`].
+    fn offsets(
+        &self,
+        database: Option<&Arc<Database>>,
+        effects: Vec<(Arc<str>, Effect)>,
+    ) -> Result<Arc<dyn StageOffsets>, OpenError>;
 }
 
 /// A statement on a database.

@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::Ports;
-use super::sql::Asked;
+use super::sql::{Asked, Effect};
 use crate::base::{Failure, RetryPolicy};
-use crate::expr::{Expression, RootSet};
+use crate::expr::{Expression, Named, RootSet};
 use crate::record::Item;
 use crate::spec::Spanned;
 use crate::telemetry::traces::Parent;
@@ -58,6 +58,22 @@ pub trait StepBody: fmt::Debug + Send + Sync {
 
     /// What it asks a database, where it does.
     fn asked(&self) -> Option<&Asked> {
+        None
+    }
+
+    /// What its templates name, where somebody asks.
+    fn named(&self) -> Vec<&Named> {
+        Vec::new()
+    }
+
+    /// The same step for a stage that is exactly-once in a database: what it would change is left for whoever
+    /// changes it together with the stage's offset. `None`: it changes nothing in a database.
+    fn deferred(&self) -> Option<Arc<dyn StepBody>> {
+        None
+    }
+
+    /// What is left by such a step, as its result: the values of this statement.
+    fn effect(&self) -> Option<&Effect> {
         None
     }
 

@@ -54,7 +54,11 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(9, "groups", "0009_groups.sql"),
     migration!(10, "pull", "0010_pull.sql"),
     migration!(11, "enqueued", "0011_enqueued.sql"),
+    migration!(12, "stage_offset", "0012_stage_offset.sql"),
 ];
+
+/// What makes the table of that name, which other databases may have, too.
+pub(super) const STAGE_OFFSET: &str = include_str!("../../migrations/0012_stage_offset.sql");
 
 /// The version of the schema that this program was written for.
 pub const LATEST: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;

@@ -40,6 +40,11 @@ pub const STEP: Named = (
 );
 /// How long a commit of offsets takes.
 pub const COMMIT: Named = ("biplane_stage_commit_seconds", "How long a commit of offsets takes");
+/// Stretches of which nothing stands.
+pub const OFFSET_CONFLICTS: Named = (
+    "biplane_stage_offset_conflicts",
+    "Stretches that changed nothing, since the stage stands elsewhere in the database that it writes",
+);
 /// Rebalances seen.
 pub const REBALANCES: Named = ("biplane_stage_rebalances", "Rebalances of the stage's consumer group");
 /// Consumers that the watchdog replaced.

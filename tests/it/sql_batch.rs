@@ -155,7 +155,7 @@ fn rows_without_a_record_are_refused_and_nothing_is_changed() {
     assert_eq!(scene.value("select count(*) from notes"), "1");
 }
 
-/// `tests/run --release --test it sql_batch::figures -- --ignored --nocapture`
+/// `tests/run --test it sql_batch::figures -- --ignored --nocapture`
 #[test]
 #[ignore = "a figure, for a machine of its own"]
 fn figures_with_and_without_a_batch() {

@@ -16,4 +16,7 @@ codes! {
     DATABASE_MIGRATIONS: Error "database::migrations", "The engine's tables are not those that this version needs",
         "Jobs lie in tables that migrations make. An engine does not start on tables that are behind, or that a newer program has shrunk.",
         "biplane check --online   # and nobody has migrated" => "biplane migrate\nbiplane check --online";
+    DATABASE_STAGE_OFFSET: Error "database::stage-offset", "A database cannot say where a stage stands",
+        "A stage that is exactly-once in a database keeps there how far it is, in the table `stage_offset` of the engine's schema (`biplane` unless it is set otherwise), and moves that in the transactions of what it writes. In the engine's own database a migration makes it; in a named one `biplane migrate --database NAME` does, under that database's role, or its owner does with the statement in docs/database.md. The role that the stage writes under needs to read it and to insert and update rows.",
+        "biplane check --online   # and the table is missing in `app`" => "biplane migrate --database app\nbiplane check --online";
 }

@@ -45,7 +45,7 @@ pub(super) async fn carry_out(
 }
 
 /// For each value of a record the list of it over all records.
-fn lists(records: &[Vec<Json>], numbered: Option<usize>) -> Vec<Json> {
+pub(super) fn lists(records: &[Vec<Json>], numbered: Option<usize>) -> Vec<Json> {
     let values = records.first().map_or(0, Vec::len);
     let list = |place| match numbered == Some(place) {
         true => (1..=records.len()).collect(),

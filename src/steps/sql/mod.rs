@@ -3,11 +3,13 @@
 //! The text is fixed and stands in the config; what comes from messages are values of named binds, never text.
 
 mod batch;
+mod deferred;
 mod read;
 mod step;
 #[cfg(test)]
 mod tests;
 mod text;
 
+pub use deferred::Effect;
 pub(super) use read::read;
 pub use step::Asked;

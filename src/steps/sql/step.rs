@@ -7,9 +7,10 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
 use super::batch::{self, Share};
+use super::deferred::{Deferred, Effect};
 use crate::base::Failure;
 use crate::diag::Span;
-use crate::expr::{Root, RootSet, TemplateTree};
+use crate::expr::{Named, Root, RootSet, TemplateTree};
 use crate::record::{Item, weight};
 use crate::steps::gather::{Asking, Batches, Settings};
 use crate::steps::path::FieldPath;
@@ -86,6 +87,18 @@ impl StepBody for Sql {
 
     fn asked(&self) -> Option<&Asked> {
         Some(&self.asked)
+    }
+
+    fn named(&self) -> Vec<&Named> {
+        self.values.iter().flat_map(TemplateTree::names).collect()
+    }
+
+    fn deferred(&self) -> Option<Arc<dyn StepBody>> {
+        let Self { asked, limits, numbered, .. } = self;
+        let batch = self.batch.as_ref().map(|batch| batch.gathering.records.value);
+        let effect = Effect { asked: asked.clone(), limits: *limits, batch, numbered: *numbered };
+        let deferred = || Arc::new(Deferred { effect, values: self.values.clone() }) as _;
+        (!self.repeatable).then(deferred)
     }
 
     fn reads(&self) -> RootSet {

@@ -7,7 +7,9 @@ use serde_json::{Value as Json, json};
 
 use crate::base::Failure;
 use crate::steps::OpenError;
-use crate::steps::ports::{BoxedSql, Database, Databases, SqlAnswer, SqlLimits, SqlText, Statement};
+use crate::steps::ports::{
+    BoxedSql, Database, Databases, SqlAnswer, SqlLimits, SqlText, StageOffsets, Statement,
+};
 use crate::steps::testing::Bench;
 
 /// Answers the same to all, and keeps what it was asked.
@@ -36,6 +38,14 @@ impl Databases for Fake {
             rows: self.rows.clone(),
             asked: Arc::clone(&self.asked),
         }))
+    }
+
+    fn offsets(
+        &self,
+        _: Option<&Arc<Database>>,
+        _: Vec<(Arc<str>, crate::steps::Effect)>,
+    ) -> Result<Arc<dyn StageOffsets>, OpenError> {
+        Err(OpenError::new("no stage stands here"))
     }
 }
 

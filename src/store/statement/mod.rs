@@ -8,8 +8,10 @@ mod encode;
 mod failed;
 mod held;
 mod learn;
+mod offsets;
 mod pools;
 mod run;
+mod stage_offset;
 
 pub use pools::StepDatabases;
 pub(super) use pools::named;

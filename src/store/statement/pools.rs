@@ -7,10 +7,12 @@ use parking_lot::Mutex;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
+use super::offsets::Offsets;
 use super::run::Prepared;
-use crate::steps::ports::{Database, Databases, OpenError, SqlText, Statement};
+use crate::steps::ports::{Database, Databases, Effect, OpenError, SqlText, StageOffsets, Statement};
 use crate::store::connect;
 use crate::store::error::StoreResult;
+use crate::store::schema::Schema;
 use crate::store::settings::{self, DatabaseSettings};
 
 /// How many connections steps hold to the engine's own database.
@@ -32,6 +34,11 @@ impl StepDatabases {
     /// Those of an engine whose own is `own`; `None`: it has none.
     pub fn new(own: Option<DatabaseSettings>) -> Self {
         Self { own, open: Mutex::default() }
+    }
+
+    /// The schema of what the engine keeps, in its own database and in others.
+    pub(in crate::store) fn schema(&self) -> Schema {
+        self.own.as_ref().map(|own| own.schema().clone()).unwrap_or_default()
     }
 
     /// The pool that is open, unless its database is reached otherwise by now.
@@ -57,6 +64,11 @@ impl StepDatabases {
     }
 }
 
+/// A database, for people.
+fn whom(database: Option<&Arc<Database>>) -> String {
+    database.map_or("the engine's database".to_owned(), |known| format!("database `{}`", known.name))
+}
+
 /// How a named database is reached.
 pub(in crate::store) fn named(database: &Database) -> StoreResult<PgConnectOptions> {
     settings::parse(&database.url, &format!("`url` of database `{}`", database.name))
@@ -80,9 +92,16 @@ impl Databases for StepDatabases {
         text: &Arc<SqlText>,
     ) -> Result<Box<dyn Statement>, OpenError> {
         let pool = self.pool(database).map_err(OpenError::new)?;
-        let whom =
-            database.map_or("the engine's database".to_owned(), |known| format!("database `{}`", known.name));
-        Ok(Box::new(Prepared::new(pool, Arc::clone(text), whom)))
+        Ok(Box::new(Prepared::new(pool, Arc::clone(text), whom(database))))
+    }
+
+    fn offsets(
+        &self,
+        database: Option<&Arc<Database>>,
+        effects: Vec<(Arc<str>, Effect)>,
+    ) -> Result<Arc<dyn StageOffsets>, OpenError> {
+        let pool = self.pool(database).map_err(OpenError::new)?;
+        Ok(Arc::new(Offsets::new(pool, self.schema(), whom(database), effects)))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::record::weight;
 use crate::steps::ports::{BoxedSql, SqlAnswer, SqlLimits, SqlText, Statement};
 
 /// How long the server may take to say what it would make of a statement.
-const PREPARING: Duration = Duration::from_secs(10);
+pub(super) const PREPARING: Duration = Duration::from_secs(10);
 
 /// Classes of errors that tables which are others by now give; both ends start anew then.
 const STALE: [&str; 2] = ["sql-0a", "sql-42"];
@@ -35,10 +35,10 @@ pub(super) struct Prepared {
 }
 
 /// Why a transaction came to nothing.
-struct Broken {
-    failure: Failure,
+pub(super) struct Broken {
+    pub(super) failure: Failure,
     /// Whether the connection can go on with another one.
-    sound: bool,
+    pub(super) sound: bool,
 }
 
 impl From<Failure> for Broken {
@@ -58,23 +58,36 @@ impl Prepared {
 
     async fn carry_out(&self, values: &[Json], limits: SqlLimits) -> Result<SqlAnswer, Failure> {
         let mut held = Held::begin(&self.pool, limits.timeout).await.map_err(|error| self.failed(error))?;
-        match self.within(&mut held, values, limits).await {
+        match self.carry_out_in(&mut held, values, limits).await {
             Ok(answer) => {
                 held.commit().await.map_err(|error| self.failed(error))?;
                 Ok(answer)
             }
             Err(Broken { failure, sound }) => {
-                let stale = STALE.iter().any(|class| failure.code.starts_with(class));
-                if stale {
-                    *self.learned.lock() = None;
-                }
-                if sound && !stale {
+                if sound {
                     // Where that fails the connection is closed, which comes to the same.
                     let _ = held.roll_back().await;
                 }
                 Err(failure)
             }
         }
+    }
+
+    /// Carries it out within a transaction that somebody else begins and ends.
+    pub(super) async fn carry_out_in(
+        &self,
+        connection: &mut PgConnection,
+        values: &[Json],
+        limits: SqlLimits,
+    ) -> Result<SqlAnswer, Broken> {
+        let result = self.within(connection, values, limits).await;
+        result.map_err(|Broken { failure, sound }| {
+            let stale = STALE.iter().any(|class| failure.code.starts_with(class));
+            if stale {
+                *self.learned.lock() = None;
+            }
+            Broken { failure, sound: sound && !stale }
+        })
     }
 
     async fn within(
@@ -153,11 +166,16 @@ fn exceeded(rows: usize, bytes: usize, limits: SqlLimits) -> Option<Failure> {
 }
 
 /// What `work` comes to within `limit`; it is dropped where it takes longer.
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    timeout(limit, work).await.unwrap_or_else(|_| {
-        let limit = format_duration(limit);
-        Err(Failure::transient("timeout", format!("the statement took longer than {limit}")))
-    })
+pub(super) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    timeout(limit, work).await.unwrap_or_else(|_| Err(too_long(limit)))
+}
+
+pub(super) fn too_long(limit: Duration) -> Failure {
+    let limit = format_duration(limit);
+    Failure::transient("timeout", format!("the statement took longer than {limit}"))
 }
 
 impl Statement for Prepared {

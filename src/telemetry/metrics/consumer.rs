@@ -1,4 +1,4 @@
-//! What happens to a stage's consumer: rebalances of its group and rebuilds.
+//! What happens to a stage's consumer: rebalances of its group, rebuilds, partitions that are others' by now.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,11 +11,13 @@ use crate::telemetry::names;
 /// The series of one stage.
 #[derive(Debug)]
 pub(super) struct Consumer {
+    offset_conflicts: Counter,
     rebalances: Counter,
     watchdog_rebuilds: Counter,
 }
 
 pub(super) struct Families {
+    offset_conflicts: Family<StageLabels, Counter>,
     rebalances: Family<StageLabels, Counter>,
     watchdog_rebuilds: Family<StageLabels, Counter>,
 }
@@ -23,6 +25,7 @@ pub(super) struct Families {
 impl Families {
     pub(super) fn register(registry: &mut Registry) -> Self {
         Self {
+            offset_conflicts: add(registry, names::OFFSET_CONFLICTS),
             rebalances: add(registry, names::REBALANCES),
             watchdog_rebuilds: add(registry, names::WATCHDOG_REBUILDS),
         }
@@ -31,6 +34,7 @@ impl Families {
     pub(super) fn resolve(&self, stage: &str) -> Consumer {
         let labels = StageLabels::new(stage);
         Consumer {
+            offset_conflicts: self.offset_conflicts.get_or_create_owned(&labels),
             rebalances: self.rebalances.get_or_create_owned(&labels),
             watchdog_rebuilds: self.watchdog_rebuilds.get_or_create_owned(&labels),
         }
@@ -38,6 +42,11 @@ impl Families {
 }
 
 impl StageMetrics {
+    /// `count` stretches changed nothing, since another engine had moved the partition.
+    pub fn offset_conflicts(&self, count: u64) {
+        self.0.consumer.offset_conflicts.inc_by(count);
+    }
+
     /// `count` rebalances were seen.
     pub fn rebalances(&self, count: u64) {
         self.0.consumer.rebalances.inc_by(count);

@@ -6,6 +6,7 @@ mod attempts;
 mod breakers;
 mod coordinator;
 mod dedupe;
+mod effects;
 mod forbidden;
 mod frozen;
 mod hostile;
