@@ -141,7 +141,7 @@ pub fn plan(mut table: TableReader<'_>, context: &PlanContext<'_>) -> Option<Ste
         name: Arc::from(name.map_or_else(|| (*kind).to_owned(), |name| name.value)),
         kind,
         when: when.map_or(Some(None), |compiled| compiled.map(Some))?,
-        timeout: timeout.map(|timeout| timeout.value),
+        timeout: timeout.map(|timeout| timeout.value).filter(|_| !body.keeps_time()),
         retry: retry.map_or(Some(None), |policy| policy.map(Some))?,
         body,
     })

@@ -46,6 +46,11 @@ pub trait StepBody: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether it bounds its runs by the step's `timeout` itself, so that waiting for its turn is no part of it.
+    fn keeps_time(&self) -> bool {
+        false
+    }
+
     /// How it lets records wait for each other, where it does.
     fn gathering(&self) -> Option<&Gathering> {
         None

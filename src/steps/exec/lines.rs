@@ -2,9 +2,11 @@
 //!
 //! One that dies, takes too long or says too much is ended; the next run starts another.
 
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
 use parking_lot::Mutex;
 use serde_json::Value as Json;
-use std::os::unix::process::ExitStatusExt;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::Semaphore;
@@ -12,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::child::{Child, Given, Pipes, Program};
 use super::output::{Line, answer, ended, line};
-use super::step::{Who, listen, next_line, tell};
+use super::step::{Who, in_time, listen, next_line, tell};
 use crate::base::Failure;
 
 /// Programs of one step.
@@ -38,9 +40,19 @@ impl Programs {
         Self { program, most, free: Semaphore::new(count), idle: Mutex::default() }
     }
 
-    /// What one of them answers; all are started alike.
-    pub(super) async fn ask(&self, value: String, given: &Given, who: &Who) -> Result<Json, Failure> {
+    /// What one of them answers within `limit`, once it is free; all are started alike.
+    pub(super) async fn ask(
+        &self,
+        value: String,
+        given: &Given,
+        who: &Who,
+        limit: Duration,
+    ) -> Result<Json, Failure> {
         let _turn = self.free.acquire().await;
+        in_time(limit, self.ask_now(value, given, who)).await
+    }
+
+    async fn ask_now(&self, value: String, given: &Given, who: &Who) -> Result<Json, Failure> {
         let mut alive = match self.alive() {
             Some(alive) => alive,
             None => self.start(given, who)?,

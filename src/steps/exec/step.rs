@@ -78,6 +78,10 @@ impl StepBody for Exec {
         true
     }
 
+    fn keeps_time(&self) -> bool {
+        true
+    }
+
     fn is_repeatable(&self) -> bool {
         self.repeatable
     }
@@ -117,16 +121,10 @@ impl WaitingStep for OpenExec {
             let value = item.value()?.to_string();
             let given = plan.given(&ItemScope::new(item, context.env))?;
             let who = Who::of(context.name, item);
-            let running = async {
-                match &self.kept {
-                    Some(programs) => programs.ask(value, &given, &who).await,
-                    None => self.once(value, &given, &who).await,
-                }
+            let result = match &self.kept {
+                Some(programs) => programs.ask(value, &given, &who, plan.timeout).await?,
+                None => in_time(plan.timeout, self.once(value, &given, &who)).await?,
             };
-            let result = tokio::time::timeout(plan.timeout, running).await.unwrap_or_else(|_| {
-                let limit = format_duration(plan.timeout);
-                Err(Failure::transient("timeout", format!("the program took longer than {limit}")))
-            })?;
             if let Some(path) = &plan.into {
                 path.set(item.value_mut()?, result.clone())?;
             }
@@ -134,6 +132,17 @@ impl WaitingStep for OpenExec {
             Ok(Flow::Next)
         })
     }
+}
+
+/// What a run comes to within `limit`; it is dropped where it takes longer.
+pub(super) async fn in_time(
+    limit: Duration,
+    run: impl Future<Output = Result<Json, Failure>>,
+) -> Result<Json, Failure> {
+    tokio::time::timeout(limit, run).await.unwrap_or_else(|_| {
+        let limit = format_duration(limit);
+        Err(Failure::transient("timeout", format!("the program took longer than {limit}")))
+    })
 }
 
 impl Exec {
