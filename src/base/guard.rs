@@ -117,6 +117,8 @@ pub enum Guard {
     EnqueueOnce,
     /// A partition moves in the database that a stage writes only from where it stands.
     CompareAndSet,
+    /// Events of jobs that are done are sent.
+    Relay,
 }
 
 #[cfg(not(debug_assertions))]
@@ -213,6 +215,7 @@ mod switch {
         ("lock-timeout", Guard::LockTimeout),
         ("enqueue-once", Guard::EnqueueOnce),
         ("compare-and-set", Guard::CompareAndSet),
+        ("relay", Guard::Relay),
     ];
 
     thread_local! {

@@ -87,6 +87,7 @@ fn step(kind: &str) -> Shape {
             http_client: &|_| None,
             database: &|_| None,
             job: &|_| None,
+            topic: &|_| None,
         };
         plan(TableReader::new(table, "step", context), &planning);
     })

@@ -18,7 +18,7 @@ use crate::base::{ByteSize, RetryPolicy};
 use crate::diag::{Diagnostic, FileId, Span, codes, nearest};
 use crate::expr::RootSet;
 use crate::spec::{Definition, Definitions, ReadContext, RetrySpec, Sections, Spanned, TableReader};
-use crate::steps::{ConfigFiles, HttpClient, JobKind, PlanContext, Schemas, Tables};
+use crate::steps::{ConfigFiles, EventTopic, HttpClient, JobKind, PlanContext, Schemas, Tables};
 
 /// All that definitions are resolved against.
 pub(super) struct Scene<'a> {
@@ -179,6 +179,7 @@ impl<'a> Scene<'a> {
             retry: &|name| self.retry(name, "a step"),
             http_client: &|name| self.http_client(name),
             database: &|name| self.database(name),
+            topic: &|name| self.event_topic(name),
             job: &|name| self.job(name, "a step").and_then(|kind| self.kind(kind)),
         })
     }
@@ -233,6 +234,14 @@ impl<'a> Scene<'a> {
     /// The policy that is always there.
     pub(super) fn built_in(&self) -> Arc<RetryPolicy> {
         Arc::new(retries::built_in())
+    }
+
+    /// The topic of that name, to which a job publishes.
+    fn event_topic(&self, name: &Spanned<String>) -> Option<Arc<EventTopic>> {
+        let topic = self.topic(name, "a step publishes to")?;
+        let max_bytes = topic.max_message_bytes.unwrap_or(ByteSize(BROKER_MAX_MESSAGE_BYTES)).as_usize();
+        let (name, physical) = (Arc::clone(&topic.name), Arc::clone(&topic.physical));
+        Some(Arc::new(EventTopic { name, physical, max_bytes }))
     }
 
     /// The kind of jobs of that name; `who` enqueues it.

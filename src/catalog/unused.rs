@@ -10,7 +10,7 @@ use crate::spec::STAGE_KEYS;
 pub(super) fn check(scene: &Scene<'_>) {
     let used = scene.used.borrow();
     let sections = [
-        ("topics", "topic", "a stage"),
+        ("topics", "topic", "a stage or a step `publish`"),
         ("dlqs", "DLQ", "a stage"),
         ("retries", "retry policy", "a stage, a job or a step"),
         ("http_clients", "HTTP client", "an `http` step"),

@@ -1,6 +1,7 @@
 //! The jobs that `dev --sample` enqueues, from `samples/jobs.json` of a config root: a list of
 //! `{"kind": …, "args": …}`. Each waits for the one before it, and what becomes of it is told.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,10 @@ use crate::store::{Database, DatabaseSettings, JobId, JobOptions, JobRow, StoreE
 
 /// How often the database is asked what has become of a job, and whether it knows its kind by now.
 const EVERY: Duration = Duration::from_millis(200);
+
+/// How often it is asked which jobs have ended, and how far it looks back.
+const FOLLOW: Duration = Duration::from_secs(1);
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// What Postgres says of a kind that no engine has made known yet.
 const UNKNOWN_KIND: &str = "BP001";
@@ -39,7 +44,7 @@ pub(super) fn read(root: &Path) -> anyhow::Result<Vec<SampleJob>> {
     serde_json::from_str(&text).with_context(|| format!("{} is no list of jobs", path.display()))
 }
 
-/// Enqueues one after the other and tells how each ends, until `cancel`.
+/// Enqueues one after the other and tells how each ends, and those that stages enqueue, until `cancel`.
 pub(super) async fn feed(
     settings: DatabaseSettings,
     jobs: Arc<Vec<SampleJob>>,
@@ -48,16 +53,36 @@ pub(super) async fn feed(
 ) -> Result<(), TaskError> {
     let database = Database::new(settings, 1);
     let fed = cancel.run_until_cancelled(async {
+        let mut seen = HashSet::new();
         for job in jobs.iter() {
             let id = enqueue(&database, job).await?;
             let ended = ended(&database, id).await?;
             screen.say(&told(&job.kind, &ended));
+            seen.insert(id);
         }
-        Ok::<(), TaskError>(())
+        follow(&database, seen, &screen).await
     });
     fed.await.transpose()?;
-    cancel.cancelled().await;
     Ok(())
+}
+
+/// Tells of jobs that end, but for those that are known.
+async fn follow(database: &Database, mut seen: HashSet<JobId>, screen: &Screen) -> Result<(), TaskError> {
+    let window = i64::try_from(WINDOW.as_secs()).unwrap_or(i64::MAX);
+    loop {
+        match database.endings(window, None, None, None).await {
+            Ok(endings) => {
+                for ending in endings.iter().filter(|ending| !seen.contains(&ending.id)) {
+                    let job = ended(database, ending.id).await?;
+                    screen.say(&told(&ending.kind, &job));
+                }
+                seen = endings.into_iter().map(|ending| ending.id).collect();
+            }
+            Err(error) if error.is_transient() => {}
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(FOLLOW).await;
+    }
 }
 
 async fn enqueue(database: &Database, job: &SampleJob) -> Result<JobId, StoreError> {

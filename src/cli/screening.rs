@@ -1,4 +1,5 @@
-//! The service that the shipped example asks, as `dev --sample` plays it: at first it does not know one
+//! The services that the shipped example asks, as `dev --sample` plays them. One has what is new of a connector. The
+//! other screens people: at first it does not know one
 //! author, then it is down for a while, and it comes back knowing all. So one sees what a stage does when a
 //! system that its steps ask is down, and has something to replay.
 //!
@@ -10,11 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::get;
+use axum::{Json, Router};
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,9 @@ use crate::engine::{Process, TaskError};
 /// The variables by which the example's files know that there is one, and where.
 const SWITCH: &str = "SCREENING";
 const ADDRESS: &str = "SCREENING_URL";
+/// The same of the service that the job `connectors.sync` asks.
+const SYNC_SWITCH: &str = "SYNCING";
+const SYNC_ADDRESS: &str = "CONNECTORS_URL";
 /// The author that it does not know at first.
 const UNKNOWN: &str = "farah@northwind.example";
 /// It goes down once it was asked so often, that author's record among them.
@@ -92,6 +97,7 @@ impl Screening {
     pub(super) async fn answer(self: Arc<Self>, cancel: CancellationToken) -> Result<(), TaskError> {
         let listener = tokio::net::TcpListener::from_std(self.listener.try_clone()?)?;
         let routes = Router::new().route("/people/{author}", get(asked)).with_state(self.play.clone());
+        let routes = routes.route("/connectors/{connector}/{tenant}/newest", get(newest));
         // Connections that are open end with the runtime.
         match cancel.run_until_cancelled(axum::serve(listener, routes).into_future()).await {
             Some(end) => Ok(end?),
@@ -118,6 +124,18 @@ async fn asked(State(play): State<Play>, Path(author): Path<String>) -> StatusCo
     }
     *act = next;
     answer
+}
+
+/// The newest event that a connector has for a tenant, as it hands it over.
+async fn newest(Path((connector, tenant)): Path<(String, String)>) -> Json<Value> {
+    Json(json!({
+        "id": format!("{connector}-newest"), "kind": "calendar.event", "connector": connector, "tenant": tenant,
+        "received_at": "2026-01-12T12:00:00Z",
+        "payload": {
+            "uid": format!("{tenant}-review"), "start": "2026-01-19T09:00:00Z", "title": "Review of the deal",
+            "organizer": "ada@acme.example", "attendees": ["bruno@acme.example"],
+        },
+    }))
 }
 
 impl Act {
@@ -149,8 +167,8 @@ impl Outside for Played {
     fn variable(&self, name: &str) -> Option<String> {
         let url = self.url.as_ref();
         Process.variable(name).or_else(|| match name {
-            SWITCH => url.map(|_| "true".to_owned()),
-            ADDRESS => url.cloned(),
+            SWITCH | SYNC_SWITCH => url.map(|_| "true".to_owned()),
+            ADDRESS | SYNC_ADDRESS => url.cloned(),
             _ => None,
         })
     }

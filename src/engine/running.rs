@@ -162,7 +162,7 @@ impl Engine {
             ports: Ports {
                 sql: Some(Arc::new(StepDatabases::new(settings.database.clone()))),
                 exec: settings.programs.clone(),
-                jobs: settings.database.clone().map(|database| Arc::new(StepJobs::new(database)) as _),
+                jobs: Some(Arc::new(StepJobs::new(settings.database.clone()))),
                 ..Ports::default()
             },
             generation: catalog.digest().to_owned(),

@@ -138,8 +138,16 @@ impl Producers {
     /// # Errors
     /// Where the client refuses a route.
     pub(super) fn route(&self, stage: &Stage) -> Result<(), BrokerError> {
+        self.route_topics(written(stage))
+    }
+
+    /// The same of these topics.
+    ///
+    /// # Errors
+    /// Where the client refuses a route.
+    pub fn route_topics<'a>(&self, topics: impl Iterator<Item = &'a Arc<Topic>>) -> Result<(), BrokerError> {
         let mut limits = self.limits.lock();
-        for topic in written(stage) {
+        for topic in topics {
             if self.state.lock().routes.contains_key(&topic.physical) {
                 continue;
             }
@@ -190,7 +198,10 @@ impl Producers {
 
     /// A producer other than `broken`, which is beyond repair: the one that another stage opened
     /// since, or a new one.
-    fn renew(&self, broken: &Arc<Producer>) -> Result<Arc<Producer>, BrokerError> {
+    ///
+    /// # Errors
+    /// Where the client refuses its settings.
+    pub fn renew(&self, broken: &Arc<Producer>) -> Result<Arc<Producer>, BrokerError> {
         let mut state = self.state.lock();
         if Arc::ptr_eq(&state.current, broken) {
             let renewed = Producer::open(&self.settings, self.options.clone())?;

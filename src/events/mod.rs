@@ -52,6 +52,7 @@ pub use dedupe::marks_topic;
 pub use delivery::{Producers, compression};
 pub use hold::Holds;
 pub use reset::{Reset, WasReset};
+pub use settle::ID_HEADER;
 pub use sources::{parking_topic, replay_topic};
 pub use stage::{LEAVE_LIMIT, StageHandle, StageRuntime, StartError, prove, start};
 pub use status::{BreakerStatus, DedupeStatus, ParkedStatus, PartitionStatus, StageStatus};

@@ -17,7 +17,7 @@ use crate::record::{HeaderChange, RawRecord};
 use crate::telemetry::traces::{TRACEPARENT, TRACESTATE};
 
 /// The header that lets consumers drop repeats: stage, topic, partition, offset and index.
-const ID_HEADER: &str = "biplane-id";
+pub const ID_HEADER: &str = "biplane-id";
 /// The same for a dead letter, which keeps the id that its record came with.
 const DEAD_LETTER_ID_HEADER: &str = "biplane-dlq-id";
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{error, warn};
 
 use crate::base::guard::{self, Guard};
@@ -28,6 +28,7 @@ const MOST: usize = 1_000;
 pub struct Acker {
     sender: mpsc::Sender<Message>,
     counts: OutcomeCounts,
+    published: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -46,13 +47,26 @@ impl Acker {
         counts: OutcomeCounts,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, receiver) = mpsc::channel(4 * MOST);
-        let writer = Writer { database, worker, heartbeat, open: HashMap::new(), counts: counts.clone() };
-        (Self { sender, counts }, writer.run(receiver))
+        let published = Arc::new(Notify::new());
+        let writer = Writer {
+            database,
+            worker,
+            heartbeat,
+            open: HashMap::new(),
+            counts: counts.clone(),
+            published: Arc::clone(&published),
+        };
+        (Self { sender, counts, published }, writer.run(receiver))
     }
 
     /// What was written so far.
     pub fn counts(&self) -> &OutcomeCounts {
         &self.counts
+    }
+
+    /// Told each time that events were written with outcomes.
+    pub fn published(&self) -> &Arc<Notify> {
+        &self.published
     }
 
     /// A batch of that many jobs was claimed; its lease is extended until all have ended.
@@ -80,6 +94,7 @@ struct Writer {
     /// How many jobs of each batch have not ended.
     open: HashMap<BatchId, usize>,
     counts: OutcomeCounts,
+    published: Arc<Notify>,
 }
 
 impl Writer {
@@ -113,6 +128,9 @@ impl Writer {
         }
         let batches: Vec<BatchId> = ended.keys().copied().collect();
         self.count(self.settle(&batches, &outcomes).await, outcomes.len());
+        if outcomes.iter().any(|outcome| !outcome.beside.events.is_empty()) {
+            self.published.notify_one();
+        }
         // Who waits is told by the end of its channel, written or not.
         drop(waiting);
         for (batch, count) in ended {

@@ -20,6 +20,7 @@ use super::state::{self, Attempts, Refused, Standing};
 use crate::base::{Failure, Remedy, format_duration};
 use crate::catalog::Job;
 use crate::record::{Item, JobFacts, weight};
+use crate::steps::ports::Event;
 use crate::steps::{BoxedWait, Chain, OpenError, Pause, Ports, StepPlan};
 
 /// The largest result of a job that is handed on, by about the size of its text.
@@ -122,6 +123,8 @@ pub struct Run {
     pub outcome: Outcome,
     /// What steps have given so far, for the next attempt. Of no use where the job is done.
     pub kept: Vec<Checkpoint>,
+    /// What is to be published once the job is done, each by the name of its step.
+    pub events: Vec<(Arc<str>, Event)>,
 }
 
 /// What an attempt has come to so far; outlives the attempt that is cut short.
@@ -129,6 +132,7 @@ pub struct Run {
 struct Progress {
     kept: Vec<Checkpoint>,
     bytes: usize,
+    events: Vec<(Arc<str>, Event)>,
 }
 
 impl Outcome {
@@ -196,7 +200,7 @@ impl Program {
                 Err(_) => Outcome::Failed(took_longer(self.job.timeout)),
             },
         };
-        Run { outcome, kept: progress.kept }
+        Run { outcome, kept: progress.kept, events: progress.events }
     }
 
     async fn attempt(
@@ -215,6 +219,7 @@ impl Program {
             step.chain.run(item, &mut out, &pause).await?;
             let Some(left) = out.pop() else { return Ok(Outcome::Succeeded { result: None }) };
             item = left;
+            progress.published(step, &item);
             if let Some(within) = step.waits_for_callback(&item) {
                 if progress.kept.len() < index {
                     let message = format!("what the steps before it gave takes more than {MAX_KEPT} bytes");
@@ -250,6 +255,7 @@ impl Program {
             if let Some(result) = &checkpoint.result {
                 item.set_result(&step.plan.name, result.clone());
             }
+            progress.published(step, &item);
             progress.kept.push(checkpoint);
             first += 1;
         }
@@ -284,6 +290,13 @@ impl Step {
 }
 
 impl Progress {
+    /// Notes what a step that ran wants published.
+    fn published(&mut self, step: &Step, item: &Item<'_>) {
+        let name = &step.plan.name;
+        let result = step.plan.body.publishes().and_then(|_| item.result(name));
+        self.events.extend(result.and_then(Event::of).map(|event| (Arc::clone(name), event)));
+    }
+
     fn made(&mut self, step: &Step, before: &Json, item: &mut Item<'_>) -> Result<(), Failure> {
         let value = item.value()?;
         let value = (value != before).then(|| value.clone());

@@ -20,6 +20,7 @@ mod path;
 mod pause;
 mod plan;
 pub mod ports;
+mod publish;
 mod rename;
 mod scope;
 mod set;
@@ -36,7 +37,7 @@ pub use http::{HttpAuth, HttpClient, Pools};
 pub use lookup::Tables;
 pub use pause::{BoxedWait, Pause, Sleep};
 pub use plan::{COMMON_KEYS, ConfigFiles, Find, KINDS, PlanContext, plan};
-pub use ports::{Database, JobKind, Ports};
+pub use ports::{Database, EventTopic, JobKind, Ports};
 pub use scope::{ItemScope, decode_for};
 pub use sql::{Asked, Effect};
 pub use step::{

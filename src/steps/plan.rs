@@ -11,8 +11,8 @@ use super::http::{self, HttpClient};
 use super::lookup::{self, Tables};
 use super::validate::{self, Schemas};
 use super::{
-    Database, JobKind, StepBody, StepPlan, drop, enqueue, exec, explode, fail, filter, log, map, rename, set,
-    sql, wait,
+    Database, EventTopic, JobKind, StepBody, StepPlan, drop, enqueue, exec, explode, fail, filter, log, map,
+    publish, rename, set, sql, wait,
 };
 use crate::base::RetryPolicy;
 use crate::diag::{Diagnostic, Diagnostics, FileId, Span, codes, nearest, words};
@@ -25,7 +25,7 @@ use crate::spec::{About, Node, NodeValue, Spanned, TableReader};
 type Read = fn(&mut TableReader<'_>, &PlanContext<'_>) -> Option<Arc<dyn StepBody>>;
 
 /// The register: the word in TOML and who reads what stands behind it.
-const REGISTER: [(&str, Read); 15] = [
+const REGISTER: [(&str, Read); 16] = [
     ("validate", validate::read),
     ("filter", filter::read),
     ("map", map::read),
@@ -38,6 +38,7 @@ const REGISTER: [(&str, Read); 15] = [
     ("sql", sql::read),
     ("exec", exec::read),
     ("enqueue", enqueue::read),
+    ("publish", publish::read),
     ("wait", wait::read),
     ("fail", fail::read),
     ("log", log::read),
@@ -109,6 +110,8 @@ pub struct PlanContext<'a> {
     pub database: Find<'a, Database>,
     /// Finds a kind of jobs by name.
     pub job: Find<'a, JobKind>,
+    /// Finds a topic by name.
+    pub topic: Find<'a, EventTopic>,
 }
 
 /// Reads one step. What is wrong is reported; `None` then.
@@ -223,13 +226,19 @@ impl PlanContext<'_> {
         })
     }
 
+    /// Reports a wait for a callback where there is no job.
+    pub(super) fn check_callback(&self, place: Span, which: &str) {
+        let help = "remove it, or enqueue a job that waits";
+        self.check_jobs_only(place, which, "a record cannot wait for a callback", help);
+    }
+
     /// Reports what has a meaning only in a job, where this is none.
-    pub(super) fn check_jobs_only(&self, place: Span, which: &str) {
+    pub(super) fn check_jobs_only(&self, place: Span, which: &str, label: &str, help: &str) {
         if !self.roots.contains(Root::Job) {
             self.diagnostics.push(
                 Diagnostic::new(&codes::STEP_JOBS_ONLY, format!("{which} has a meaning only in a job"))
-                    .at(place, "a record cannot wait for a callback")
-                    .help("remove it, or enqueue a job that waits"),
+                    .at(place, label.to_owned())
+                    .help(help),
             );
         }
     }

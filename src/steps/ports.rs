@@ -288,3 +288,48 @@ pub trait Jobs: fmt::Debug + Send + Sync {
     /// `enqueue-failed`.
     fn enqueue<'a>(&'a self, order: &'a JobOrder<'a>) -> BoxedSql<'a, Vec<Enqueued>>;
 }
+
+/// A topic to which jobs publish.
+#[derive(Debug)]
+pub struct EventTopic {
+    /// Its identity.
+    pub name: Arc<str>,
+    /// Its name on the broker.
+    pub physical: Arc<str>,
+    /// The largest record that it takes, in bytes.
+    pub max_bytes: usize,
+}
+
+/// An event to publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The physical name of its topic.
+    pub topic: String,
+    /// Its key.
+    pub key: Option<String>,
+    /// Its value, as JSON text; `None`: a null value.
+    pub value: Option<String>,
+    /// Its headers.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Event {
+    /// What the result of a step says that publishes; `None`: it is none.
+    pub fn of(result: &Json) -> Option<Self> {
+        let text = |value: &Json| value.as_str().map(str::to_owned);
+        let headers = result.get("headers")?.as_object()?;
+        Some(Self {
+            topic: text(result.get("topic")?)?,
+            key: text(result.get("key")?),
+            value: result.get("value").filter(|value| !value.is_null()).map(ToString::to_string),
+            headers: headers.iter().filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect(),
+        })
+    }
+
+    /// The bytes of key, value and headers.
+    pub fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        length(&self.key) + length(&self.value) + headers
+    }
+}

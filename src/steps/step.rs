@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::Ports;
 use super::sql::{Asked, Effect};
+use super::{EventTopic, Ports};
 use crate::base::{Failure, RetryPolicy};
 use crate::expr::{Expression, Named, RootSet};
 use crate::record::Item;
@@ -99,6 +99,11 @@ pub trait StepBody: fmt::Debug + Send + Sync {
     /// Where it cannot be put there.
     fn called_back(&self, _item: &mut Item<'_>, _name: &Arc<str>, _answer: Json) -> Result<(), Failure> {
         Ok(())
+    }
+
+    /// Where it publishes to, where it does. What, is its result.
+    fn publishes(&self) -> Option<&Arc<EventTopic>> {
+        None
     }
 
     /// What it looks at.

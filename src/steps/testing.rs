@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use super::http::HttpClient;
-use super::ports::{Database, Databases, JobKind, Jobs};
+use super::ports::{Database, Databases, EventTopic, JobKind, Jobs};
 use super::{Chain, PlanContext, Ports, Schemas, Sleep, StepPlan, Tables, plan};
 use crate::base::{Backoff, CodePattern, Exhausted, Failure, RetryPolicy};
 use crate::diag::{Diagnostics, FileId, SourceMap};
@@ -43,6 +43,13 @@ impl Bench {
     pub(super) fn with_programs(step: &str, root: &std::path::Path) -> Self {
         let exec = Some(Arc::new(super::ExecRoot::new(root).unwrap()));
         Self::build(step, &[], None, Ports { exec, ..Ports::default() })
+    }
+
+    /// As [`Bench::new`], of a step that only jobs have. Its record stands for a job.
+    pub(super) fn of_job(step: &str) -> Self {
+        let (plan, findings) = planned_in(RootSet::JOB, step, &[], None);
+        let plan = plan.unwrap_or_else(|| panic!("{findings:?}"));
+        Self { chain: Chain::open(&[plan], Arc::new(json!({})), &Ports::default()).unwrap() }
     }
 
     fn build(step: &str, files: &[(&str, &str)], client: Option<Arc<HttpClient>>, ports: Ports) -> Self {
@@ -151,6 +158,11 @@ fn app() -> Arc<Database> {
     Arc::new(Database { name: Arc::from("app"), about: Default::default(), url, max_connections: 1 })
 }
 
+/// The topic that jobs may name.
+fn events() -> Arc<EventTopic> {
+    Arc::new(EventTopic { name: Arc::from("events"), physical: Arc::from("events.v1"), max_bytes: 1 << 20 })
+}
+
 /// Any kind that a step may name; the args of `strict` have a number `n`.
 fn kind(name: &str) -> Arc<JobKind> {
     let schema = json!({"required": ["n"], "properties": {"n": {"type": "integer"}}}).to_string();
@@ -188,6 +200,7 @@ fn planned_in(
         retry: &|name: &Spanned<String>| (name.value == "quick").then(quick_retry),
         http_client: &|_| client.cloned(),
         database: &|name| (name.value == "app").then(app),
+        topic: &|name| (name.value == "events").then(events),
         job: &|name| (name.value != "unknown").then(|| kind(&name.value)),
     };
     let read = ReadContext::new(&diagnostics, &NoSettings);

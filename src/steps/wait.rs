@@ -22,7 +22,7 @@ pub(super) fn read(table: &mut TableReader<'_>, context: &PlanContext<'_>) -> Op
     let within = inner.required("within", TableReader::duration);
     inner.finish();
     if let Some(span) = span {
-        context.check_jobs_only(span, &format!("`wait` of {}", table.what));
+        context.check_callback(span, &format!("`wait` of {}", table.what));
     }
     Some(Arc::new(Wait { within: within?.value }))
 }

@@ -55,6 +55,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(10, "pull", "0010_pull.sql"),
     migration!(11, "enqueued", "0011_enqueued.sql"),
     migration!(12, "stage_offset", "0012_stage_offset.sql"),
+    migration!(13, "outbox", "0013_outbox.sql"),
 ];
 
 /// What makes the table of that name, which other databases may have, too.

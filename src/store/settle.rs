@@ -4,7 +4,10 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sqlx::Row;
+use serde_json::Value as Json;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{Postgres, Row};
 use uuid::Uuid;
 
 use super::claims::millis;
@@ -13,6 +16,7 @@ use super::error::StoreResult;
 use super::ids::{BatchId, JobId, KindId, Worker};
 use super::secret::SecretHash;
 use crate::base::guard::{self, Guard};
+use crate::steps::ports::Event;
 
 /// What becomes of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +97,8 @@ pub struct Beside {
     pub token: Option<SecretHash>,
     /// Whether the attempt has gone on with what an earlier one waited for, or without it: that is over then.
     pub heard: bool,
+    /// What is published where the job has succeeded.
+    pub events: Vec<Event>,
 }
 
 /// What was written of a list of outcomes.
@@ -140,7 +146,11 @@ impl Database {
             .bind(columns.details);
         let query = match plain {
             true => query,
-            false => query.bind(columns.delays).bind(columns.kept).bind(columns.tokens).bind(columns.heard),
+            false => {
+                let query =
+                    query.bind(columns.delays).bind(columns.kept).bind(columns.tokens).bind(columns.heard);
+                Events::of(&outcomes).bound(query)
+            }
         };
         let mut written = HashSet::with_capacity(outcomes.len());
         for row in query.fetch_all(self.pool()).await? {
@@ -178,7 +188,11 @@ impl Database {
 impl Outcome {
     /// Whether nothing but its end is to be written.
     fn is_plain(&self) -> bool {
-        !self.keyed && !self.remembered && self.beside.token.is_none() && self.verdict.is_final()
+        !self.keyed
+            && !self.remembered
+            && self.beside.token.is_none()
+            && self.beside.events.is_empty()
+            && self.verdict.is_final()
     }
 }
 
@@ -279,5 +293,43 @@ impl<'a> Columns<'a> {
             tokens: outcomes.iter().map(|one| one.beside.token.as_ref().map(SecretHash::bytes)).collect(),
             heard: outcomes.iter().map(|one| one.beside.heard).collect(),
         }
+    }
+}
+
+/// Events as the statement takes them.
+#[derive(Default)]
+struct Events<'a> {
+    jobs: Vec<i64>,
+    topics: Vec<&'a str>,
+    keys: Vec<Option<&'a [u8]>>,
+    values: Vec<Option<&'a str>>,
+    headers: Vec<String>,
+    bytes: Vec<i32>,
+}
+
+impl<'a> Events<'a> {
+    fn of(outcomes: &[&'a Outcome]) -> Self {
+        let mut all = Self::default();
+        let succeeded = outcomes.iter().filter(|one| matches!(one.verdict, Verdict::Succeeded { .. }));
+        for (id, event) in succeeded.flat_map(|one| one.beside.events.iter().map(|event| (one.id, event))) {
+            let headers = event.headers.iter().map(|(name, text)| (name.clone(), Json::from(text.as_str())));
+            all.jobs.push(id.0);
+            all.topics.push(&event.topic);
+            all.keys.push(event.key.as_ref().map(String::as_bytes));
+            all.values.push(event.value.as_deref());
+            all.headers.push(Json::Object(headers.collect()).to_string());
+            all.bytes.push(i32::try_from(event.size()).unwrap_or(i32::MAX));
+        }
+        all
+    }
+
+    fn bound(self, query: Query<'a, Postgres, PgArguments>) -> Query<'a, Postgres, PgArguments> {
+        query
+            .bind(self.jobs)
+            .bind(self.topics)
+            .bind(self.keys)
+            .bind(self.values)
+            .bind(self.headers)
+            .bind(self.bytes)
     }
 }

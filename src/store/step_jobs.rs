@@ -15,18 +15,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The jobs of an engine's own database. Nothing is connected before the first is enqueued.
 #[derive(Debug)]
-pub struct StepJobs(Database);
+pub struct StepJobs(Option<Database>);
 
 impl StepJobs {
-    /// Those of the database that is reached so.
-    pub fn new(settings: DatabaseSettings) -> Self {
-        Self(Database::with_patience(settings, CONNECTIONS, PATIENCE))
+    /// Those of the database that is reached so; `None`: the engine has none, and none can be enqueued.
+    pub fn new(settings: Option<DatabaseSettings>) -> Self {
+        Self(settings.map(|settings| Database::with_patience(settings, CONNECTIONS, PATIENCE)))
     }
 }
 
 impl Jobs for StepJobs {
     fn enqueue<'a>(&'a self, order: &'a JobOrder<'a>) -> BoxedSql<'a, Vec<Enqueued>> {
-        Box::pin(async { self.0.enqueue_once(order).await.map_err(failed) })
+        Box::pin(async {
+            let Some(database) = &self.0 else {
+                let message = "the engine has no database of its own: set DATABASE_URL";
+                return Err(Failure::transient("connection", message));
+            };
+            database.enqueue_once(order).await.map_err(failed)
+        })
     }
 }
 

@@ -17,6 +17,6 @@ pub use codes::{MAX_CODES, OTHER};
 pub use limit::RateLimit;
 pub use logs::{LogError, LogFormat, LogOptions};
 pub use metrics::{
-    DedupeMetrics, JobMetrics, JobTimer, OutcomeCounts, ReloadMetrics, SafeguardMetrics, StageCounts,
-    StageMetrics, StepTimer, Telemetry, TraceMetrics, UnknownKinds,
+    DedupeMetrics, JobMetrics, JobTimer, OutboxMetrics, OutcomeCounts, ReloadMetrics, SafeguardMetrics,
+    StageCounts, StageMetrics, StepTimer, Telemetry, TraceMetrics, UnknownKinds,
 };

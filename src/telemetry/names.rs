@@ -140,6 +140,17 @@ pub const LAST_RELOAD: Named = (
     "biplane_config_last_reload_successful",
     "1 where the newest config that was seen runs, 0 where an older one goes on",
 );
+/// Events that wait.
+pub const OUTBOX_EVENTS: Named =
+    ("biplane_outbox_events", "Events of jobs that are done and that Kafka has not, counted up to 100,000");
+/// How long they do.
+pub const OUTBOX_OLDEST: Named =
+    ("biplane_outbox_oldest_seconds", "How long the oldest event that Kafka has not waits for it");
+/// Events that were sent.
+pub const OUTBOX_PUBLISHED: Named = ("biplane_outbox_published", "Events of jobs that Kafka has taken");
+/// Topics that took none.
+pub const OUTBOX_REFUSED: Named =
+    ("biplane_outbox_refused", "How often a topic did not take an event of a job, which then waits");
 
 /// Spans that the receiver took.
 pub const SPANS_EXPORTED: Named = ("biplane_spans_exported", "Spans that the receiver of traces took");

@@ -150,6 +150,13 @@ timeout  = "2m"
         engine
     }
 
+    /// An engine that is ready, on other brokers.
+    pub(crate) fn start_on(&self, brokers: &str) -> Engine {
+        let url = self.database.url();
+        let variables = [("DATABASE_URL", url.as_str()), ("BIPLANE_NAMESPACE", self.namespace.as_str())];
+        Engine::start(&self.root, brokers, &variables)
+    }
+
     pub(crate) fn launch_with(&self, variables: &[(&str, &str)]) -> Engine {
         let url = self.database.url();
         let usual = [("DATABASE_URL", url.as_str()), ("BIPLANE_NAMESPACE", self.namespace.as_str())];

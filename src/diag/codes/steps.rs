@@ -47,7 +47,7 @@ codes! {
         "`timeout` bounds a record's whole run of the step, the wait in a batch with it. Where `linger` is as long, a batch that does not fill fails with `timeout` before it is sent.",
         "[[stages.a.steps]]\ntimeout = \"1s\"\nhttp.url = \"http://scores/batch\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 10, linger = \"2s\" }" => "[[stages.a.steps]]\ntimeout = \"5s\"\nhttp.url = \"http://scores/batch\"\nhttp.json = \"{{ value }}\"\nhttp.batch = { records = 10, linger = \"50ms\" }";
     STEP_JOBS_ONLY: Error "step::jobs-only", "A step, or a setting of one, has a meaning only in a job",
-        "`http.callback_within` lets a job wait until the other side, which answered 202, calls back, and `wait` waits for that alone; `sql.repeat` goes on for as long as there is something left. A record of a stage cannot wait so: its partition would stand still.",
+        "`http.callback_within` lets a job wait until the other side, which answered 202, calls back, and `wait` waits for that alone; `sql.repeat` goes on for as long as there is something left; `publish` sends an event once its job is done, where a stage has outputs. A record of a stage cannot wait so: its partition would stand still.",
         "[[stages.a.steps]]\nhttp.url = \"http://reports/make\"\nhttp.callback_within = \"1h\"" => "[[jobs.a.steps]]\nhttp.url = \"http://reports/make\"\nhttp.callback_within = \"1h\"";
     LOOKUP_MISSING: Error "lookup::missing", "A lookup table's file does not exist",
         "Tables are named relative to the folder lookups/ of the config root.",

@@ -12,11 +12,14 @@ use tracing::{debug, warn};
 use super::callbacks::{Addresses, Token};
 use super::verdict::verdict;
 use crate::base::Failure;
+use crate::events::ID_HEADER;
 use crate::jobs::kept::{self, Checkpoint};
 use crate::jobs::state::Cancelled;
 use crate::jobs::{self, Call, Callback, Outcome, Program, Run};
 use crate::record::JobFacts;
+use crate::steps::ports::Event;
 use crate::store::{Beside, Claimed, Database, Heard, KindId, QueueId, StoreResult, Verdict};
+use crate::telemetry::traces::TRACEPARENT;
 use crate::telemetry::{JobMetrics, UnknownKinds};
 
 /// How long a job is put off whose earlier attempts cannot be looked up.
@@ -140,10 +143,11 @@ impl Executor {
             }
         };
         let (token, heard) = (before.token.as_ref().map(Token::hash), before.callback.is_some());
-        let Run { outcome, kept } = self.run(kind, job, before, cancel).await;
+        let Run { outcome, kept, events } = self.run(kind, job, before, cancel).await;
         let verdict = verdict(outcome, job, &kind.program.job().retry, rand::random());
         let kept = to_be_kept(job, &verdict, &kept, kind.program.job().checkpoint);
-        (verdict, Beside { kept, token, heard })
+        let events = events.into_iter().map(|(step, event)| addressed(event, kind, job, &step)).collect();
+        (verdict, Beside { kept, token, heard, events })
     }
 
     /// Looks up what earlier attempts came to, and makes the address by which this one can be called back.
@@ -169,7 +173,9 @@ impl Executor {
         let Before { kept, callback, token } = before;
         let args = match kind.args(job) {
             Ok(args) => args,
-            Err(failure) => return Run { outcome: Outcome::Failed(failure.given_up()), kept },
+            Err(failure) => {
+                return Run { outcome: Outcome::Failed(failure.given_up()), kept, events: Vec::new() };
+            }
         };
         let address = token.map(|token| self.addresses.of(&token));
         let facts = kind.facts(job, address.as_deref(), args);
@@ -215,6 +221,18 @@ fn to_be_kept(job: &Claimed, verdict: &Verdict, kept: &[Checkpoint], checkpoint:
     let first = !job.started && (same || matches!(verdict, Verdict::Snooze { .. }));
     let matters = first || job.remembered || !kept.is_empty();
     (matters && !verdict.is_final()).then(|| kept::write(kept))
+}
+
+/// An event with what tells it from any other, and with its job's trace unless it has one of its own.
+fn addressed(mut event: Event, kind: &Kind, job: &Claimed, step: &str) -> Event {
+    event.headers.retain(|(name, _)| name != ID_HEADER);
+    let id = format!("jobs/{}/{}/{step}", kind.program.job().name, job.id.0);
+    event.headers.push((ID_HEADER.to_owned(), id));
+    let traced = event.headers.iter().any(|(name, _)| name == TRACEPARENT);
+    if let Some(trace) = job.trace.as_ref().filter(|_| !traced) {
+        event.headers.push((TRACEPARENT.to_owned(), trace.clone()));
+    }
+    event
 }
 
 fn attempt(job: &Claimed) -> u32 {

@@ -1,4 +1,5 @@
-//! The loops of one worker: a runner a queue, what brings jobs back, and the acker, which ends last.
+//! The loops of one worker: a runner a queue, what brings jobs back, the acker, and what sends the events of jobs that
+//! it acknowledged, which ends last.
 
 use std::sync::Arc;
 
@@ -10,13 +11,15 @@ use super::execute::Executor;
 use super::kinds;
 use super::pulls::Pulls;
 use super::queues::{Order, Queues};
+use super::relay::Relay;
 use crate::catalog::Catalog;
+use crate::events::Producers;
 use crate::jobs::{Acker, Ask, Retention, Shared, Wakes, fence, keep_days, listen, promote, pull, rescue};
 use crate::store::{Database, Heartbeat, HeartbeatOptions, StoreError, StoreResult, Worker};
-use crate::telemetry::OutcomeCounts;
+use crate::telemetry::{OutboxMetrics, OutcomeCounts};
 
-/// Connections beside those of queues: the acker, rescue, promotion, days, the listener.
-const SERVICES: u32 = 5;
+/// Connections beside those of queues: the acker, rescue, promotion, days, the listener, the relay of events.
+const SERVICES: u32 = 6;
 
 /// What pull workers use beside: a claim, and what they say of their jobs.
 const PULLS: u32 = 3;
@@ -37,9 +40,12 @@ pub(super) struct Loops {
     queues: Queues,
     orders: watch::Receiver<Vec<Order>>,
     acking: JoinSet<()>,
+    relaying: JoinSet<()>,
     acker: Acker,
     stop: CancellationToken,
     hurry: CancellationToken,
+    /// Nothing is acknowledged any more.
+    last: CancellationToken,
 }
 
 impl Loops {
@@ -50,6 +56,7 @@ impl Loops {
         (pulls, asks): (Arc<Pulls>, mpsc::Receiver<Ask>),
         orders: watch::Receiver<Vec<Order>>,
         (retention, outcomes): (Retention, OutcomeCounts),
+        (producers, outbox): (Arc<Producers>, OutboxMetrics),
     ) -> StoreResult<Self> {
         let options = HeartbeatOptions::default();
         let heartbeat = Arc::new(Heartbeat::start(database, worker, options)?);
@@ -58,6 +65,10 @@ impl Loops {
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
         let (mut tasks, mut acking) = (JoinSet::new(), JoinSet::new());
         acking.spawn(acks);
+        let last = CancellationToken::new();
+        let relay = Relay::new(database.clone(), producers, outbox, Arc::clone(acker.published()));
+        let mut relaying = JoinSet::new();
+        relaying.spawn(relay.run(last.clone()));
         tasks.spawn(listen(database.clone(), Arc::clone(&wakes), stop.clone()));
         tasks.spawn(rescue(database.clone(), Arc::clone(&wakes), stop.clone()));
         tasks.spawn(fence(database.clone(), stop.clone()));
@@ -70,7 +81,7 @@ impl Loops {
         let shared = Shared { database, worker, execute: executor, acker: shared_acker, heartbeat, wakes };
         let mut queues = Queues::new(shared, options.lease, (stop.clone(), hurry.clone()));
         queues.work(orders.borrow().clone());
-        Ok(Self { tasks, queues, orders, acking, acker, stop, hurry })
+        Ok(Self { tasks, queues, orders, acking, relaying, acker, stop, hurry, last })
     }
 
     /// Works the queues that are ordered until `stop`, and then until all is handed in and written; `hurry` waits for
@@ -90,6 +101,7 @@ impl Loops {
                 () = cancel.cancelled() => break self.hurry.cancel(),
                 Some(_) = self.tasks.join_next() => return Err(early()),
                 Some(_) = self.acking.join_next() => return Err(early()),
+                Some(_) = self.relaying.join_next() => return Err(early()),
                 Some(ended) = self.queues.ended() => ended.map_err(|_| early())?,
                 Ok(()) = self.orders.changed() => {
                     let orders = self.orders.borrow_and_update().clone();
@@ -113,8 +125,10 @@ impl Loops {
         }
         // The acker ends once nobody can hand in any more.
         drop((self.acker, self.queues));
-        match self.acking.join_next().await {
-            Some(Ok(())) => Ok(()),
+        let acked = self.acking.join_next().await;
+        self.last.cancel();
+        match (acked, self.relaying.join_next().await) {
+            (Some(Ok(())), Some(Ok(()))) => Ok(()),
             _ => Err(early()),
         }
     }

@@ -12,6 +12,7 @@ mod kinds;
 mod loops;
 mod pulls;
 mod queues;
+mod relay;
 mod verdict;
 mod wanted;
 
@@ -35,12 +36,13 @@ use self::wanted::Wanted;
 use super::running::Engine;
 use super::status::JobsStatus;
 use super::supervisor::TaskError;
-use crate::catalog::Catalog;
-use crate::events::StageRuntime;
+use crate::broker::BrokerError;
+use crate::catalog::{Catalog, Topic};
+use crate::events::{Producers, StageRuntime};
 use crate::jobs::Retention;
 use crate::steps::OpenError;
 use crate::store::{self, Database, DatabaseSettings, StoreError, StoreResult, Worker};
-use crate::telemetry::{OutcomeCounts, UnknownKinds};
+use crate::telemetry::{OutboxMetrics, OutcomeCounts, UnknownKinds};
 
 /// How long a stop waits for jobs that run, unless something else is said.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -60,6 +62,9 @@ pub enum JobsError {
     /// The database is not what they need.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The Kafka client refuses to write a topic to which one publishes.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
     /// A step of one cannot be opened.
     #[error("job `{job}`: {error}")]
     Open {
@@ -79,6 +84,8 @@ pub(super) struct Jobs {
     retention: Retention,
     /// What the worker is called.
     name: String,
+    producers: Arc<Producers>,
+    outbox: OutboxMetrics,
     /// What is to run.
     wanted: watch::Sender<Arc<Wanted>>,
     /// What was taken over last by the worker that runs.
@@ -123,6 +130,7 @@ impl Jobs {
         if !catalog.jobs().is_empty() {
             announce(&database, catalog, shared)?;
         }
+        shared.producers.route_topics(published(catalog))?;
         let wanted = Arc::new(Wanted::open(catalog, None, shared)?);
         if catalog.jobs().values().any(|job| job.waits_for_callbacks()) {
             info!(public_url, "jobs are called back at this address (BIPLANE_PUBLIC_URL)");
@@ -131,6 +139,8 @@ impl Jobs {
             database,
             retention,
             name: name.to_owned(),
+            producers: Arc::clone(&shared.producers),
+            outbox: shared.telemetry.outbox().clone(),
             wanted: watch::Sender::new(wanted),
             taken: watch::Sender::new(None),
             unknown: shared.telemetry.unknown_kinds().clone(),
@@ -149,6 +159,7 @@ impl Jobs {
         if before.kinds.is_empty() && !catalog.jobs().is_empty() {
             announce(&self.database, catalog, shared)?;
         }
+        shared.producers.route_topics(published(catalog))?;
         let wanted = Arc::new(Wanted::open(catalog, Some(&before), shared)?);
         self.wanted.send_replace(Arc::clone(&wanted));
         if wanted.kinds.is_empty() {
@@ -210,6 +221,7 @@ impl Jobs {
             (Arc::clone(&pulls), asks),
             ordered,
             (self.retention, self.outcomes.clone()),
+            (Arc::clone(&self.producers), self.outbox.clone()),
         )?;
         *self.pulls.write() = Some(pulls);
         info!(kinds = now.kinds.len(), queues = orders.borrow().len(), "durable jobs run");
@@ -335,6 +347,12 @@ fn announce(database: &Database, catalog: &Catalog, shared: &StageRuntime) -> Re
         published => drop(published?),
     }
     Ok(())
+}
+
+/// The topics to which jobs publish.
+fn published(catalog: &Catalog) -> impl Iterator<Item = &Arc<Topic>> {
+    let steps = catalog.jobs().values().flat_map(|job| &job.steps);
+    steps.filter_map(|step| catalog.topics().get(&step.body.publishes()?.name))
 }
 
 /// Makes kinds and queues known to the database, where its tables are those that this program knows.

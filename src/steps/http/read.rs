@@ -229,7 +229,7 @@ fn read_callback(table: &mut TableReader<'_>, context: &PlanContext<'_>) -> Opti
     let within = table.duration("callback_within")?;
     let cache = table.entry("cache");
     let what = &table.what;
-    context.check_jobs_only(entry.key_span, &format!("`callback_within` of {what}"));
+    context.check_callback(entry.key_span, &format!("`callback_within` of {what}"));
     if let Some(cache) = cache.filter(|_| context.roots.contains(Root::Job)) {
         table.report(
             Diagnostic::new(&codes::KEY_CONFLICT, format!("{what} has both `callback_within` and `cache`"))

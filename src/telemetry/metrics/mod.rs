@@ -10,6 +10,7 @@ mod jobs;
 mod labels;
 mod lag;
 mod levels;
+mod outbox;
 mod parked;
 mod records;
 mod reloads;
@@ -25,6 +26,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 pub use self::dedupe::DedupeMetrics;
 pub use self::jobs::{JobMetrics, JobTimer, OutcomeCounts, UnknownKinds};
+pub use self::outbox::OutboxMetrics;
 pub use self::records::StageCounts;
 pub use self::reloads::ReloadMetrics;
 pub use self::safeguards::SafeguardMetrics;
@@ -39,6 +41,7 @@ pub struct Telemetry {
     stages: StageFamilies,
     jobs: jobs::JobFamilies,
     reloads: ReloadMetrics,
+    outbox: OutboxMetrics,
     traces: TraceMetrics,
 }
 
@@ -63,10 +66,11 @@ impl Telemetry {
         registry.register(name.trim_end_matches("_info"), help, Info::new(info));
         let stages = StageFamilies::register(&mut registry);
         let jobs = jobs::JobFamilies::register(&mut registry);
+        let outbox = OutboxMetrics::register(&mut registry);
         let reloads = ReloadMetrics::register(&mut registry);
         let traces = TraceMetrics::register(&mut registry);
         registry.register_collector(Box::new(Process));
-        Self { registry, stages, jobs, reloads, traces }
+        Self { registry, stages, jobs, outbox, reloads, traces }
     }
 
     /// The handles of `stage`. Asked twice, both count into the same series.
@@ -92,6 +96,11 @@ impl Telemetry {
     /// The metrics of edits of the config root.
     pub fn reloads(&self) -> &ReloadMetrics {
         &self.reloads
+    }
+
+    /// The metrics of events that jobs publish.
+    pub fn outbox(&self) -> &OutboxMetrics {
+        &self.outbox
     }
 
     /// The metrics of exported spans.

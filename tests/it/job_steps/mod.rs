@@ -3,3 +3,4 @@
 mod attempts;
 mod callbacks;
 mod enqueue;
+mod publish;

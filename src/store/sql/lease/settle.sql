@@ -36,6 +36,13 @@ with mine as materialized (
     insert into biplane.done (job_id, queue_id, kind_id, duration_ms, attempt, outcome, code, detail)
     select job_id, queue_id, kind_id, duration_ms, attempt, verdict, code, detail
     from settled where verdict in ('s', 'c', 'd')
+), published as (
+    insert into biplane.outbox (job_id, topic, key, value, headers, bytes)
+    select e.job_id, e.topic, e.key, e.value, e.headers, e.bytes
+    from unnest($13::bigint[], $14::text[], $15::bytea[], $16::text[], $17::text[], $18::integer[])
+            with ordinality as e (job_id, topic, key, value, headers, bytes, place)
+        join settled s on s.job_id = e.job_id
+    order by e.place
 ), exhausted as (
     insert into biplane.failed (job_id, queue_id, kind_id, attempt, code, error)
     select job_id, queue_id, kind_id, attempt, coalesce(code, 'unknown'), coalesce(detail, '{}')
