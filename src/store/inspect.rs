@@ -89,6 +89,10 @@ const RIGHTS: &[(&str, &str)] = &[
     ("done", "SELECT,INSERT,DELETE"),
     ("unique_claim", "SELECT,INSERT,UPDATE,DELETE"),
     ("cancel_ask", "SELECT,INSERT,UPDATE,DELETE"),
+    ("progress", "SELECT,INSERT,UPDATE,DELETE"),
+    ("callback", "SELECT,INSERT,UPDATE,DELETE"),
+    ("enqueued", "SELECT,DELETE"),
+    ("stage_offset", "SELECT,INSERT,UPDATE"),
     ("token", "SELECT,INSERT,UPDATE"),
     ("audit", "SELECT,INSERT,UPDATE"),
 ];
@@ -183,4 +187,55 @@ async fn missing_rights(connection: &mut PgConnection, schema: &Schema) -> Store
         }
     }
     Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::store::MIGRATIONS;
+
+    /// Every statement below a folder.
+    fn statements(folder: &Path) -> String {
+        let paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let text = |path: &PathBuf| {
+            if path.is_dir() { statements(path) } else { fs::read_to_string(path).unwrap() }
+        };
+        paths.iter().map(text).collect()
+    }
+
+    #[test]
+    fn the_right_to_whatever_a_statement_does_to_a_table_is_asked_for() {
+        let statements = statements(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sql"));
+        let does = |what: &str, table: &str| {
+            let what = format!("{what} biplane.{table}");
+            let is_word = |rest: &str| !rest.starts_with(|next: char| next == '_' || next.is_alphanumeric());
+            statements.split(&what).skip(1).any(is_word)
+        };
+        let mut seen = 0;
+        for line in MIGRATIONS.iter().flat_map(|migration| migration.sql.lines()) {
+            let Some((table, rest)) =
+                line.strip_prefix("create table biplane.").and_then(|line| line.split_once(' '))
+            else {
+                continue;
+            };
+            if rest.starts_with("partition of") {
+                continue;
+            }
+            let asked = RIGHTS.iter().find(|(known, _)| *known == table).map_or("", |(_, rights)| rights);
+            for (what, right) in [
+                ("from", "SELECT"),
+                ("join", "SELECT"),
+                ("insert into", "INSERT"),
+                ("update", "UPDATE"),
+                ("delete from", "DELETE"),
+            ] {
+                assert!(!does(what, table) || asked.contains(right), "{right} on {table}");
+                seen += usize::from(does(what, table));
+            }
+        }
+        assert!(seen > 30, "{seen}");
+    }
 }
