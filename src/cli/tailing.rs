@@ -1,6 +1,5 @@
 //! `biplane jobs tail` and `jobs enqueue --wait`: what becomes of jobs, as it happens.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -11,13 +10,11 @@ use super::database::{failed, open, wait};
 use super::exit::{CliError, CliResult, Exit};
 use super::output;
 use crate::jobs::state::State;
+use crate::jobs::{Tail, Tailed};
 use crate::store::{Database, Ending, JobId, JobRow};
 
 /// How often the database is asked.
 const EVERY: Duration = Duration::from_millis(500);
-
-/// How far back each look goes: what is written later than it is dated is seen all the same.
-const OVERLAP: Duration = Duration::from_secs(15);
 
 /// What is followed.
 #[derive(Debug, Args)]
@@ -94,22 +91,14 @@ fn one(job: &JobRow, id: i64, format: Format) -> CliResult<()> {
 }
 
 async fn all(database: &Database, arguments: &TailArguments) -> CliResult {
-    let seconds = i64::try_from(OVERLAP.as_secs()).unwrap_or(i64::MAX);
-    let ask = || {
-        let (queue, kind, state) = (&arguments.queue, &arguments.kind, &arguments.state);
-        database.endings(seconds, queue.as_deref(), kind.as_deref(), state.as_deref())
-    };
-    let named = |ending: &Ending| (ending.id, ending.at.clone());
-    // What ended before is no news.
-    let mut seen: HashSet<_> = ask().await.map_err(failed)?.iter().map(named).collect();
+    let TailArguments { state, queue, kind, format, .. } = arguments;
+    let tailed = Tailed { state: state.clone(), queue: queue.clone(), kind: kind.clone() };
+    let mut tail = Tail::begin(database, tailed).await.map_err(failed)?;
     output::note("waiting for jobs to end");
     loop {
-        tokio::time::sleep(EVERY).await;
-        let endings = ask().await.map_err(failed)?;
-        for ending in endings.iter().filter(|ending| !seen.contains(&named(ending))) {
-            ended(ending, arguments.format)?;
+        for ending in tail.next().await.map_err(failed)? {
+            ended(&ending, *format)?;
         }
-        seen = endings.iter().map(named).collect();
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::control::{self, ControlError, Pause, Resume};
 use super::drain::drain;
 use super::jobs::{Jobs, JobsError, Pulls};
 use super::own_topics;
@@ -322,6 +323,14 @@ impl View for Engine {
 
     fn pulls(&self) -> Option<Arc<Pulls>> {
         self.jobs.as_ref()?.pulls()
+    }
+
+    fn pause_stage(&self, stage: &str, pause: &Pause) -> Result<(), ControlError> {
+        control::pause(&self.settings.client, &self.settings.namespace, stage, pause)
+    }
+
+    fn resume_stage(&self, stage: &str, resume: &Resume) -> Result<(), ControlError> {
+        control::resume(&self.settings.client, &self.settings.namespace, stage, resume)
     }
 
     fn metrics(&self) -> String {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::control::{ControlError, Pause, Resume};
 use super::jobs::Pulls;
 use super::status::{EngineStatus, Readiness};
 use crate::catalog::Catalog;
@@ -19,6 +20,18 @@ pub trait View: Send + Sync {
 
     /// What pull workers reach; `None`: durable jobs do not run.
     fn pulls(&self) -> Option<Arc<Pulls>>;
+
+    /// Pauses a stage in every engine. Blocks while the broker is asked.
+    ///
+    /// # Errors
+    /// Where the control topic cannot be written.
+    fn pause_stage(&self, stage: &str, pause: &Pause) -> Result<(), ControlError>;
+
+    /// Lets a stage go on in every engine. Blocks while the broker is asked.
+    ///
+    /// # Errors
+    /// Where the control topic cannot be written.
+    fn resume_stage(&self, stage: &str, resume: &Resume) -> Result<(), ControlError>;
 
     /// The metrics as OpenMetrics text.
     fn metrics(&self) -> String;

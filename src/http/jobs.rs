@@ -15,7 +15,10 @@ use super::access::Caller;
 use super::answer::{Answer, Refusal, read};
 use super::server::Api;
 use crate::jobs::state::State as JobState;
-use crate::store::{JobFilter, JobId, JobOptions, Scope};
+use crate::store::{JobFilter, JobId, JobOptions, KeyedRequest, Once, Scope};
+
+/// The longest `Idempotency-Key`.
+const LONGEST_KEY: usize = 255;
 
 /// How many jobs one request may bring.
 const MOST: usize = 1_000;
@@ -57,11 +60,26 @@ struct OneOfMany {
     unique_key: Option<String>,
 }
 
+/// What is asked for by whom, and the key under which it may be asked for again.
+struct Asked<'a> {
+    api: &'a Api,
+    request: Option<KeyedRequest>,
+    kind: &'a str,
+    args: &'a [&'a str],
+    unique_keys: Option<&'a [&'a str]>,
+    options: JobOptions,
+}
+
 /// Enqueues one job; where another holds its unique key, that one's id is answered.
-pub(super) async fn enqueue(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Answer {
+pub(super) async fn enqueue(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let wanted: NewJob = read(&body)?;
-    let args = text(wanted.args.as_deref());
-    check(&api, &wanted.kind, args)?;
+    let request = keyed(&caller, "/v1/jobs", &headers, &body)?;
+    let args = [text(wanted.args.as_deref())];
     let options = JobOptions {
         run_at: moment("run_at", wanted.run_at.as_deref())?,
         expires_at: moment("expires_at", wanted.expires_at.as_deref())?,
@@ -69,20 +87,26 @@ pub(super) async fn enqueue(State(api): State<Api>, headers: HeaderMap, body: By
         max_attempts: wanted.max_attempts,
         trace: trace(&headers),
     };
-    let id = api.database()?.enqueue(&wanted.kind, args, wanted.unique_key.as_deref(), &options).await?;
-    Ok((StatusCode::CREATED, Json(json!({ "id": id }))).into_response())
+    let unique_keys = wanted.unique_key.as_deref().map(|key| [key]);
+    let unique_keys = unique_keys.as_ref().map(|keys| &keys[..]);
+    let asked = Asked { api: &api, request, kind: &wanted.kind, args: &args, unique_keys, options };
+    let ids = asked.put(false, |refusal, _| refusal).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "id": ids.first() }))).into_response())
 }
 
 /// Enqueues many jobs of one kind, or none of them. `null` stands for those whose unique key another holds.
-pub(super) async fn enqueue_many(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Answer {
+pub(super) async fn enqueue_many(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let wanted: NewJobs = read(&body)?;
+    let request = keyed(&caller, "/v1/jobs/batch", &headers, &body)?;
     if wanted.jobs.is_empty() || wanted.jobs.len() > MOST {
         return Err(Refusal::bad(format!("`jobs` has 1 to {MOST} of them")));
     }
     let args: Vec<&str> = wanted.jobs.iter().map(|job| text(job.args.as_deref())).collect();
-    for (place, args) in args.iter().enumerate() {
-        check(&api, &wanted.kind, args).map_err(|refusal| refusal.at(place))?;
-    }
     let keys: Vec<&str> = wanted.jobs.iter().filter_map(|job| job.unique_key.as_deref()).collect();
     if !keys.is_empty() && keys.len() != args.len() {
         return Err(Refusal::bad("all of `jobs` have a `unique_key`, or none has"));
@@ -94,9 +118,60 @@ pub(super) async fn enqueue_many(State(api): State<Api>, headers: HeaderMap, bod
         max_attempts: wanted.max_attempts,
         trace: trace(&headers),
     };
-    let keys = (!keys.is_empty()).then_some(&*keys);
-    let ids = api.database()?.enqueue_many(&wanted.kind, &args, keys, &options).await?;
+    let unique_keys = (!keys.is_empty()).then_some(&*keys);
+    let asked = Asked { api: &api, request, kind: &wanted.kind, args: &args, unique_keys, options };
+    let ids = asked.put(true, Refusal::at).await?;
     Ok((StatusCode::CREATED, Json(json!({ "ids": ids }))).into_response())
+}
+
+impl Asked<'_> {
+    /// Enqueues them, or says what they came to before. `at` says of which job a refusal is.
+    async fn put(&self, many: bool, at: impl Fn(Refusal, usize) -> Refusal) -> Answer<Vec<Option<JobId>>> {
+        let Self { api, request, kind, args, unique_keys, options } = self;
+        let database = api.database()?;
+        // What was carried out stays so, though the kind may take other args by now.
+        if let Some(request) = request
+            && let Some(before) = database.asked_before(request).await?
+        {
+            return known(before);
+        }
+        for (place, args) in args.iter().enumerate() {
+            check(api, kind, args).map_err(|refusal| at(refusal, place))?;
+        }
+        match request {
+            Some(request) => {
+                known(database.enqueue_request(request, many, kind, args, *unique_keys, options).await?)
+            }
+            None if many => Ok(database.enqueue_many(kind, args, *unique_keys, options).await?),
+            None => {
+                let (args, key) =
+                    (args.first().copied().unwrap_or("{}"), unique_keys.and_then(|keys| keys.first()));
+                Ok(vec![Some(database.enqueue(kind, args, key.copied(), options).await?)])
+            }
+        }
+    }
+}
+
+/// The key that a request bears, with what it is for.
+fn keyed(caller: &Caller, path: &str, headers: &HeaderMap, body: &[u8]) -> Answer<Option<KeyedRequest>> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    match key.to_str() {
+        Ok(key) if (1..=LONGEST_KEY).contains(&key.len()) => {
+            Ok(Some(KeyedRequest::new(&caller.name, path, key, body)))
+        }
+        _ => Err(Refusal::bad(format!("`Idempotency-Key` is plain text of 1 to {LONGEST_KEY} characters"))),
+    }
+}
+
+fn known(once: Once) -> Answer<Vec<Option<JobId>>> {
+    match once {
+        Once::Jobs(ids) => Ok(ids),
+        Once::Other => {
+            let message =
+                "another request bore this `Idempotency-Key`: send that one again, or take a new key";
+            Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key", message))
+        }
+    }
 }
 
 /// Args as they were written; those that were left out are empty.

@@ -11,6 +11,9 @@ mod operating;
 mod queues;
 mod routes;
 mod server;
+mod stages;
+mod tailing;
+mod tokens;
 mod work;
 
 pub use access::Access;

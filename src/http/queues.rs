@@ -24,13 +24,13 @@ pub(super) async fn list(State(api): State<Api>) -> Answer {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Pausing {
-    reason: Option<String>,
+pub(super) struct Pausing {
+    pub(super) reason: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 /// Lets no engine start jobs of a queue until it is resumed.
 pub(super) async fn pause(

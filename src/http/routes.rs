@@ -4,7 +4,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, get, post};
 
 use super::server::{self, Api};
-use super::{callbacks, jobs, operating, queues, work};
+use super::{callbacks, jobs, operating, queues, stages, tailing, tokens, work};
 use crate::store::Scope;
 
 /// What a request must show.
@@ -35,6 +35,7 @@ const READ: Needs = Needs::All(&[Scope::Read]);
 /// What is asked tells of args and results.
 const PAYLOAD: Needs = Needs::All(&[Scope::Read, Scope::Payload]);
 const OPERATE: Needs = Needs::All(&[Scope::Operate]);
+const ADMIN: Needs = Needs::All(&[Scope::Admin]);
 const WORK: Needs = Needs::All(&[Scope::Work]);
 
 macro_rules! route {
@@ -56,6 +57,7 @@ pub const ROUTES: &[Route] = &[
     route!(GET, "/v1/jobs", READ, jobs::list),
     route!(POST, "/v1/jobs", OPERATE, jobs::enqueue),
     route!(POST, "/v1/jobs/batch", OPERATE, jobs::enqueue_many),
+    route!(GET, "/v1/jobs/tail", READ, tailing::tail),
     route!(GET, "/v1/jobs/{id}", READ, jobs::show),
     route!(POST, "/v1/jobs/retry", OPERATE, operating::retry),
     route!(POST, "/v1/jobs/cancel", OPERATE, operating::cancel),
@@ -65,6 +67,11 @@ pub const ROUTES: &[Route] = &[
     route!(GET, "/v1/queues", READ, queues::list),
     route!(POST, "/v1/queues/{name}/pause", OPERATE, queues::pause),
     route!(POST, "/v1/queues/{name}/resume", OPERATE, queues::resume),
+    route!(POST, "/v1/stages/{name}/pause", OPERATE, stages::pause),
+    route!(POST, "/v1/stages/{name}/resume", OPERATE, stages::resume),
+    route!(GET, "/v1/tokens", ADMIN, tokens::list),
+    route!(POST, "/v1/tokens", ADMIN, tokens::create),
+    route!(POST, "/v1/tokens/{name}/revoke", ADMIN, tokens::revoke),
     route!(GET, "/v1/workers", READ, queues::workers),
     route!(GET, "/v1/audit", PAYLOAD, queues::audit),
     route!(POST, "/v1/work/claim", WORK, work::claim),

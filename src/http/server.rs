@@ -13,11 +13,13 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, guard};
 use super::answer::{Answer, Refusal};
 use super::routes::ROUTES;
+use super::tailing::MOST_TAILS;
 use crate::engine::View;
 use crate::store::Database;
 
@@ -31,12 +33,14 @@ const GRACE: Duration = Duration::from_millis(500);
 pub struct Api {
     pub(super) view: Arc<dyn View>,
     pub(super) access: Arc<Access>,
+    /// Who may still begin to follow jobs.
+    pub(super) tails: Arc<Semaphore>,
 }
 
 impl Api {
     /// Over `view`, for those whom `access` lets in.
     pub fn new(view: Arc<dyn View>, access: Arc<Access>) -> Self {
-        Self { view, access }
+        Self { view, access, tails: Arc::new(Semaphore::new(MOST_TAILS)) }
     }
 
     /// Where jobs are.
@@ -104,6 +108,7 @@ pub(super) async fn status(State(api): State<Api>) -> Response {
 #[cfg(test)]
 mod tests {
     use crate::catalog::Catalog;
+    use crate::engine::control::{ControlError, Pause, Resume};
     use crate::engine::{BrokerState, EngineStatus, Pulls, Readiness};
 
     use super::*;
@@ -133,6 +138,14 @@ mod tests {
 
         fn pulls(&self) -> Option<Arc<Pulls>> {
             None
+        }
+
+        fn pause_stage(&self, _: &str, _: &Pause) -> Result<(), ControlError> {
+            unreachable!("no stage is paused")
+        }
+
+        fn resume_stage(&self, _: &str, _: &Resume) -> Result<(), ControlError> {
+            unreachable!("no stage is resumed")
         }
 
         fn metrics(&self) -> String {

@@ -22,6 +22,7 @@ mod services;
 pub mod state;
 #[cfg(test)]
 mod state_tests;
+mod tail;
 mod wakes;
 
 pub use acker::Acker;
@@ -32,4 +33,5 @@ pub use operating::{Action, CANCEL_WITHIN, Operated};
 pub use pulling::{Admit, Ask, Pulled, pull};
 pub use queue::{QueueOptions, QueueRunner, Shared, UNKNOWN};
 pub use services::{Retention, fence, keep_days, listen, promote, rescue};
+pub use tail::{Tail, Tailed};
 pub use wakes::Wakes;

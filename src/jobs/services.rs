@@ -109,6 +109,7 @@ pub async fn keep_days(database: Database, retention: Retention, cancel: Cancell
         log("dropping outcomes", database.drop_done(retention.outcomes).await);
         log("forgetting workers", database.forget_workers(retention.outcomes).await);
         log("forgetting jobs", database.forget().await);
+        log("forgetting requests", database.forget_requests().await);
         log("forgetting callbacks", database.drop_callbacks(retention.outcomes).await);
         if !wait(DAYS, &cancel).await {
             return;

@@ -114,7 +114,7 @@ impl Database {
 }
 
 /// Binds what both ways in take last, in their order.
-fn with_options<'q>(
+pub(super) fn with_options<'q>(
     query: Query<'q, Postgres, PgArguments>,
     options: &'q JobOptions,
 ) -> Query<'q, Postgres, PgArguments> {

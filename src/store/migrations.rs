@@ -56,6 +56,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(11, "enqueued", "0011_enqueued.sql"),
     migration!(12, "stage_offset", "0012_stage_offset.sql"),
     migration!(13, "outbox", "0013_outbox.sql"),
+    migration!(14, "requests", "0014_requests.sql"),
 ];
 
 /// What makes the table of that name, which other databases may have, too.

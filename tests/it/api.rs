@@ -1,12 +1,16 @@
 //! `/v1` over real HTTP: who may ask for what, and what jobs, queues and the audit answer.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use biplane::http::{Needs, ROUTES};
 use biplane::store::Scope;
 use serde_json::{Value, json};
 
-use crate::support::{ConfigRoot, Engine, Http, TestDatabase, brokers, request, unique, wait_until};
+use crate::support::{
+    Cluster, ConfigRoot, Engine, Http, TestDatabase, block_on, brokers, request, unique, wait_until,
+};
 
 const CONFIG: &str = r#"
 [queues.work]
@@ -262,4 +266,147 @@ fn without_a_database_the_status_is_read_on_the_same_machine_and_nothing_else() 
     let away = request(engine.address(), "GET", "/v1/queues", &bearer, "").expect("an answer");
     assert_eq!(away.status, 503, "{away:?}");
     assert!(away.headers.to_ascii_lowercase().contains("retry-after: "), "{}", away.headers);
+}
+
+#[test]
+fn a_request_with_a_key_is_carried_out_once_however_often_it_is_sent() {
+    let scene = Scene::new();
+    let [one, other] = ["one", "other"].map(|name| scene.token(name, "operate"));
+    let send = |path: &str, token: &str, key: &str, body: &str| {
+        let headers = format!(
+            "Authorization: Bearer {token}\r\nContent-Type: application/json\r\nIdempotency-Key: {key}\r\n"
+        );
+        parsed(&request(scene.engine.address(), "POST", path, &headers, body).expect("an answer"))
+    };
+    let count = || scene.database.value("select count(*) from biplane.job");
+    let body = r#"{"kind": "later", "args": {"n": 1}}"#;
+    let first = std::thread::scope(|scope| {
+        let sent: Vec<_> = (0..8).map(|_| scope.spawn(|| send("/v1/jobs", &one, "k", body))).collect();
+        let mut answers: Vec<_> = sent.into_iter().map(|sent| sent.join().expect("no panic")).collect();
+        answers.dedup();
+        answers
+    });
+    assert_eq!((first.len(), first[0].0, &*count()), (1, 201, "1"), "{first:?}");
+    assert!(first[0].1["id"].is_string(), "{first:?}");
+    let differs = send("/v1/jobs", &one, "k", r#"{"kind": "later", "args": {"n": 2}}"#);
+    assert_eq!((differs.0, &differs.1["error"]["code"]), (422, &json!("idempotency-key")), "{differs:?}");
+    assert_eq!(count(), "1");
+    assert_ne!(send("/v1/jobs", &other, "k", body), first[0], "keys are those of a token");
+
+    let many = r#"{"kind": "later", "jobs": [{"unique_key": "a"}, {"unique_key": "a"}]}"#;
+    let batch = send("/v1/jobs/batch", &one, "k", many);
+    assert_eq!((batch.0, &batch.1["ids"][1]), (201, &json!(null)), "keys are those of a path: {batch:?}");
+    assert_eq!(send("/v1/jobs/batch", &one, "k", many), batch);
+    let refused = r#"{"kind": "note", "args": {"n": "x"}}"#;
+    assert_eq!(send("/v1/jobs", &one, "r", refused).0, 422);
+    assert_eq!(
+        send("/v1/jobs", &one, "r", r#"{"kind": "note", "args": {"n": 1}}"#).0,
+        201,
+        "a refusal is no use"
+    );
+    for wrong in [String::new(), "x".repeat(256)] {
+        assert_eq!(send("/v1/jobs", &one, &wrong, body).0, 400);
+    }
+    let before = count();
+    scene.database.execute("update biplane.request set made_at = now() - interval '24 hours'");
+    assert_ne!(send("/v1/jobs", &one, "k", body), first[0], "a day later it is another");
+    assert_eq!(count().parse::<u32>().ok(), before.parse::<u32>().ok().map(|before| before + 1));
+    let forgotten = block_on(async {
+        let settings = biplane::store::DatabaseSettings::new(&scene.database.url(), None, Default::default());
+        biplane::store::Database::new(settings.expect("a URL"), 1).forget_requests().await
+    });
+    assert_eq!(forgotten, Ok(3), "those of the day before");
+    assert_eq!(scene.database.value("select count(*) from biplane.request"), "1");
+}
+
+#[test]
+fn jobs_that_end_are_followed_tokens_are_made_and_revoked_and_stages_stand_still_over_http() {
+    let scene = Scene::new();
+    let operator = scene.token("operator", "operate");
+    let ended = std::thread::scope(|scope_of_threads| {
+        let tail = scope_of_threads.spawn(|| first_of_tail(&scene, &operator));
+        // One that ends before anybody follows is no news, so some end for as long as nobody has told of one.
+        while !tail.is_finished() {
+            let note = json!({ "kind": "note", "args": { "n": 1 } });
+            for job in [note, json!({ "kind": "later" })] {
+                assert_eq!(scene.post("/v1/jobs", &operator, &job).0, 201);
+            }
+        }
+        tail.join().expect("no panic")
+    });
+    assert_eq!((&ended["kind"], &ended["state"]), (&json!("note"), &json!("succeeded")), "{ended}");
+    assert_eq!(scene.get("/v1/jobs/tail?state=odd", &operator).0, 400);
+
+    let new = json!({ "name": "made", "scopes": ["read"], "expires_in_seconds": 3600 });
+    assert_eq!(scene.post("/v1/tokens", &operator, &new).0, 403, "nobody makes more than there is");
+    let (code, made) = scene.post("/v1/tokens", ADMIN, &new);
+    assert_eq!(code, 201, "{made}");
+    let token = made["token"].as_str().expect("a token").to_owned();
+    assert_eq!(scene.get("/v1/queues", &token).0, 200);
+    let (_, listed) = scene.get("/v1/tokens", ADMIN);
+    assert_eq!(listed["tokens"][1]["created_by"], "admin", "{listed}");
+    assert!(!listed.to_string().contains(token.rsplit('_').next().expect("a secret")));
+    for (body, refused) in [
+        (new, (422, "23505")),
+        (json!({ "name": "Not A Name", "scopes": ["read"] }), (422, "23514")),
+        (json!({ "name": "none", "scopes": [] }), (422, "23514")),
+        (json!({ "name": "odd", "scopes": ["everything"] }), (400, "bad-request")),
+    ] {
+        let (status, told) = scene.post("/v1/tokens", ADMIN, &body);
+        assert_eq!((status, told["error"]["code"].as_str().unwrap_or("")), refused, "{body}: {told}");
+    }
+    assert_eq!(scene.post("/v1/tokens/made/revoke", ADMIN, &json!({})).0, 200);
+    assert_eq!(scene.get("/v1/queues", &token).0, 401);
+    assert_eq!(scene.post("/v1/tokens/made/revoke", ADMIN, &json!({})).0, 404);
+
+    let (_, seen) = scene.get("/v1/audit?actor=admin", ADMIN);
+    assert_eq!(seen["audit"].as_array().map(Vec::len), Some(2), "{seen}");
+    assert_eq!(scene.post("/v1/stages/unheard-of/pause", &operator, &json!({})).0, 404);
+}
+
+#[test]
+fn a_stage_is_paused_and_resumed_over_http() {
+    let topic = unique("held");
+    let text = format!(
+        "[topics.\"{topic}\"]\npartitions = 1\n[dlqs.\"{topic}.failed\"]\n[stages.copy]\nfrom = \"{topic}\"\ndlq = \"{topic}.failed\"\n\n[[stages.copy.steps]]\nfilter = \"false\"\n"
+    );
+    let root = ConfigRoot::new(&[("pipelines/copy.toml", &text)]);
+    let namespace = unique("api");
+    let brokers = brokers();
+    for topic in [topic.clone(), format!("{topic}.failed")] {
+        Cluster::shared().create_topic(&topic, 1, &[]);
+    }
+    let variables = [("BIPLANE_NAMESPACE", &*namespace), ("BIPLANE_ADMIN_TOKEN", ADMIN)];
+    let engine = Engine::start(&root, &brokers, &variables);
+    let headers = format!("Authorization: Bearer {ADMIN}\r\nContent-Type: application/json\r\n");
+    let ask = |method: &str, path: &str, body: &str| {
+        parsed(&request(engine.address(), method, path, &headers, body).expect("an answer"))
+    };
+    let state = || ask("GET", "/v1/status", "").1["stages"][0]["state"].clone();
+    let paused = ask("POST", "/v1/stages/copy/pause", r#"{"reason": "upgrade"}"#);
+    assert_eq!(paused, (200, json!({ "stage": "copy", "paused": true })));
+    wait_until("it is paused", Duration::from_secs(60), || state() == "paused");
+    let (_, status) = ask("GET", "/v1/status", "");
+    assert!(
+        status["stages"][0]["reason"]
+            .as_str()
+            .is_some_and(|why| why.contains("admin") && why.contains("upgrade")),
+        "{status}"
+    );
+    assert_eq!(ask("POST", "/v1/stages/copy/resume", "{}").0, 200);
+    wait_until("it goes on", Duration::from_secs(60), || state() == "running");
+    assert_eq!(ask("POST", "/v1/stages/cpy/pause", "{}").0, 404);
+}
+
+/// The first job that the tail of notes tells of.
+fn first_of_tail(scene: &Scene, token: &str) -> Value {
+    let mut stream = TcpStream::connect(scene.engine.address()).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a deadline");
+    let head = format!(
+        "GET /v1/jobs/tail?kind=note&for_seconds=120 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).expect("it is sent");
+    let mut lines = BufReader::new(stream).lines().map(|line| line.expect("a line in time"));
+    assert!(lines.next().is_some_and(|status| status.contains(" 200 ")));
+    lines.find_map(|line| serde_json::from_str::<Value>(&line).ok().filter(Value::is_object)).expect("a job")
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::stub::{Stub, reply};
-use crate::support::{Engine, request};
+use crate::support::{Engine, request, wait_for};
 use crate::working::Scene;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -93,10 +93,12 @@ impl Pulling {
     }
 
     fn claimed(&self, worker: &str, queue: &str, count: usize) -> Value {
-        let asked = json!({ "worker": worker, "queue": queue, "count": count, "wait_seconds": 8 });
-        let (status, given) = self.ask("claim", &asked);
-        assert_eq!(status, 200, "{given}");
-        given
+        let asked = json!({ "worker": worker, "queue": queue, "count": count, "wait_seconds": 5 });
+        wait_for("there are jobs", LONG, || {
+            let (status, given) = self.ask("claim", &asked);
+            assert_eq!(status, 200, "{given}");
+            given["lease"].is_string().then_some(given)
+        })
     }
 
     /// Says something of one job.
