@@ -66,8 +66,8 @@ fn rescued_while_exhausted() -> i64 {
         let work = Work::new().await;
         work.put(1).await;
         let pool = open(&work.server.url(), 1);
-        let lease = Duration::from_millis(1500);
-        let options = HeartbeatOptions { every: Duration::from_millis(100), lease };
+        let lease = Duration::from_secs(3);
+        let options = HeartbeatOptions { every: lease / 5, lease };
         let heartbeat = Heartbeat::start(&pool, work.worker, options).expect("a heartbeat");
         let (batch, claimed) = (BatchId::new(), Instant::now());
         let request = ClaimRequest { lease, ..work.request(1) };

@@ -88,8 +88,8 @@ fn rescued_while_busy() -> i64 {
     runtime.block_on(async {
         let database = open(&work.server.url(), 1);
         database.enqueue("plain", "{}", None, &JobOptions::default()).await.expect("enqueued");
-        let lease = Duration::from_millis(1500);
-        let options = HeartbeatOptions { every: Duration::from_millis(100), lease };
+        let lease = Duration::from_secs(3);
+        let options = HeartbeatOptions { every: lease / 5, lease };
         let heartbeat = Heartbeat::start(&database, work.worker, options).expect("a heartbeat");
         let (batch, claimed) = (BatchId::new(), Instant::now());
         let request = ClaimRequest { lease, ..work.request(1) };

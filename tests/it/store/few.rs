@@ -100,8 +100,8 @@ fn rescued_beside_a_full_pool() -> i64 {
         lock.close().await.expect("closed");
         arming.join_all().await;
         let _others = take_all(&url).await;
-        let lease = Duration::from_millis(1500);
-        let options = HeartbeatOptions { every: Duration::from_millis(100), lease };
+        let lease = Duration::from_secs(3);
+        let options = HeartbeatOptions { every: lease / 5, lease };
         let (batch, claimed) = (BatchId::new(), Instant::now());
         let request = ClaimRequest { lease, ..work.request(1) };
         assert_eq!(pool.claim(&work.worker, batch, &request).await.expect("claimed").len(), 1);
