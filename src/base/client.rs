@@ -3,6 +3,12 @@
 
 use std::sync::Once;
 
+/// An error and what lies behind it, outermost first.
+pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let behind = std::iter::successors(error.source(), |cause| cause.source());
+    behind.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
+}
+
 /// What every HTTP client of the program is built from.
 pub fn http_client() -> reqwest::ClientBuilder {
     static PROVIDED: Once = Once::new();

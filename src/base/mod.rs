@@ -14,7 +14,7 @@ mod share;
 mod units;
 
 pub use backoff::{Backoff, Jitter};
-pub use client::http_client;
+pub use client::{causes, http_client};
 pub use clock::now_millis;
 pub use codes::{ENGINE_CODES, is_code, is_engine_code, names_a_code};
 pub use failure::{Class, CodePattern, Failure, Remedy};

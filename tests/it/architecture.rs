@@ -91,6 +91,7 @@ const OWNED: &[(&str, &str)] = &[
     ("minijinja", "expr"),
     ("sqlx", "store"),
     ("opentelemetry", "telemetry"),
+    ("opentelemetry_http", "telemetry"),
     ("opentelemetry_otlp", "telemetry"),
     ("opentelemetry_sdk", "telemetry"),
 ];

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::otlp::{Otlp, Span};
 use crate::support::stub::{Stub, reply};
-use crate::support::{Cluster, ConfigRoot, Engine, Message, unique, wait_until};
+use crate::support::{Cluster, ConfigRoot, Engine, Message, tls, unique, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -390,4 +390,33 @@ fn the_last_spans_are_sent_when_the_engine_ends() {
     assert!(engine.terminate(DEADLINE).success(), "{}", engine.log());
     assert_eq!(receiver.wait(4, |_| true).len(), 4, "three stages and a request");
     assert_eq!(receiver.packed(), 0);
+}
+
+/// The certificates of the system say who is trusted: here a file that the environment names.
+#[test]
+fn a_receiver_over_tls_is_trusted_where_an_authority_of_the_system_vouches_for_it() {
+    let (scene, receiver) = (Scene::chain(), Otlp::start());
+    let endpoint = receiver.secured();
+    let start = |authority: std::path::PathBuf| {
+        let file = authority.display().to_string();
+        scene.start(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+            ("SSL_CERT_FILE", &file),
+        ])
+    };
+    scene.cluster.produce(&scene.topic("input"), &[record(1, json!({}))]);
+    let mut engine = start(tls::other_authority());
+    scene.one("output");
+    let dropped = || engine.metric("biplane_spans_dropped_total", &["not-taken"]) >= 4.0;
+    wait_until("its spans are dropped", DEADLINE, dropped);
+    let log = engine.log();
+    assert!(log.contains("spans are not exported") && log.contains("UnknownIssuer"), "{log}");
+    assert!(engine.terminate(DEADLINE).success(), "{}", engine.log());
+    assert!(receiver.spans().is_empty());
+
+    let _engine = start(tls::authority());
+    scene.cluster.produce(&scene.topic("input"), &[record(2, json!({}))]);
+    receiver.wait(4, |_| true);
 }

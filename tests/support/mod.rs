@@ -21,6 +21,7 @@ mod raw_produce;
 mod relay;
 mod secured_kafka;
 pub mod stub;
+pub mod tls;
 mod wait;
 
 pub use dev::Dev;

@@ -88,6 +88,11 @@ impl Otlp {
         format!("http://{}", self.address)
     }
 
+    /// Where it is reached over TLS.
+    pub fn secured(&self) -> String {
+        format!("https://{}", super::tls::before(&self.address))
+    }
+
     /// All that arrived so far.
     pub fn spans(&self) -> Vec<Span> {
         self.state.spans.lock().clone()

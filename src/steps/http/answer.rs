@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use super::step::Response;
 use crate::base::guard::{self, Guard};
-use crate::base::{Class, Failure};
+use crate::base::{Class, Failure, causes};
 
 /// The longest wait that another side may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -117,13 +117,7 @@ fn retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
 /// The failure of a request that got no whole answer. Never tells the URL, which may hold a secret.
 pub(super) fn transport(error: reqwest::Error) -> Failure {
     let (timeout, builder, decode) = (error.is_timeout(), error.is_builder(), error.is_decode());
-    let error = error.without_url();
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
+    let message = causes(&error.without_url());
     match () {
         () if timeout => Failure::transient("timeout", message),
         () if builder => Failure::permanent("url", message),

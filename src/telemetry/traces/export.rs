@@ -4,6 +4,7 @@
 //! room is counted and gone; the exporter tries a batch again by itself until its timeout is over.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::Context;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::receiver::{Reason, Receiver};
 use super::settings::{TraceError, TraceSettings};
 use crate::base::guard::{self, Guard};
 use crate::base::http_client;
@@ -45,7 +47,9 @@ pub(super) fn open(
         .timeout(settings.timeout)
         .build()
         .map_err(|error| refused(&error))?;
-    let built = SpanExporter::builder().with_http().with_http_client(client).build();
+    let failed = Reason::default();
+    let receiver = Receiver { client, failed: Arc::clone(&failed) };
+    let built = SpanExporter::builder().with_http().with_http_client(receiver).build();
     let mut exporter = built.map_err(|error| refused(&error))?;
     exporter.set_resource(resource);
     metrics.expect([FULL, REFUSED]);
@@ -53,6 +57,7 @@ pub(super) fn open(
     let export = SpanExport {
         waiting: tokio::sync::Mutex::new(waiting),
         exporter,
+        failed,
         most: settings.batch,
         delay: settings.delay,
         timeout: settings.timeout,
@@ -95,6 +100,8 @@ impl SpanProcessor for Queue {
 pub struct SpanExport {
     waiting: tokio::sync::Mutex<mpsc::Receiver<SpanData>>,
     exporter: SpanExporter,
+    /// Why its last request got no answer.
+    failed: Reason,
     /// How many go in one request.
     most: usize,
     /// How long the first of them waits for the others.
@@ -163,7 +170,8 @@ impl SpanExport {
             Err(error) => {
                 self.metrics.dropped(REFUSED, count);
                 if let Some(suppressed) = self.limit.admit("export") {
-                    tracing::warn!(spans = count, suppressed, "spans are not exported and are gone: {error}");
+                    let why = self.failed.lock().take().unwrap_or_else(|| error.to_string());
+                    tracing::warn!(spans = count, suppressed, "spans are not exported and are gone: {why}");
                 }
             }
         }

@@ -7,6 +7,7 @@
 
 mod context;
 mod export;
+mod receiver;
 mod record;
 mod request;
 mod settings;
