@@ -77,10 +77,16 @@ pub enum Guard {
     MarkOrigin,
     /// A record that fails for good takes its mark back.
     TakeBack,
+    /// Where a stage's offset is set back, marks from there on are forgotten.
+    MarksBefore,
+    /// Marks whose topic was deleted are written again.
+    MarksAgain,
     /// A record of a parked key is parked behind it.
     Follow,
     /// What is parked is known before the inputs are read.
     ScanFirst,
+    /// Where parked records are not where they were parked, the stage halts.
+    Missing,
     /// What is finished of a parking topic beyond a commit's text is written down in the topic.
     WriteDone,
     /// After a loss nobody waits for what is in flight, and nothing is committed.
@@ -195,8 +201,11 @@ mod switch {
         ("drain-limit", Guard::DrainLimit),
         ("mark-origin", Guard::MarkOrigin),
         ("take-back", Guard::TakeBack),
+        ("marks-before", Guard::MarksBefore),
+        ("marks-again", Guard::MarksAgain),
         ("follow", Guard::Follow),
         ("scan-first", Guard::ScanFirst),
+        ("missing", Guard::Missing),
         ("write-done", Guard::WriteDone),
         ("lost", Guard::Lost),
         ("lease", Guard::Lease),

@@ -231,6 +231,11 @@ impl Producer {
         Some(Arc::clone(&self.lanes.read().default.as_ref()?.client))
     }
 
+    /// Which topic a transaction was refused for, and why, where the client has said so since the last time.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.shared.refused.lock().take()
+    }
+
     /// Adds a sink. Its id is not given to another before every send under it has been answered.
     /// There is room for 65,536 sinks at one time.
     pub fn register(&self, sink: Arc<dyn DeliverySink>) -> Sink {
@@ -492,6 +497,8 @@ struct Shared {
     slots: ArcSwap<Vec<Slot>>,
     changing: Mutex<()>,
     fatal: OnceLock<String>,
+    /// Which topic the broker lets no transaction write, and why, until somebody asks.
+    refused: Mutex<Option<String>>,
 }
 
 #[derive(Clone)]
@@ -555,6 +562,11 @@ fn unpack(opaque: usize) -> (SinkId, u64) {
     (SinkId((opaque >> TOKEN_BITS) as u16), opaque as u64 & (TOKEN_LIMIT - 1))
 }
 
+/// What the client says, without the name of its thread.
+fn said(line: &str) -> &str {
+    line.split_once("]: ").filter(|(thread, _)| thread.starts_with("[thrd:")).map_or(line, |(_, said)| said)
+}
+
 /// One instance of the client.
 pub(super) type Client = BaseProducer<Context>;
 
@@ -583,6 +595,10 @@ impl ClientContext for Context {
     }
 
     fn log(&self, level: RDKafkaLogLevel, kind: &str, message: &str) {
+        // The client says nowhere else which topic a transaction is refused for.
+        if matches!((level, kind), (RDKafkaLogLevel::Error, "ADDPARTS")) {
+            *self.shared.refused.lock() = Some(said(message).to_owned());
+        }
         self.log.line(level, kind, message);
     }
 

@@ -215,6 +215,12 @@ impl Transactions {
         Ok(())
     }
 
+    /// Which topic the broker lets no transaction write, in the client's words, where it said so since the last
+    /// time.
+    pub fn refusal(&self) -> Option<String> {
+        self.producer.refusal()
+    }
+
     /// What became of the calls of [`Transactions::close`] since the last look, oldest first.
     pub fn take(&self) -> Vec<Outcome> {
         self.shared.progress.lock().outcomes.drain(..).collect()

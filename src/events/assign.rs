@@ -10,7 +10,7 @@ use super::carried::Carried;
 use super::delivery::{Begin, Standing};
 use super::metadata::Beyond;
 use super::offsets::OffsetTracker;
-use super::parked::Bounds;
+use super::parked::{Bounds, Loss};
 use super::partitions::{Partition, Tenure};
 use super::runner::Runner;
 use super::sources::Role;
@@ -31,6 +31,17 @@ const LONGEST_ABORT_PAUSE: Duration = Duration::from_secs(30);
 const ABORT_MEMORY: Duration = Duration::from_secs(60);
 /// How often a record that is awaited after a rewind is sought again before it is taken for gone.
 const MAX_SOUGHT: u8 = 3;
+
+/// Where each partition is read from.
+type Starts = Vec<(TopicPartition, StartAt)>;
+
+/// How long to rest where the same has happened so often before.
+fn rest(times: u32) -> Duration {
+    match times.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(times) => ABORT_PAUSE.saturating_mul(2u32.saturating_pow(times)).min(LONGEST_ABORT_PAUSE),
+    }
+}
 
 impl Runner {
     pub(super) fn rebalance(&mut self, rebalance: Rebalance) {
@@ -61,11 +72,12 @@ impl Runner {
             }
         }
         match self.begin_all(&wanted) {
-            Ok(starts) => {
+            Ok((starts, missing)) => {
                 self.retry_assignment = None;
                 self.assign_all(&starts);
                 self.load_marks();
                 self.shared.assigned(assigned.len());
+                self.lose(missing);
                 self.next_report = self.now;
             }
             Err(error) => self.ask_again(&error, assigned),
@@ -88,21 +100,19 @@ impl Runner {
         }
     }
 
-    fn begin_all(
-        &mut self,
-        assigned: &[TopicPartition],
-    ) -> Result<Vec<(TopicPartition, StartAt)>, BrokerError> {
+    fn begin_all(&mut self, assigned: &[TopicPartition]) -> Result<(Starts, Vec<Loss>), BrokerError> {
         if assigned.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Default::default());
         }
         let deadline = Instant::now() + self.look_up_limit();
         let begins = self.delivery.starts(assigned, deadline)?;
         let bounds = self.bounds_of_parked(assigned, deadline)?;
+        let missing = self.missing(&begins, &bounds, deadline)?;
         let begin = |begin: Begin| {
             let bounds = bounds.get(&begin.partition).copied();
             self.begin_partition(begin, bounds)
         };
-        Ok(begins.into_iter().map(begin).collect())
+        Ok((begins.into_iter().map(begin).collect(), missing))
     }
 
     /// One that came back goes on where it stood, unless its commit says that another engine had it
@@ -151,6 +161,7 @@ impl Runner {
         if let Some(partition) = self.partitions.remove(slot) {
             self.shared.forget(&partition.name);
             self.forget_resets(&partition.name);
+            self.forget_lost(&partition.name);
         }
     }
 
@@ -310,16 +321,31 @@ impl Runner {
         self.retry_assignment = Some((self.now + ASK_AGAIN, names));
     }
 
+    /// Where the brokers refuse what an epoch holds, the stage says why until it goes on.
+    fn look_for_refusal(&mut self) {
+        if let Some(why) = self.delivery.refusal() {
+            let why = format!("what was written is given up and done again: {why}");
+            self.shared.trouble(&why);
+            let times = self.refused.take().map_or(0, |(_, times)| times);
+            self.abort_at = Some(self.now + rest(times));
+            self.refused = Some((why, times.saturating_add(1)));
+        }
+    }
+
+    /// The stage goes on.
+    pub(super) fn is_taken(&mut self) {
+        if self.refused.take().is_some() {
+            self.shared.recovered("what is written is taken again");
+        }
+    }
+
     /// How long to rest before an epoch is given up: not at all the first time; longer each time another
     /// one follows soon, as where the brokers refuse every producer.
     fn abort_pause(&mut self) -> Duration {
         let lately = self.aborted.filter(|(at, _)| self.now.saturating_duration_since(*at) < ABORT_MEMORY);
         let before = lately.map_or(0, |(_, count)| count);
         self.aborted = Some((self.now, before.saturating_add(1)));
-        match before.checked_sub(1) {
-            None => Duration::ZERO,
-            Some(times) => ABORT_PAUSE.saturating_mul(2u32.saturating_pow(times)).min(LONGEST_ABORT_PAUSE),
-        }
+        rest(before)
     }
 
     /// The epoch is given up: all partitions are read again from their positions.
@@ -327,6 +353,7 @@ impl Runner {
         if !self.must_abort {
             return;
         }
+        self.look_for_refusal();
         let due = match self.abort_at {
             Some(due) => due,
             None => self.now + self.abort_pause(),
@@ -357,6 +384,8 @@ impl Runner {
         }
         self.must_abort = false;
         self.abort_at = None;
+        self.shared.metrics.epochs_given_up(1);
+        self.marks_are_written(true);
         if guard::removed(Guard::Rewind) {
             return;
         }

@@ -147,7 +147,10 @@ impl Runner {
                 self.shared.committed(self.now.duration_since(sent));
             }
             match answer {
-                Ok(partitions) => self.secured(number, &partitions),
+                Ok(partitions) => {
+                    self.marks_are_written(false);
+                    self.secured(number, &partitions);
+                }
                 Err(error) if awaited.is_some() || self.delivery.closes_whole() => self.commit_failed(&error),
                 // It was taken for lost and has been said again since.
                 Err(_) => {}
@@ -161,6 +164,7 @@ impl Runner {
 
     /// All that commit `number` said of these partitions is kept by the broker.
     fn secured(&mut self, number: u64, partitions: &[TopicPartition]) {
+        let mut goes_on = false;
         for name in partitions {
             let slot = self.partitions.find(&name.topic, name.partition);
             if let Some(partition) = slot.and_then(|slot| self.partitions.get_mut(slot)) {
@@ -169,6 +173,7 @@ impl Runner {
                     let went_on = |(closed, before): &(i64, Beyond)| {
                         (*closed, &before.finished) != (offset, &beyond.finished)
                     };
+                    goes_on |= partition.closed.as_ref().is_some_and(went_on);
                     if partition.closed.as_ref().is_none_or(went_on) {
                         // Whatever had epochs given up does not keep the stage from going on.
                         self.aborted = None;
@@ -181,6 +186,9 @@ impl Runner {
                     partition.confirmed = partition.committed;
                 }
             }
+        }
+        if goes_on {
+            self.is_taken();
         }
         for id in std::mem::take(&mut self.commits.unsecured) {
             self.start_or_await_commit(id);
@@ -252,10 +260,11 @@ impl Runner {
     fn say_all(&mut self) -> Vec<Commit> {
         self.commits.asked += 1;
         self.commits.last = self.now;
+        self.say_parked();
         let mut commits = Vec::new();
         for slot in self.partitions.slots() {
             let Some(partition) = self.partitions.get(slot) else { continue };
-            if !partition.dirty || partition.tenure == Tenure::Left {
+            if !partition.dirty || partition.tenure == Tenure::Left || self.hides_loss(partition) {
                 continue;
             }
             let attempts = self.in_flight.attempts(slot);

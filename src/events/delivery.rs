@@ -89,6 +89,11 @@ pub(super) trait Delivery: Send {
         false
     }
 
+    /// Why the brokers refused what an epoch holds, where that is known since the last time.
+    fn refusal(&mut self) -> Option<String> {
+        None
+    }
+
     /// Gives up what is open before partitions go to others, within about `limit`: what was sent is not
     /// seen by anybody, or it is known to have been closed. Whichever it was, the group's commits say it.
     fn give_up(&mut self, _limit: Duration) {}

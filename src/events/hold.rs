@@ -99,6 +99,7 @@ impl Runner {
                 partition.dirty = true;
             }
         }
+        self.pass_lost();
         self.next_report = self.now;
     }
 }

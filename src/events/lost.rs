@@ -54,15 +54,7 @@ impl Runner {
         let positions: Vec<_> = self.partitions.iter().filter_map(known).collect();
         match self.consumer.out_of_range(&positions, self.look_up_limit()) {
             Ok(gone) if gone.is_empty() => self.read_on(),
-            Ok(gone) => match self.program.stage.on_lost {
-                OnLost::Halt => self.halt_on_lost(&gone),
-                OnLost::Earliest => {
-                    for (name, low, high) in gone {
-                        self.go_on_at(&name, low, high);
-                    }
-                    self.read_on();
-                }
-            },
+            Ok(gone) => self.are_gone(gone),
             Err(error) => {
                 self.shared.trouble(&error.to_string());
                 self.look_for_lost_at = Some(Instant::now() + LOOK_AGAIN);
@@ -70,8 +62,31 @@ impl Runner {
         }
     }
 
-    fn halt_on_lost(&mut self, gone: &[(TopicPartition, i64, i64)]) {
-        let Some((name, low, high)) = gone.first() else { return };
+    fn are_gone(&mut self, gone: Vec<(TopicPartition, i64, i64)>) {
+        let (mut losses, mut others) = (Vec::new(), Vec::new());
+        for (name, low, high) in gone {
+            match self.next_of(&name).and_then(|next| self.loss_of(&name, next, (low, high))) {
+                Some(loss) => losses.push(loss),
+                None => others.push((name, low, high)),
+            }
+        }
+        let halts = self.program.stage.on_lost == OnLost::Halt;
+        if halts && !losses.is_empty() {
+            return self.lose(losses);
+        }
+        // A parking topic in which nothing was parked is as good as another one.
+        let unread = others.iter().find(|(name, ..)| self.sources.role(&name.topic) != Role::Parked);
+        if let Some((name, low, high)) = unread.filter(|_| halts) {
+            return self.halt_on_lost(name, (*low, *high));
+        }
+        self.lose(losses);
+        for (name, low, high) in others {
+            self.go_on_at(&name, low, high);
+        }
+        self.read_on();
+    }
+
+    fn halt_on_lost(&mut self, name: &TopicPartition, (low, high): (i64, i64)) {
         let next = self.next_of(name).unwrap_or_default();
         self.halt(format!(
             "{name}: offset {next} is gone; the broker has {low} to {high}; \
@@ -81,7 +96,7 @@ impl Runner {
 
     /// What is in flight of records that are gone is finished: it was read in time. Where the broker has
     /// fewer than were read, the topic is another one, and nothing known of the old one counts.
-    fn go_on_at(&mut self, name: &TopicPartition, low: i64, high: i64) {
+    pub(super) fn go_on_at(&mut self, name: &TopicPartition, low: i64, high: i64) {
         let Some(slot) = self.partitions.find(&name.topic, name.partition) else { return };
         let next = self.next_of(name).unwrap_or_default();
         self.shared.trouble(&format!(
@@ -116,7 +131,7 @@ impl Runner {
 
     /// Reads every partition on from where it stands; one of which nothing is known yet, from its oldest
     /// record. That also starts those again that the client has given up.
-    fn read_on(&mut self) {
+    pub(super) fn read_on(&mut self) {
         let start = |partition: &Partition| partition.next().map_or(StartAt::Earliest, StartAt::Offset);
         let starts: Vec<_> =
             self.partitions.iter().map(|partition| (partition.name.clone(), start(partition))).collect();

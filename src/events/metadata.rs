@@ -1,11 +1,12 @@
 //! What a commit says beyond its offset, so that a restart redoes almost nothing: which later
-//! records are finished, how many attempts the unfinished ones have spent, and how many partitions the
-//! topic had when the group began.
+//! records are finished, how many attempts the unfinished ones have spent, how many partitions the
+//! topic had when the group began, and how many of its records are parked.
 //!
 //! A broker keeps at most 4,096 bytes of text a partition. The text is `b1.` and unpadded URL-safe
 //! Base64 of: the base offset (8 bytes, big endian), a kind (0 runs, 1 bitmap), the length of the
 //! set (varint), the set, the attempts (count, then offset delta and attempts, all varints), the number
-//! of partitions where it is known (varint), and a CRC-32C of all before it. A kibibyte is kept for attempts, which is room for 340 to 500 records, and
+//! of partitions where it is known or more follows (varint, else 0), what is parked where anything is (count
+//! and offset, varints), and a CRC-32C of all before it. A kibibyte is kept for attempts, which is room for 340 to 500 records, and
 //! what the set leaves of the rest is theirs too, up to 1,000 or 1,500. Whatever does not fit is left
 //! out, highest offsets first: such records are done again, or start their count again. Whatever cannot
 //! be trusted (another base, version or checksum) is ignored as a whole. Varints are LEB128.
@@ -27,9 +28,13 @@ const HEAD: usize = 8 + 1 + 3;
 const COUNT: usize = 3;
 /// The number of partitions.
 const FOUNDED: usize = 5;
+/// What is parked.
+const PARKED: usize = 5 + 9;
+/// All that is always there, or may be.
+const FIXED: usize = CHECKSUM + HEAD + COUNT + FOUNDED + PARKED;
 
 /// What is finished among so many offsets from the base on always fits, however it lies.
-pub(super) const MAX_SPAN: i64 = ((MAX_RAW - CHECKSUM - HEAD - COUNT - FOUNDED - ATTEMPTS) * 8) as i64;
+pub(super) const MAX_SPAN: i64 = ((MAX_RAW - FIXED - ATTEMPTS) * 8) as i64;
 
 /// What lies beyond a committed offset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,6 +45,17 @@ pub(super) struct Beyond {
     pub(super) attempts: BTreeMap<i64, u32>,
     /// How many partitions the topic had when the group began, where that decides where one starts.
     pub(super) founded: Option<i32>,
+    /// Which of its records are parked, where any is.
+    pub(super) parked: Option<Outstanding>,
+}
+
+/// Records of one partition that are parked: done there, and to be done yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outstanding {
+    /// How many.
+    pub(super) records: u32,
+    /// None of them had a lower offset.
+    pub(super) from: i64,
 }
 
 impl Beyond {
@@ -49,7 +65,7 @@ impl Beyond {
         self.finished.get(index).is_some_and(|(first, _)| *first <= offset)
     }
 
-    /// Nothing lies beyond any more: the offsets are another topic's.
+    /// Nothing lies beyond any more: the offsets are another topic's. What is parked still is.
     pub(super) fn forget(&mut self) {
         self.finished.clear();
         self.attempts.clear();
@@ -60,7 +76,7 @@ impl Beyond {
         if *self == Self::default() {
             return String::new();
         }
-        let all = MAX_RAW - CHECKSUM - HEAD - COUNT - FOUNDED;
+        let all = MAX_RAW - FIXED;
         let room = all - attempts_size(&self.attempts, base).min(ATTEMPTS);
         let runs = encode_runs(&self.finished, base, room);
         let bitmap = encode_bitmap(&self.finished, base, room);
@@ -74,8 +90,12 @@ impl Beyond {
         put(&mut raw, set.len() as u64);
         raw.extend_from_slice(&set);
         raw.extend_from_slice(&attempts);
-        if let Some(founded) = self.founded {
-            put(&mut raw, u64::from(founded.unsigned_abs()));
+        if self.founded.is_some() || self.parked.is_some() {
+            put(&mut raw, u64::from(self.founded.unwrap_or_default().unsigned_abs()));
+        }
+        if let Some(Outstanding { records, from }) = self.parked {
+            put(&mut raw, u64::from(records));
+            put(&mut raw, from.unsigned_abs());
         }
         raw.extend_from_slice(&crc32c::crc32c(&raw).to_be_bytes());
         format!("{PREFIX}{}", BASE64.encode(raw))
@@ -109,9 +129,16 @@ impl Beyond {
         }
         let founded = match rest.is_empty() {
             true => None,
-            false => Some(i32::try_from(take(&mut rest)?).ok()?),
+            false => Some(i32::try_from(take(&mut rest)?).ok()?).filter(|count| *count > 0),
         };
-        rest.is_empty().then_some(Self { finished, attempts, founded })
+        let parked = match rest.is_empty() {
+            true => None,
+            false => {
+                let records = u32::try_from(take(&mut rest)?).ok()?;
+                Some(Outstanding { records, from: i64::try_from(take(&mut rest)?).ok()? })
+            }
+        };
+        rest.is_empty().then_some(Self { finished, attempts, founded, parked })
     }
 }
 

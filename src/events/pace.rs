@@ -76,6 +76,7 @@ impl Runner {
         self.pause_and_resume();
         self.keep_writing();
         self.keep_committing();
+        self.write_marks_again();
         self.answer_resets();
         if self.now >= self.next_report {
             self.next_report = self.now + REPORT_INTERVAL;
@@ -162,6 +163,9 @@ impl Runner {
             || self.hold == Some(Hold::Unknown)
             || self.partitions.is_empty() && !self.shared.was_assigned();
         self.shared.forget_old_trouble(self.now);
+        if let Some((why, _)) = self.refused.as_ref().filter(|_| matches!(self.phase, Phase::Running)) {
+            self.shared.remind(why);
+        }
         if let Some(Hold::Paused(reason)) = &self.hold {
             self.shared.paused(reason);
         }

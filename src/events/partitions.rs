@@ -179,7 +179,8 @@ impl Partition {
     /// What to commit beside the position.
     pub(super) fn beyond(&self, attempts: impl Iterator<Item = (i64, u32)>) -> Beyond {
         let finished = self.tracker.as_ref().map(OffsetTracker::finished_beyond).unwrap_or_default();
-        let mut beyond = Beyond { finished, attempts: attempts.collect(), founded: self.beyond.founded };
+        let Beyond { founded, parked, .. } = self.beyond;
+        let mut beyond = Beyond { finished, attempts: attempts.collect(), founded, parked };
         let Some(next) = self.next() else { return beyond };
         // What the last commit knew of records that were not read again yet is still true.
         for (first, last) in self.beyond.finished.iter().filter(|(_, last)| *last >= next) {
@@ -309,6 +310,7 @@ mod tests {
             finished: vec![(12, 14), (20, 22)],
             attempts: BTreeMap::from([(15, 2)]),
             founded: Some(3),
+            parked: None,
         };
         let mut partition = Partition::new(name("a", 0), Some(10), beyond);
         let tracker = partition.tracker.as_mut().unwrap();

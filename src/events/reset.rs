@@ -75,6 +75,7 @@ impl Runner {
         let begun = self.clear(slot);
         self.shared.repeated(begun);
         self.move_effects(slot);
+        self.forget_marks_from(slot, to);
         let Some(partition) = self.partitions.get_mut(slot) else { return };
         partition.scan_to = None;
         partition.beyond.forget();

@@ -142,6 +142,8 @@ pub(super) struct Runner {
     pub(super) abort_at: Option<Instant>,
     /// When an epoch was last given up, and how many were before it in close succession, itself included.
     pub(super) aborted: Option<(Instant, u32)>,
+    /// Why the brokers refuse epochs, and how often they did, until the stage goes on.
+    pub(super) refused: Option<(String, u32)>,
     /// An assignment whose starts could not be looked up, and when it is tried again.
     pub(super) retry_assignment: Option<(Instant, Vec<TopicPartition>)>,
     /// How long the last commit and leaving the group may take, each.
@@ -216,6 +218,7 @@ impl Runner {
             reach,
             abort_at: None,
             aborted: None,
+            refused: None,
             retry_assignment: None,
             leave_limit: LEAVE_LIMIT,
             hand_over_by: None,
@@ -570,7 +573,8 @@ impl Runner {
         for due in others.into_iter().flatten() {
             until = until.min(due);
         }
-        if !self.blocked.is_empty() {
+        let marks = self.dedupe.as_ref().is_some_and(|dedupe| dedupe.writes_again());
+        if marks || !self.blocked.is_empty() {
             until = until.min(self.now + BLOCKED_RETRY);
         }
         // Waking for each acknowledgement would cost more than the work it allows.

@@ -100,6 +100,16 @@ impl Sources {
         self.parking.iter().find(of).map(|topic| &topic.name)
     }
 
+    /// All topics in which records of that input may be parked, those that are not there yet among them.
+    pub(super) fn beside(&self, input: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.parking.iter().filter(move |topic| *topic.input == *input).map(|topic| &topic.name)
+    }
+
+    /// The input whose records are parked there.
+    pub(super) fn parked_of(&self, parking: &str) -> Option<&Arc<str>> {
+        self.parking.iter().find(|topic| *topic.name == *parking).map(|topic| &topic.input)
+    }
+
     /// Asks once which parking topics are on the broker, before anything is read; whether any is.
     ///
     /// # Errors

@@ -164,6 +164,8 @@ pub(super) struct Shared {
     /// When the reason in the status was last given, unless it is why the stage is halted.
     troubled: Mutex<Option<Instant>>,
     pub(super) suspicion: Suspicion,
+    /// Partitions beside those that are read whose ends are of interest, and these where they are known.
+    beside: Mutex<BTreeMap<TopicPartition, Option<i64>>>,
     assigned: AtomicBool,
     stopped: Mutex<bool>,
     stop: Condvar,
@@ -187,6 +189,7 @@ impl Shared {
             status: Mutex::new(status),
             troubled: Mutex::default(),
             suspicion: Suspicion::default(),
+            beside: Mutex::default(),
             assigned: AtomicBool::new(false),
             stopped: Mutex::new(false),
             stop: Condvar::new(),
@@ -382,11 +385,32 @@ impl Shared {
         let status = self.status.lock();
         let name =
             |partition: &PartitionStatus| TopicPartition::new(partition.topic.as_str(), partition.partition);
-        status.partitions.iter().map(name).collect()
+        status.partitions.iter().map(name).chain(self.beside.lock().keys().cloned()).collect()
+    }
+
+    /// Has the ends of these partitions looked up from now on, and of no others beside those that are read;
+    /// the ends that are known by now.
+    pub(super) fn ends_beside(&self, names: &[TopicPartition]) -> BTreeMap<TopicPartition, i64> {
+        let mut beside = self.beside.lock();
+        beside.retain(|name, _| names.contains(name));
+        for name in names {
+            beside.entry(name.clone()).or_default();
+        }
+        beside.iter().filter_map(|(name, end)| Some((name.clone(), (*end)?))).collect()
+    }
+
+    /// What was looked up of a partition before is older than what is known of it now.
+    pub(super) fn forget_end_beside(&self, name: &TopicPartition) {
+        if let Some(end) = self.beside.lock().get_mut(name) {
+            *end = None;
+        }
     }
 
     /// The ends of partitions were looked up, its own among others.
     pub(super) fn set_ends(&self, ends: &BTreeMap<TopicPartition, i64>) {
+        for (name, end) in self.beside.lock().iter_mut() {
+            *end = ends.get(name).copied().or(*end);
+        }
         for partition in &mut self.status.lock().partitions {
             let name = TopicPartition::new(partition.topic.as_str(), partition.partition);
             if let Some(end) = ends.get(&name) {

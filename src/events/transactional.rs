@@ -47,6 +47,8 @@ pub(super) struct Transactional {
     aborting: bool,
     /// Whether the producer was replaced, and the runner does not know yet.
     renewed: bool,
+    /// Why the one before it was refused.
+    refused: Option<String>,
     answers: Vec<Answer>,
 }
 
@@ -83,6 +85,7 @@ impl Transactional {
             unwanted_since: None,
             aborting: false,
             renewed: false,
+            refused: None,
             answers: Vec::new(),
         })
     }
@@ -100,6 +103,7 @@ impl Transactional {
         }
         let (transactions, sink) = begin(&self.producers, &self.options, &self.inbox)?;
         self.transactions.producer().deregister(&self.sink);
+        self.refused = self.transactions.refusal().or(self.refused.take());
         (self.transactions, self.sink) = (transactions, sink);
         (self.since, self.closing_since, self.unwanted_since, self.aborting) = (None, None, None, false);
         self.renewed = true;
@@ -225,6 +229,10 @@ impl Delivery for Transactional {
 
     fn is_open(&self) -> bool {
         self.since.is_some() || self.transactions.state() != TransactionState::Open
+    }
+
+    fn refusal(&mut self) -> Option<String> {
+        self.transactions.refusal().or(self.refused.take())
     }
 
     fn give_up(&mut self, limit: Duration) {

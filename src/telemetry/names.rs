@@ -45,6 +45,11 @@ pub const OFFSET_CONFLICTS: Named = (
     "biplane_stage_offset_conflicts",
     "Stretches that changed nothing, since the stage stands elsewhere in the database that it writes",
 );
+/// Epochs that were given up.
+pub const EPOCHS_GIVEN_UP: Named = (
+    "biplane_stage_epochs_given_up",
+    "Epochs of what a stage wrote that were given up as a whole, and done again",
+);
 /// Rebalances seen.
 pub const REBALANCES: Named = ("biplane_stage_rebalances", "Rebalances of the stage's consumer group");
 /// Consumers that the watchdog replaced.
@@ -68,6 +73,11 @@ pub const PARKED_BYTES: Named = ("biplane_stage_parked_bytes", "Bytes of the rec
 /// Whether there is room for more.
 pub const PARKED_FULL: Named =
     ("biplane_stage_parked_full", "1 while as much is parked as `max_parked` allows");
+/// Parked records that are lost.
+pub const PARKED_LOST: Named = (
+    "biplane_stage_parked_lost",
+    "Parked records that the stage went on without, since their topic lost them",
+);
 /// How late parked records are tried again.
 pub const PARKED_LATE: Named =
     ("biplane_stage_parked_late_seconds", "From when a parked record is due until it is tried again");

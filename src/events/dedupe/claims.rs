@@ -147,6 +147,11 @@ impl Claims {
         ready
     }
 
+    /// The keys of a partition's records that are to have marks once they are finished.
+    pub(super) fn marked(&self, home: u32) -> impl Iterator<Item = Digest> {
+        self.held.values().filter(move |held| held.home == home && held.marked).map(|held| held.digest)
+    }
+
     /// How many records have to wait.
     pub(super) fn waiting(&self) -> usize {
         self.held.len() - self.keys.len()

@@ -59,6 +59,7 @@ impl Runner {
             ),
             home,
             owner: Owner::new(),
+            end: 0,
             alive: Default::default(),
         });
         let window = place.is_none().then(|| super::Window::new(dedupe.length));
@@ -86,7 +87,8 @@ impl Runner {
     }
 
     /// The marks of a partition were read.
-    pub(in crate::events) fn marks_loaded(&mut self, Loaded { slot, owner, mut window, forgotten }: Loaded) {
+    pub(in crate::events) fn marks_loaded(&mut self, loaded: Loaded) {
+        let Loaded { slot, owner, mut window, end, forgotten } = loaded;
         let (Some(dedupe), Some(partition)) = (&mut self.dedupe, self.partitions.get(slot)) else { return };
         if let Some(position) = partition.position() {
             window.retain(|seen| seen.offset < position || partition.beyond.is_finished(seen.offset));
@@ -95,6 +97,7 @@ impl Runner {
         let marks = window.len();
         if dedupe.install(slot, owner, window) {
             dedupe.forgotten += forgotten;
+            dedupe.ends_at(slot, end, &self.shared);
             tracing::debug!(stage = &*self.program.stage.name, partition = %name, marks, "marks were read");
             self.next_report = self.now;
         }
@@ -104,6 +107,14 @@ impl Runner {
     pub(in crate::events) fn forget_marks(&mut self, slot: u32) {
         if let Some(dedupe) = &mut self.dedupe {
             dedupe.remove(slot);
+        }
+    }
+
+    /// A partition goes on at `to`: what was finished from there on comes again, and must meet no mark of its
+    /// own or of what came behind it.
+    pub(in crate::events) fn forget_marks_from(&mut self, slot: u32, to: i64) {
+        if let Some(dedupe) = self.dedupe.as_mut().filter(|_| !guard::removed(Guard::MarksBefore)) {
+            dedupe.change(slot, |window| window.retain(|seen| seen.offset < to));
         }
     }
 
@@ -206,6 +217,7 @@ impl Runner {
 
     /// Says in the status and the metrics what is known of records' keys.
     pub(in crate::events) fn report_marks(&mut self) {
+        self.look_after_marks();
         let Some(dedupe) = &mut self.dedupe else { return };
         dedupe.forget_old();
         let status = dedupe.status();

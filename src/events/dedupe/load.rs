@@ -48,6 +48,8 @@ pub(in crate::events) struct Loaded {
     pub(super) slot: u32,
     pub(super) owner: Owner,
     pub(super) window: Window,
+    /// Where the partition of marks ended.
+    pub(super) end: i64,
     /// How many marks were left out, as there were too many.
     pub(super) forgotten: u64,
 }
@@ -290,7 +292,8 @@ fn take(all: &mut Vec<Wanted>, raw: &RawRecord<'_>, inbox: &Inbox) {
     let Wanted { slot, place, reading, forgotten, .. } = all.swap_remove(index);
     if let Some(reading) = reading {
         let window = reading.into_window();
-        inbox.tell(Letter::Marks(Loaded { slot, owner: place.owner, window, forgotten }));
+        let (owner, end) = (place.owner, raw.offset + 1);
+        inbox.tell(Letter::Marks(Loaded { slot, owner, window, end, forgotten }));
     }
 }
 
@@ -336,6 +339,7 @@ mod tests {
             marks: TopicPartition::new("marks", slot as i32),
             home: home.clone(),
             owner: Owner::new(),
+            end: 0,
             alive: Arc::default(),
         };
         let reading = Some(Reading::new(home, place.owner, LENGTH));

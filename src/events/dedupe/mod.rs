@@ -5,8 +5,10 @@
 //! record's mark and its output does the record again. Mark and outputs are sent together, and the record
 //! is finished once all are acknowledged; one that fails for good takes its mark back in the same way. The
 //! marks of an input lie in `<namespace>.<stage>.marks.<input>`, beside its partitions (`entry`), and are
-//! read whole before a partition is (`load`). `hooks` is where the stage's loop asks.
+//! read whole before a partition is (`load`), and written again where they are lost there (`again`). `hooks` is
+//! where the stage's loop asks.
 
+mod again;
 mod claims;
 mod digest;
 mod entry;
@@ -17,6 +19,7 @@ mod window;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use self::again::Again;
 use self::claims::{Claims, Held};
 use self::digest::{Digest, Keys};
 use self::entry::Owner;
@@ -50,6 +53,7 @@ pub(super) struct Dedupe {
     duplicates: u64,
     /// Marks that were forgotten before their time.
     forgotten: u64,
+    again: Again,
 }
 
 /// One owned partition of an input.
@@ -66,6 +70,8 @@ struct Place {
     marks: TopicPartition,
     home: TopicPartition,
     owner: Owner,
+    /// Where its marks end, as it was seen last.
+    end: i64,
     /// Who reads or writes for it stops when this is gone.
     alive: Arc<()>,
 }
@@ -103,6 +109,7 @@ impl Dedupe {
             marks: 0,
             duplicates: 0,
             forgotten: 0,
+            again: Again::default(),
         }
     }
 

@@ -101,7 +101,7 @@ fn marks_count_once_they_are_read_for_the_owner_there_is_now() {
     let mut dedupe = dedupe(100, 0);
     let (now, before) = (Owner::new(), Owner::new());
     let name = TopicPartition::new("in", 0);
-    let place = Place { marks: name.clone(), home: name, owner: now, alive: Arc::default() };
+    let place = Place { marks: name.clone(), home: name, owner: now, end: 0, alive: Arc::default() };
     dedupe.homes.insert(0, Home { place: Some(place), window: None });
     assert!(dedupe.holds(0, Role::Input) && dedupe.holds(7, Role::Replay) && !dedupe.holds(7, Role::Input));
     let window = || {

@@ -83,6 +83,11 @@ impl Window {
         }
     }
 
+    /// All keys that have a mark, as they were put.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Digest> {
+        self.order.iter().map(|place| place.digest)
+    }
+
     /// The record whose mark the key has.
     pub(super) fn of(&self, digest: Digest) -> Option<Seen> {
         self.marks.get(&digest).map(|mark| mark.seen)

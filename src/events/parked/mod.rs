@@ -8,6 +8,7 @@
 //! topic, and nothing is lost or counted twice by a kill.
 
 mod append;
+mod gone;
 mod headers;
 mod heads;
 mod moment;
@@ -17,13 +18,15 @@ mod scan;
 mod store;
 mod tidy;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::lanes::LaneId;
 
+pub(super) use gone::Loss;
 pub(super) use scan::Bounds;
 pub(super) use store::Key;
 use store::{Item, Store};
+pub(super) use tidy::NO_RECORD;
 
 /// What a stage knows of its parked records.
 #[derive(Debug, Default)]
@@ -37,6 +40,10 @@ pub(super) struct Parked {
     done: VecDeque<(Key, Item)>,
     /// Whether as much is parked as may be.
     full: bool,
+    /// No record that is parked in a partition has come from a lower offset.
+    from: HashMap<u32, i64>,
+    /// What is lost, until the stage goes on without it.
+    lost: Vec<Loss>,
 }
 
 /// A record that is being parked.

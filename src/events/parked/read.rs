@@ -77,6 +77,8 @@ impl Runner {
             failed: standing.failed,
         };
         let place = self.parked.store.place(slot, &raw);
+        let from = self.parked.from.entry(slot).or_insert(raw.offset);
+        *from = raw.offset.min(*from);
         let due = told.map_or(due, |told| told.max(due));
         let item = Item::new(place, sequence, due, Packed::of(&raw, &head));
         let finished = self.parked.store.insert(Key { lane, origin: raw.offset, offset }, item);

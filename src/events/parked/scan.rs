@@ -132,6 +132,7 @@ impl Runner {
     /// A parking partition goes to another engine, or all that it held is gone.
     pub(in crate::events) fn forget_parked(&mut self, slot: u32) {
         self.parked.store.forget(slot);
+        self.parked.from.remove(&slot);
         self.parked.scanning.retain(|scanning| *scanning != slot);
         self.parked.done.retain(|(_, item)| item.slot() != slot);
         if let Some(partition) = self.partitions.get_mut(slot) {

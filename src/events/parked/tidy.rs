@@ -21,7 +21,7 @@ const LEAST_SPAN: usize = 8_192;
 /// So many are moved at once.
 const MOVED: usize = 4_096;
 /// Belongs to no record in flight, so that its answer meets nothing.
-const NO_RECORD: u64 = (1 << 48) - 1;
+pub(in crate::events) const NO_RECORD: u64 = (1 << 48) - 1;
 
 impl Runner {
     /// A parked record is finished.

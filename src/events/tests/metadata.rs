@@ -23,7 +23,9 @@ fn nothing_to_say_is_an_empty_text() {
 
 #[test]
 fn metadata_of_another_offset_version_or_with_a_flipped_bit_is_ignored() {
-    let beyond = Beyond { finished: vec![(9, 11)], attempts: BTreeMap::from([(8, 2)]), founded: Some(300) };
+    let parked = Some(Outstanding { records: 5, from: 3 });
+    let attempts = BTreeMap::from([(8, 2)]);
+    let beyond = Beyond { finished: vec![(9, 11)], attempts, founded: Some(300), parked };
     let text = beyond.encode(7);
     assert_eq!(Beyond::decode(&text, 7), Some(beyond));
     assert_eq!(Beyond::decode(&text, 8), None);
@@ -38,12 +40,14 @@ proptest! {
         base in 0i64..1 << 50,
         finished in proptest::collection::btree_set(1i64..4_000, 0..600),
         attempts in proptest::collection::btree_map(0i64..4_000, 1u32..50, 0..50),
-        founded in proptest::option::of(0i32..),
+        founded in proptest::option::of(1i32..),
+        parked in proptest::option::of((any::<u32>(), 0i64..)),
     ) {
         let beyond = Beyond {
             finished: runs_of(&finished.iter().map(|offset| base + offset).collect()),
             attempts: attempts.iter().map(|(offset, spent)| (base + offset, *spent)).collect(),
             founded,
+            parked: parked.map(|(records, from)| Outstanding { records, from }),
         };
         let text = beyond.encode(base);
         prop_assert!(text.len() <= 4_096);
@@ -70,7 +74,8 @@ proptest! {
         count in 0usize..4_000,
     ) {
         let attempts: BTreeMap<_, _> = (0..count as i64).map(|offset| (offset * 2, 2)).collect();
-        let beyond = Beyond { finished: runs_of(&finished), attempts, founded: Some(i32::MAX) };
+        let parked = Some(Outstanding { records: u32::MAX, from: i64::MAX });
+        let beyond = Beyond { finished: runs_of(&finished), attempts, founded: Some(i32::MAX), parked };
         let text = beyond.encode(0);
         prop_assert!(text.len() <= 4_096);
         let read = Beyond::decode(&text, 0).unwrap_or_default();

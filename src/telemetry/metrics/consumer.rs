@@ -1,4 +1,5 @@
-//! What happens to a stage's consumer: rebalances of its group, rebuilds, partitions that are others' by now.
+//! What happens to a stage's clients: rebalances of its group, rebuilds, partitions that are others' by now, epochs
+//! given up.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,12 +14,14 @@ use crate::telemetry::names;
 pub(super) struct Consumer {
     offset_conflicts: Counter,
     rebalances: Counter,
+    epochs_given_up: Counter,
     watchdog_rebuilds: Counter,
 }
 
 pub(super) struct Families {
     offset_conflicts: Family<StageLabels, Counter>,
     rebalances: Family<StageLabels, Counter>,
+    epochs_given_up: Family<StageLabels, Counter>,
     watchdog_rebuilds: Family<StageLabels, Counter>,
 }
 
@@ -26,6 +29,7 @@ impl Families {
     pub(super) fn register(registry: &mut Registry) -> Self {
         Self {
             offset_conflicts: add(registry, names::OFFSET_CONFLICTS),
+            epochs_given_up: add(registry, names::EPOCHS_GIVEN_UP),
             rebalances: add(registry, names::REBALANCES),
             watchdog_rebuilds: add(registry, names::WATCHDOG_REBUILDS),
         }
@@ -36,6 +40,7 @@ impl Families {
         Consumer {
             offset_conflicts: self.offset_conflicts.get_or_create_owned(&labels),
             rebalances: self.rebalances.get_or_create_owned(&labels),
+            epochs_given_up: self.epochs_given_up.get_or_create_owned(&labels),
             watchdog_rebuilds: self.watchdog_rebuilds.get_or_create_owned(&labels),
         }
     }
@@ -50,6 +55,11 @@ impl StageMetrics {
     /// `count` rebalances were seen.
     pub fn rebalances(&self, count: u64) {
         self.0.consumer.rebalances.inc_by(count);
+    }
+
+    /// `count` epochs were given up.
+    pub fn epochs_given_up(&self, count: u64) {
+        self.0.consumer.epochs_given_up.inc_by(count);
     }
 
     /// The watchdog replaced `count` consumers.

@@ -25,6 +25,7 @@ pub(super) struct Parked {
     records: Gauge,
     bytes: Gauge,
     full: Gauge,
+    lost: Counter,
     late: Seconds,
 }
 
@@ -33,6 +34,7 @@ pub(super) struct Families {
     records: Family<StageLabels, Gauge>,
     bytes: Family<StageLabels, Gauge>,
     full: Family<StageLabels, Gauge>,
+    lost: Family<StageLabels, Counter>,
     late: Family<StageLabels, Seconds>,
 }
 
@@ -43,6 +45,7 @@ impl Families {
             records: add(registry, names::PARKED_RECORDS),
             bytes: add(registry, names::PARKED_BYTES),
             full: add(registry, names::PARKED_FULL),
+            lost: add(registry, names::PARKED_LOST),
             late: add(registry, names::PARKED_LATE),
         }
     }
@@ -56,6 +59,7 @@ impl Families {
             records: self.records.get_or_create_owned(&labels),
             bytes: self.bytes.get_or_create_owned(&labels),
             full: self.full.get_or_create_owned(&labels),
+            lost: self.lost.get_or_create_owned(&labels),
             late: self.late.get_or_create_owned(&labels),
         }
     }
@@ -82,6 +86,11 @@ impl StageMetrics {
         self.0.parked.records.set(saturated(records));
         self.0.parked.bytes.set(saturated(bytes));
         self.0.parked.full.set(i64::from(full));
+    }
+
+    /// The stage goes on without so many parked records, which are lost.
+    pub fn parked_lost(&self, records: u64) {
+        self.0.parked.lost.inc_by(records);
     }
 
     /// A parked record was tried again so long after it was due.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Bed, DEADLINE, INTACT, numbers};
+use crate::support::commands::ask;
 use crate::support::{Cluster, Message, wait_until};
 
 const STAGE: &str = "[STAGE]\nfrom = \"input\"\nto = \"output\"\ndlq = \"dead\"\n\
@@ -121,6 +122,65 @@ fn the_window_outlives_engines_and_goes_by_the_records_own_time() {
     cluster.produce(&input, &[at(6, "b", now - HOUR), at(7, "c", now)]);
     committed(&cluster, &bed, 7);
     assert_eq!(numbers(&cluster.read_all(&bed.topic("output"))), [1, 2, 4, 7]);
+}
+
+/// The offset is set back while the stage runs. What is read again meets no mark of what came behind it, which it
+/// would without `marks-before`.
+#[test]
+fn records_that_are_read_again_on_purpose_are_no_duplicates_of_later_ones() {
+    fn check(without: &'static str) -> Vec<i64> {
+        const MINUTE: i64 = 60_000;
+        let cluster = Cluster::shared();
+        let bed = Bed::new(&cluster, 1, STAGE, without);
+        let now = chrono::Utc::now().timestamp_millis();
+        let at = |number, minutes| Message { timestamp: Some(now - minutes * MINUTE), ..record(number, "a") };
+        let _engine = bed.start_named(cluster.brokers());
+        // The second is a duplicate of the first, and the third of none.
+        cluster.produce(&bed.topic("input"), &[at(1, 100), at(2, 50), at(3, 10)]);
+        committed(&cluster, &bed, 3);
+        ask(&bed.root, &bed.prefix, &["offsets", "set", "bed", "--to-offset", "1", "--yes"]).well();
+        committed(&cluster, &bed, 3);
+        numbers(&cluster.read_all(&bed.topic("output")))
+    }
+    assert_eq!(check(INTACT), [1, 3, 2]);
+    #[cfg(debug_assertions)]
+    assert_eq!(check("marks-before"), [1, 3, 3]);
+}
+
+/// The topic of marks is deleted under a running engine. It is made again with all marks in it, so that the next
+/// engine knows them; without `marks-again` that one lets duplicates pass.
+#[test]
+fn marks_whose_topic_is_deleted_are_written_again() {
+    fn check(delivery: &str, without: &'static str) -> Vec<i64> {
+        let cluster = Cluster::shared();
+        let stage = STAGE.replace("dlq =", &format!("delivery = \"{delivery}\"\ndlq ="));
+        let bed = Bed::new(&cluster, 1, &stage, without);
+        let mut engine = bed.start_named(cluster.brokers());
+        cluster.produce(&bed.topic("input"), &[record(1, "a"), record(2, "b")]);
+        committed(&cluster, &bed, 2);
+        let metric = || engine.metric("biplane_stage_marks", &["stage=\"bed\""]);
+        wait_until("a look at the topic", DEADLINE, || metric() == 2.0);
+        cluster.delete_topic(&marks(&bed));
+        // A claim and the marks.
+        let least = if without == INTACT { 3 } else { 0 };
+        wait_until("the topic is made again", DEADLINE, || marked(&cluster, &bed, least));
+        assert_eq!(
+            engine.log().contains("the marks are written again"),
+            without == INTACT,
+            "{}",
+            engine.log()
+        );
+        engine.kill();
+        cluster.produce(&bed.topic("input"), &[record(3, "a"), record(4, "c"), record(5, "b")]);
+        let _engine = bed.start_named(cluster.brokers());
+        committed(&cluster, &bed, 5);
+        numbers(&cluster.read_all(&bed.topic("output")))
+    }
+    for delivery in ["at-least-once", "exactly-once"] {
+        assert_eq!(check(delivery, INTACT), [1, 2, 4], "{delivery}");
+    }
+    #[cfg(debug_assertions)]
+    assert_eq!(check("at-least-once", "marks-again"), [1, 2, 3, 4, 5]);
 }
 
 /// All that readers see of each id: which records of the input it comes from, and how often.

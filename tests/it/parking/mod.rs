@@ -5,6 +5,7 @@
 mod faults;
 mod figures;
 mod flow;
+mod gone;
 mod order;
 mod span;
 mod topics;
