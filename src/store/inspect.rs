@@ -92,6 +92,8 @@ const RIGHTS: &[(&str, &str)] = &[
     ("progress", "SELECT,INSERT,UPDATE,DELETE"),
     ("callback", "SELECT,INSERT,UPDATE,DELETE"),
     ("enqueued", "SELECT,DELETE"),
+    ("outbox", "SELECT,INSERT,DELETE"),
+    ("outbox_turn", "SELECT,UPDATE"),
     ("stage_offset", "SELECT,INSERT,UPDATE"),
     ("token", "SELECT,INSERT,UPDATE"),
     ("audit", "SELECT,INSERT,UPDATE"),
