@@ -95,6 +95,7 @@ const RIGHTS: &[(&str, &str)] = &[
     ("outbox", "SELECT,INSERT,DELETE"),
     ("outbox_turn", "SELECT,UPDATE"),
     ("stage_offset", "SELECT,INSERT,UPDATE"),
+    ("request", "SELECT,DELETE"),
     ("token", "SELECT,INSERT,UPDATE"),
     ("audit", "SELECT,INSERT,UPDATE"),
 ];
