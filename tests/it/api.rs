@@ -9,7 +9,7 @@ use biplane::store::Scope;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Cluster, ConfigRoot, Engine, Http, TestDatabase, block_on, brokers, request, unique, wait_until,
+    Cluster, ConfigRoot, Engine, Http, TestDatabase, block_on, brokers, request, unique, wait_for, wait_until,
 };
 
 const CONFIG: &str = r#"
@@ -379,8 +379,12 @@ fn a_stage_is_paused_and_resumed_over_http() {
     let variables = [("BIPLANE_NAMESPACE", &*namespace), ("BIPLANE_ADMIN_TOKEN", ADMIN)];
     let engine = Engine::start(&root, &brokers, &variables);
     let headers = format!("Authorization: Bearer {ADMIN}\r\nContent-Type: application/json\r\n");
+    // A broker that has much to do may take longer than a request waits: it is said again then.
     let ask = |method: &str, path: &str, body: &str| {
-        parsed(&request(engine.address(), method, path, &headers, body).expect("an answer"))
+        wait_for("an answer", Duration::from_secs(60), || {
+            let answer = request(engine.address(), method, path, &headers, body).ok()?;
+            (answer.status != 503).then(|| parsed(&answer))
+        })
     };
     let state = || ask("GET", "/v1/status", "").1["stages"][0]["state"].clone();
     let paused = ask("POST", "/v1/stages/copy/pause", r#"{"reason": "upgrade"}"#);
