@@ -8,7 +8,11 @@ signal.signal(signal.SIGTERM, lambda *_: stopping.set())
 
 
 class Later(Exception):
-    """Raised with a number of seconds: the job is tried again then, and no attempt is spent."""
+    """Raised with a whole number of seconds: the job is tried again then, and no attempt is spent."""
+
+
+class Bad(Exception):
+    """Raised where the job would fail again."""
 
 
 def ask(verb, **body):
@@ -28,7 +32,7 @@ def count(job, tell, lost):
     """Yours to replace. This one counts to `to`, and goes on where the attempt before it came to."""
     args, done = job["args"], (job["progress"] or {"done": 0})["done"]
     if args["to"] < 0:
-        raise ValueError("nobody counts below zero")
+        raise Bad("nobody counts below zero")
     while done < args["to"]:
         done += 1
         tell({"done": done})
@@ -57,7 +61,7 @@ def work(lease, job):
         verb, said = "complete", {"result": result}
     except Later as later:
         verb, said = "snooze", {"seconds": later.args[0]}
-    except ValueError as error:  # will fail again
+    except Bad as error:
         verb, said = "fail", {"code": "bad-args", "class": "permanent", "message": str(error)}
     except Exception as error:  # may pass: the kind's `retry` says how often it is tried
         verb, said = "fail", {"code": "worker-error", "message": repr(error)}

@@ -61,3 +61,6 @@ $$;
 
 revoke all on function biplane.enqueue_request(
     bytea, bytea, boolean, text, jsonb[], text[], timestamptz, integer, integer, timestamptz, text) from public;
+
+-- Those who follow jobs as they end ask for the newest.
+create index failed_at on biplane.failed (failed_at);

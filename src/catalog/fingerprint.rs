@@ -170,6 +170,7 @@ fn named<'a, 'b>(scene: &'b Scene<'a>, section: &str) -> Option<&'b Definitions<
         "step_groups" => Some(&scene.sections.step_groups),
         "queues" => Some(&scene.sections.queues),
         "databases" => Some(&scene.sections.databases),
+        "jobs" => Some(&scene.sections.jobs),
         _ => None,
     }
 }

@@ -129,11 +129,17 @@ async fn drain(engine: &Arc<Engine>, limit: Option<Duration>, signals: &mut Sign
     let hurry = CancellationToken::new();
     let (drained, hurried) = (Arc::clone(engine), hurry.clone());
     let stages = tokio::task::spawn_blocking(move || drained.drain(limit, &hurried));
-    let both = async { tokio::join!(stages, engine.drain_jobs(limit, &hurry)) };
-    tokio::pin!(both);
+    // Events of the last jobs are sent, too.
+    let closed = Arc::clone(engine);
+    let all = async {
+        let (stages, jobs) = tokio::join!(stages, engine.drain_jobs(limit, &hurry));
+        let sent = tokio::task::spawn_blocking(move || closed.close_producer()).await;
+        stages.unwrap_or(false) && jobs && sent.unwrap_or(false)
+    };
+    tokio::pin!(all);
     loop {
         tokio::select! {
-            (stages, jobs) = &mut both => return stages.unwrap_or(false) && jobs,
+            drained = &mut all => return drained,
             () = signals.next(), if !hurry.is_cancelled() => hurry.cancel(),
         }
     }

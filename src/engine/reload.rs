@@ -84,6 +84,7 @@ impl Reloader {
             self.count(&outcome);
             let why = match &outcome {
                 Reload::Failed(why) => Some(why.clone()),
+                Reload::Done(changes) if !changes.missing.is_empty() => Some(changes.missing.join(", ")),
                 Reload::Refused(_) | Reload::Done(_) => None,
             };
             if why.is_some() {
@@ -102,6 +103,7 @@ impl Reloader {
         match outcome {
             Reload::Refused(_) => metrics.refused(),
             Reload::Failed(_) => metrics.failed(),
+            Reload::Done(changes) if !changes.missing.is_empty() => metrics.failed(),
             Reload::Done(_) => metrics.done(),
         }
     }

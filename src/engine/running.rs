@@ -245,8 +245,12 @@ impl Engine {
         // A reload that is under way sees that and leaves off.
         let _reload = self.reloading.lock();
         let stages = self.running.read().stages.clone();
-        let all = drain(&stages, limit, || hurry.is_cancelled());
-        self.shared.producers.current().close(FLUSH) && all
+        drain(&stages, limit, || hurry.is_cancelled())
+    }
+
+    /// Sends what is under way, for a moment; nothing is sent afterwards. Blocks. True where all was sent.
+    pub fn close_producer(&self) -> bool {
+        self.shared.producers.current().close(FLUSH)
     }
 
     /// One round of questions; blocks for a few round trips.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value as Json;
 use tokio::task::AbortHandle;
 
 use super::inbox::Letter;
@@ -60,6 +61,8 @@ struct Ready {
     id: EntryId,
     program: Arc<Program>,
     effects: Effects,
+    /// The bytes that these hold.
+    bytes: usize,
 }
 
 impl Part {
@@ -93,6 +96,7 @@ impl Writing {
         if let Some(part) = self.parts.get_mut(&slot) {
             part.stop();
             part.ready.clear();
+            part.rest = None;
         }
     }
 
@@ -109,7 +113,10 @@ impl Writing {
 
     /// Gives up what is being written, before partitions go to others.
     pub(super) fn stop(&mut self) {
-        self.parts.values_mut().for_each(Part::stop);
+        for part in self.parts.values_mut() {
+            part.stop();
+            (part.due, part.rest) = (None, None);
+        }
     }
 
     /// When something is to be written.
@@ -154,7 +161,9 @@ impl Runner {
         let part =
             place.and_then(|(slot, offset)| Some((self.writing.as_mut()?.parts.get_mut(&slot)?, offset)));
         let Some((part, offset)) = part else { return };
-        part.ready.insert(offset, Ready { id, program, effects });
+        let bytes = effects.iter().flat_map(|(_, values)| values).map(weight).sum();
+        part.ready.insert(offset, Ready { id, program, effects, bytes });
+        self.in_flight.resize(id, |size| size + bytes);
         self.through(id);
     }
 
@@ -196,7 +205,10 @@ impl Runner {
                 if let Some(partition) = self.partitions.get_mut(slot) {
                     (partition.dirty, partition.committed) = (true, Some(offset));
                 }
-                done.into_values().for_each(|ready| self.finish(ready.id));
+                for ready in done.into_values() {
+                    self.breakers.settled(true);
+                    self.finish(ready.id);
+                }
                 if !self.resets.is_empty() {
                     self.commit_soon();
                 }
@@ -204,6 +216,7 @@ impl Runner {
             Ok(Written::Refused(failure)) => {
                 part.rest = None;
                 let Some((_, ready)) = part.ready.pop_first() else { return };
+                self.in_flight.resize(ready.id, |size| size.saturating_sub(ready.bytes));
                 self.effect_refused(ready.id, failure);
             }
             Ok(Written::Elsewhere) => {
@@ -222,6 +235,10 @@ impl Runner {
     fn effect_refused(&mut self, id: EntryId, failure: Failure) {
         let record = self.in_flight.get(id).and_then(|entry| entry.record.clone());
         let Some(record) = record else { return };
+        // Nothing is charged for the time in which the database was away.
+        if let Some(entry) = self.in_flight.get_mut(id).filter(|entry| entry.attempt == 1) {
+            entry.first_started = Some(self.now);
+        }
         let batch = std::mem::take(&mut self.scratch);
         self.fail(id, record.as_raw(), failure, batch);
     }
@@ -285,4 +302,15 @@ impl Part {
         };
         Some((Stretch { place, from: self.stands, to, records }, Arc::clone(program)))
     }
+}
+
+/// About how many bytes a value holds in memory.
+fn weight(value: &Json) -> usize {
+    let more = match value {
+        Json::String(text) => text.len(),
+        Json::Array(values) => values.iter().map(weight).sum(),
+        Json::Object(entries) => entries.iter().map(|(name, value)| name.len() + weight(value)).sum(),
+        Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+    };
+    size_of::<Json>() + more
 }

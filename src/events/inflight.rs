@@ -196,6 +196,15 @@ impl InFlight {
         }
     }
 
+    /// A record holds more bytes than it did, or fewer.
+    pub(super) fn resize(&mut self, id: EntryId, change: impl FnOnce(usize) -> usize) {
+        let Some(entry) = self.get_mut(id) else { return };
+        let before = entry.size;
+        entry.size = change(before);
+        let now = entry.size;
+        self.bytes = self.bytes - before + now;
+    }
+
     /// The partition of a record, unless it is finished or abandoned.
     pub(super) fn slot(&self, id: EntryId) -> Option<u32> {
         let place = self.places.get(id.index())?;

@@ -45,7 +45,10 @@ impl Runner {
         if batch.untaken > 0 && result.is_ok() {
             self.shared.unmatched(batch.untaken);
         }
-        self.breakers.settled(result.is_ok());
+        // What the database is to take has not passed before it has.
+        if batch.effects.is_empty() || result.is_err() {
+            self.breakers.settled(result.is_ok());
+        }
         match result {
             Ok(verdict) => {
                 match verdict {

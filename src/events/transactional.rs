@@ -242,7 +242,7 @@ impl Delivery for Transactional {
         if (open || matches!(state, TransactionState::Spoiled(_))) && self.transactions.abort().is_ok() {
             state = self.transactions.settled(deadline);
         }
-        self.aborting = false;
+        (self.aborting, self.unwanted_since) = (false, None);
         if state == TransactionState::Open {
             self.since = None;
         } else if self.renew(&state).is_ok() {

@@ -122,14 +122,15 @@ impl<A: Admit> Desk<A> {
             }
             let pause = self.pause();
             tokio::select! {
-                ask = asks.recv() => match ask {
+                ask = asks.recv(), if self.waiting.len() < MOST_WAITING => match ask {
                     Some(ask) => {
                         self.waiting.push_back(ask);
                         self.polling.woken();
                     }
                     None => break,
                 },
-                () = wake.notified() => self.polling.woken(),
+                // An engine that works on the queue since may wait for it, too.
+                () = wake.notified(), if !self.waiting.is_empty() => self.polling.woken(),
                 () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => self.rested(),
                 () = stop.cancelled() => {}
             }
@@ -156,7 +157,7 @@ impl<A: Admit> Desk<A> {
     fn dismiss(&mut self, now: Instant) {
         let waiting = std::mem::take(&mut self.waiting);
         let (over, waiting): (VecDeque<_>, VecDeque<_>) =
-            waiting.into_iter().partition(|ask| ask.until <= now);
+            waiting.into_iter().partition(|ask| ask.until <= now || ask.answer.is_closed());
         self.waiting = waiting;
         over.into_iter().for_each(nothing);
     }

@@ -284,7 +284,7 @@ pub trait Jobs: fmt::Debug + Send + Sync {
     /// leaves open whether they are.
     ///
     /// # Errors
-    /// `job-unknown`, `args-invalid` and `enqueue-refused` (permanent), `connection` and `sql-busy` (transient),
+    /// `args-invalid` and `enqueue-refused` (permanent), `job-unknown`, `connection` and `sql-busy` (transient),
     /// `enqueue-failed`.
     fn enqueue<'a>(&'a self, order: &'a JobOrder<'a>) -> BoxedSql<'a, Vec<Enqueued>>;
 }

@@ -40,7 +40,8 @@ fn failed(error: StoreError) -> Failure {
     let transient = error.is_transient();
     match error {
         StoreError::Refused { code, message } => match &*code {
-            "BP001" => Failure::permanent("job-unknown", message),
+            // `check` knows it, so it will be made known to the database soon.
+            "BP001" => Failure::transient("job-unknown", message),
             "BP002" | "22P02" | "22P05" => Failure::permanent("args-invalid", message),
             _ => Failure::permanent("enqueue-refused", message),
         },
@@ -61,7 +62,6 @@ mod tests {
         let refused =
             |code: &str| failed(StoreError::Refused { code: code.to_owned(), message: String::new() });
         for (code, expected) in [
-            ("BP001", "job-unknown"),
             ("BP002", "args-invalid"),
             ("22P05", "args-invalid"),
             ("BP003", "enqueue-refused"),
@@ -69,6 +69,7 @@ mod tests {
         ] {
             assert_eq!((&*refused(code).code, refused(code).class), (expected, Class::Permanent), "{code}");
         }
+        assert_eq!((&*refused("BP001").code, refused("BP001").class), ("job-unknown", Class::Transient));
         let other = |retriable| failed(StoreError::Other { retriable, message: String::new() });
         assert_eq!((other(true).class, other(false).class), (Class::Transient, Class::Fatal));
         assert_eq!(failed(StoreError::Unreachable(String::new())).class, Class::Transient);

@@ -86,7 +86,7 @@ impl Relay {
 
     /// Sends what there is, until cancelled.
     pub(super) async fn run(mut self, cancel: CancellationToken) {
-        let mut soon = SOON;
+        let (mut soon, mut cut) = (SOON, false);
         loop {
             let ended = async {
                 cancel.cancelled().await;
@@ -94,7 +94,10 @@ impl Relay {
             };
             let round = tokio::select! {
                 round = self.look() => round,
-                () = ended => break,
+                () = ended => {
+                    cut = true;
+                    break;
+                }
             };
             let wait = match round {
                 Ok(Turn::Idle) => LOOK,
@@ -114,8 +117,10 @@ impl Relay {
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        // What the last jobs left, as far as there is time for it.
-        let _ = tokio::time::timeout(LAST, self.round()).await;
+        // What the last jobs left, as far as there is time for it; what is under way is not sent once more.
+        if !cut {
+            let _ = tokio::time::timeout(LAST, self.round()).await;
+        }
         if let Err(error) = self.database.leave_outbox(self.id).await {
             warn!(%error, "the turn to send events is kept until its end");
         }
@@ -208,7 +213,9 @@ impl Relay {
         events: &[Waiting],
         answered: &mut Answered,
     ) -> Result<(), Ended> {
-        if tokio::time::timeout(KEEP, sending.answers.came.notified()).await.is_err() {
+        let silent = tokio::time::timeout(KEEP, sending.answers.came.notified()).await.is_err();
+        if silent || sending.kept.elapsed() >= KEEP {
+            sending.kept = Instant::now();
             self.measure().await;
             match self.turn().await {
                 Ok(Turn::Mine) => {}
@@ -274,6 +281,8 @@ struct Sending {
     answers: Arc<Answers>,
     /// How many have no answer yet.
     open: usize,
+    /// When the turn was last taken or kept.
+    kept: Instant,
 }
 
 /// Takes the answers on the producer's thread.
@@ -296,7 +305,7 @@ impl Sending {
         let producer = if current.fatal().is_some() { producers.renew(&current)? } else { current };
         let answers = Arc::new(Answers::default());
         let sink = producer.register(Arc::clone(&answers) as Arc<dyn DeliverySink>);
-        Ok(Self { producer, sink, answers, open: 0 })
+        Ok(Self { producer, sink, answers, open: 0, kept: Instant::now() })
     }
 
     fn send(&mut self, event: &Waiting, token: u64) -> Result<(), SendError> {

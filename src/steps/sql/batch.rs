@@ -32,7 +32,7 @@ pub(super) async fn carry_out(
     while let Some(part) = open.pop() {
         match statement.run(&lists(&records[part.clone()], numbered), limits).await {
             Ok(answer) => outcomes.extend(shares(answer, part.len())),
-            Err(failure) if failure.class == Class::Transient || part.len() == 1 => {
+            Err(failure) if part.len() == 1 || !is_of_a_record(&failure) => {
                 outcomes.extend(repeat_n(Err(failure), part.len()));
             }
             Err(_) => {
@@ -42,6 +42,12 @@ pub(super) async fn carry_out(
         }
     }
     outcomes
+}
+
+/// Whether another list of records may fare better: not where nothing is the matter with any of them, as where a right
+/// or a table is missing (class 42), or the statement answers otherwise than it must.
+fn is_of_a_record(failure: &Failure) -> bool {
+    failure.class != Class::Transient && failure.code != "sql-record" && !failure.code.starts_with("sql-42")
 }
 
 /// For each value of a record the list of it over all records.

@@ -7,6 +7,7 @@ with quiet as materialized (
 ), extended as (
     update biplane.lease set deadline_at = clock_timestamp() + $3 * interval '1 millisecond'
     where batch_id = $1 and epoch = $2 and deadline_at >= clock_timestamp()
+        and exists (select from biplane.worker w where w.epoch = $2 and w.pull)
     returning job_ids
 )
 select h.job_id, exists (select from biplane.cancel_ask a where a.job_id = h.job_id and a.epoch = $2) as asked

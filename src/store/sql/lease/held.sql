@@ -8,3 +8,5 @@ from biplane.lease l
     join biplane.job j on j.id = h.job_id
     left join biplane.progress p on p.job_id = h.job_id
 where batch_id = any ($1) and epoch = $2 and h.job_id = any ($3)
+    -- What an engine holds is no worker's to settle.
+    and exists (select from biplane.worker w where w.epoch = $2 and w.pull)
