@@ -146,7 +146,7 @@ impl Bench {
     /// From the commit of an enqueue elsewhere to the answer of the claim that gets it.
     async fn wakes(&self, round: usize) {
         run(&self.url, "truncate biplane.ready").await;
-        let mut listener = Listener::open(&self.database).await.expect("listening");
+        let mut listener = Listener::open(&self.database).await.expect("listening").expect("no pooler");
         let mut other = PgConnection::connect(&self.url).await.expect("connected");
         let mut times = Vec::new();
         for _ in 0..WAKES {

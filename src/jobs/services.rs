@@ -143,7 +143,7 @@ pub async fn listen(database: Database, wakes: Arc<Wakes>, cancel: CancellationT
 
 /// Returns only where the connection is gone for good, or nothing is heard on it.
 async fn hear(database: &Database, wakes: &Wakes) -> StoreResult<()> {
-    let mut listener = Listener::open(database).await?;
+    let Some(mut listener) = Listener::open(database).await? else { return Ok(()) };
     if !listener.hears(database).await? {
         return Ok(());
     }

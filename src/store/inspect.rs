@@ -1,7 +1,7 @@
 //! What `databases check` tells: whether and how the database is reached, and whether its tables fit.
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{Connection, PgConnection, PgExecutor, Row};
 
 use super::connect::{open, open_at, open_to_ask};
 use super::error::StoreResult;
@@ -152,15 +152,23 @@ async fn identity(connection: &mut PgConnection) -> StoreResult<String> {
     Ok(sqlx::query_scalar(asked).fetch_one(connection).await?)
 }
 
-/// A pooler refuses or swallows a setting that comes with the start of a session; a server takes it.
 async fn route(options: &PgConnectOptions) -> Route {
-    let probing = options.clone().options([("biplane.route", "direct")]);
-    let Ok(mut connection) = open_at(&probing, "").await else { return Route::Pooler };
-    let told = sqlx::query_scalar::<_, Option<String>>("select current_setting('biplane.route', true)")
-        .fetch_one(&mut connection)
-        .await;
+    let Ok(mut connection) = open_at(&probing(options), "").await else { return Route::Pooler };
+    let told = route_of(&mut connection).await;
     let _ = connection.close().await;
-    if told.ok().flatten().as_deref() == Some("direct") { Route::Direct } else { Route::Pooler }
+    told.unwrap_or(Route::Pooler)
+}
+
+/// With a setting that comes with the start of a session: a pooler refuses or swallows it, a server takes it.
+pub(super) fn probing(options: &PgConnectOptions) -> PgConnectOptions {
+    options.clone().options([("biplane.route", "direct")])
+}
+
+/// What is at the other end of a connection that was opened by [`probing`].
+pub(super) async fn route_of(connection: impl PgExecutor<'_>) -> Result<Route, sqlx::Error> {
+    let told: Option<String> =
+        sqlx::query_scalar("select current_setting('biplane.route', true)").fetch_one(connection).await?;
+    Ok(if told.as_deref() == Some("direct") { Route::Direct } else { Route::Pooler })
 }
 
 async fn days_ahead(connection: &mut PgConnection, schema: &Schema) -> Option<i32> {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use uuid::Uuid;
 
-use super::connect::{CONNECT, Database};
+use super::connect::{self, CONNECT, Database};
 use super::error::StoreResult;
+use super::inspect::{Route, probing, route_of};
 
 /// What `biplane.enqueue` notifies, with the queue's name as payload.
 const CHANNEL: &str = "biplane_ready";
@@ -21,19 +23,28 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Connects the direct way.
+    /// Connects the direct way; `None` past a pooler. What a server behind one is told to listen to it tells
+    /// whoever has that server later, amid the answers to their statements, which many clients take for an error.
     ///
     /// # Errors
     /// Those of connecting.
-    pub async fn open(database: &Database) -> StoreResult<Self> {
+    pub async fn open(database: &Database) -> StoreResult<Option<Self>> {
         let options = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT).max_lifetime(None);
-        let pool = options.connect_lazy_with(database.settings().direct().clone());
-        let mut inner = PgListener::connect_with(&pool).await?;
+        let direct = database.settings().direct();
+        let Ok(mut inner) = PgListener::connect_with(&options.connect_lazy_with(probing(direct))).await
+        else {
+            // Without what a pooler refuses, it can be reached, or that is an error.
+            let _ = connect::open(database.settings(), direct).await?.close().await;
+            return Ok(None);
+        };
+        if route_of(&mut inner).await? == Route::Pooler {
+            return Ok(None);
+        }
         inner.listen(CHANNEL).await?;
-        Ok(Self { inner })
+        Ok(Some(Self { inner }))
     }
 
-    /// Whether what is notified comes through: past a pooler in transaction mode nothing does.
+    /// Whether what is notified comes through.
     ///
     /// # Errors
     /// Those of the database.

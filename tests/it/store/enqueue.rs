@@ -124,7 +124,7 @@ fn a_bulk_is_queued_in_its_order_and_ids_name_their_day() {
 fn an_idle_engine_is_notified_after_the_commit_and_only_while_its_queue_is_armed() {
     block_on(async {
         let work = Work::new().await;
-        let mut listener = Listener::open(&work.database).await.expect("listening");
+        let mut listener = Listener::open(&work.database).await.expect("listening").expect("no pooler");
         work.put(1).await;
         work.database.arm(&[work.queue], Duration::from_secs(60)).await.expect("armed");
         work.put(1).await;
