@@ -12,7 +12,7 @@ use crate::support::{ConfigRoot, Engine, Message, PrivateKafka, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long the endpoint's tokens live, in seconds.
-const LIFE: f64 = 4.0;
+const LIFE: f64 = 8.0;
 
 /// Kafka takes tokens without a signature where no class is named that knows better.
 const LISTENER: &str = "\
