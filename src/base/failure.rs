@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use super::units::format_duration;
+
 /// The kind of an error, which decides what may help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
@@ -82,6 +84,11 @@ impl Failure {
     /// A [`Class::Transient`] failure.
     pub fn transient(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self::new(Class::Transient, code, message)
+    }
+
+    /// That of `what` (`the step`), which took longer than `limit`: transient, `timeout`.
+    pub fn took_longer(what: &str, limit: Duration) -> Self {
+        Self::transient("timeout", format!("{what} took longer than {}", format_duration(limit)))
     }
 
     /// A [`Class::Permanent`] failure.

@@ -15,6 +15,7 @@ use super::partitions::{Partition, Tenure};
 use super::runner::Runner;
 use super::sources::Role;
 use crate::base::guard::{self, Guard};
+use crate::base::{Backoff, Jitter};
 use crate::broker::{BrokerError, Rebalance, StartAt, TopicPartition};
 
 /// Look-ups hold up polling: they end within the stage's `drain`, and within these bounds.
@@ -22,8 +23,13 @@ const SHORTEST_LOOK_UP: Duration = Duration::from_secs(1);
 const LONGEST_LOOK_UP: Duration = Duration::from_secs(10);
 /// How soon an assignment that could not begin is tried again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How long a stage rests before the second of several epochs is given up; doubles with each.
-const ABORT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a stage rests before the second of several epochs is given up, and before each that follows.
+const ABORT_PAUSE: Backoff = Backoff::Exponential {
+    initial: Duration::from_millis(50),
+    factor: 2.0,
+    max: LONGEST_ABORT_PAUSE,
+    jitter: Jitter::None,
+};
 /// How soon it is looked again whether an epoch is given up by now, where nobody says so before.
 const ABORT_LOOK: Duration = Duration::from_millis(20);
 const LONGEST_ABORT_PAUSE: Duration = Duration::from_secs(30);
@@ -37,10 +43,7 @@ type Starts = Vec<(TopicPartition, StartAt)>;
 
 /// How long to rest where the same has happened so often before.
 fn rest(times: u32) -> Duration {
-    match times.checked_sub(1) {
-        None => Duration::ZERO,
-        Some(times) => ABORT_PAUSE.saturating_mul(2u32.saturating_pow(times)).min(LONGEST_ABORT_PAUSE),
-    }
+    if times == 0 { Duration::ZERO } else { ABORT_PAUSE.delay(times, 0.0) }
 }
 
 impl Runner {

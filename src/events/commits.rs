@@ -9,7 +9,6 @@
 use std::time::{Duration, Instant};
 
 use super::inflight::EntryId;
-use super::metadata::Beyond;
 use super::partitions::Tenure;
 use super::runner::Runner;
 use crate::base::guard::{self, Guard};
@@ -170,11 +169,12 @@ impl Runner {
             if let Some(partition) = slot.and_then(|slot| self.partitions.get_mut(slot)) {
                 partition.secured = partition.secured.max(number);
                 if let Some((_, offset, beyond)) = partition.said.take_if(|(said, ..)| *said <= number) {
-                    let went_on = |(closed, before): &(i64, Beyond)| {
-                        (*closed, &before.finished) != (offset, &beyond.finished)
-                    };
-                    goes_on |= partition.closed.as_ref().is_some_and(went_on);
-                    if partition.closed.as_ref().is_none_or(went_on) {
+                    let went_on = partition
+                        .closed
+                        .as_ref()
+                        .map(|(closed, before)| (*closed, &before.finished) != (offset, &beyond.finished));
+                    goes_on |= went_on == Some(true);
+                    if went_on != Some(false) {
                         // Whatever had epochs given up does not keep the stage from going on.
                         self.aborted = None;
                     }

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value as Json;
 use tokio::task::AbortHandle;
 
 use super::inbox::Letter;
@@ -17,15 +16,19 @@ use super::offsets::OffsetTracker;
 use super::partitions::{Partition, Tenure};
 use super::program::{Batch, Program};
 use super::runner::Runner;
-use crate::base::Failure;
-use crate::record::RawRecord;
+use crate::base::{Backoff, Failure, Jitter};
+use crate::record::{RawRecord, weight};
 use crate::steps::ports::{Effects, Place, Stretch, Written};
 
 /// The most records that change something in one transaction.
 const MOST: usize = 1_000;
-/// How soon a stretch is written again where the database did not say what became of it; doubles each time.
-const AGAIN: Duration = Duration::from_millis(100);
-const LONGEST_REST: Duration = Duration::from_secs(10);
+/// How soon a stretch is written again where the database did not say what became of it.
+const AGAIN: Backoff = Backoff::Exponential {
+    initial: Duration::from_millis(100),
+    factor: 2.0,
+    max: Duration::from_secs(10),
+    jitter: Jitter::None,
+};
 
 /// What became of a stretch that was being written.
 pub(super) struct Ended {
@@ -224,9 +227,8 @@ impl Runner {
                 self.restart_assignment();
             }
             Err(failure) => {
-                let times = part.rest.map_or(0, |(_, times)| times + 1);
-                let rest = AGAIN.saturating_mul(2u32.saturating_pow(times)).min(LONGEST_REST);
-                part.rest = Some((self.now + rest, times));
+                let times = part.rest.map_or(1, |(_, times)| times + 1);
+                part.rest = Some((self.now + AGAIN.delay(times, 0.0), times));
                 self.shared.trouble(&failure.to_string());
             }
         }
@@ -302,15 +304,4 @@ impl Part {
         };
         Some((Stretch { place, from: self.stands, to, records }, Arc::clone(program)))
     }
-}
-
-/// About how many bytes a value holds in memory.
-fn weight(value: &Json) -> usize {
-    let more = match value {
-        Json::String(text) => text.len(),
-        Json::Array(values) => values.iter().map(weight).sum(),
-        Json::Object(entries) => entries.iter().map(|(name, value)| name.len() + weight(value)).sum(),
-        Json::Null | Json::Bool(_) | Json::Number(_) => 0,
-    };
-    size_of::<Json>() + more
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::access::Caller;
-use super::answer::{Answer, Refusal, read};
+use super::answer::{Answer, Nothing, Pausing, Refusal, read};
 use super::server::Api;
 use crate::store::{AuditFilter, Held};
 
@@ -21,16 +21,6 @@ pub(super) async fn list(State(api): State<Api>) -> Answer {
     let queues = api.database()?.queues().await?;
     Ok(Json(json!({ "queues": queues })).into_response())
 }
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Pausing {
-    pub(super) reason: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
 
 /// Lets no engine start jobs of a queue until it is resumed.
 pub(super) async fn pause(

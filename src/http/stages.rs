@@ -11,8 +11,7 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::access::Caller;
-use super::answer::{Answer, Refusal, read};
-use super::queues::{Nothing, Pausing};
+use super::answer::{Answer, Nothing, Pausing, Refusal, read};
 use super::server::Api;
 use crate::base::now_millis;
 use crate::engine::control::{Pause, Resume};

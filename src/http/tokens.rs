@@ -9,8 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::access::Caller;
-use super::answer::{Answer, Refusal, read};
-use super::queues::Nothing;
+use super::answer::{Answer, Nothing, Refusal, read};
 use super::server::Api;
 use crate::store::{Scope, StoreError};
 

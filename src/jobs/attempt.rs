@@ -345,8 +345,7 @@ fn rfc3339(millis: i64) -> String {
 
 /// The failure of an attempt that took longer than `limit`.
 pub fn took_longer(limit: Duration) -> Failure {
-    let limit = format_duration(limit);
-    Failure::transient("timeout", format!("the attempt took longer than {limit}"))
+    Failure::took_longer("the attempt", limit)
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Failure {

@@ -242,7 +242,9 @@ impl Chain {
                     None => waiting.run(item, context).await,
                     Some(limit) => {
                         let run = waiting.run(item, context);
-                        tokio::time::timeout(limit, run).await.unwrap_or_else(|_| Err(took_longer(limit)))
+                        tokio::time::timeout(limit, run)
+                            .await
+                            .unwrap_or_else(|_| Err(Failure::took_longer("the step", limit)))
                     }
                 };
                 step.timer.iter().for_each(|timer| timer.took(began.elapsed()));
@@ -320,11 +322,6 @@ impl OpenStep {
         decode_for(item, self.reads)?;
         Ok(true)
     }
-}
-
-fn took_longer(limit: Duration) -> Failure {
-    let limit = crate::base::format_duration(limit);
-    Failure::transient("timeout", format!("the step took longer than {limit}"))
 }
 
 fn open(plan: &StepPlan, ports: &Ports) -> Result<OpenStep, OpenError> {

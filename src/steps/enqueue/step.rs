@@ -7,8 +7,8 @@ use chrono::DateTime;
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::base::Failure;
 use crate::base::guard::{self, Guard};
-use crate::base::{Failure, format_duration};
 use crate::expr::{Expression, Found, Root, RootSet, Scope, Template, TemplateTree};
 use crate::record::Item;
 use crate::steps::ports::{Enqueued, JobKind, JobOrder, Jobs, Origin};
@@ -86,12 +86,9 @@ impl WaitingStep for OpenEnqueue {
         Box::pin(async move {
             let plan = &self.plan;
             let order = plan.order(item, &context)?;
-            let limit = plan.timeout;
+            let enqueued = tokio::time::timeout(plan.timeout, self.jobs.enqueue(&order)).await;
             let enqueued =
-                tokio::time::timeout(limit, self.jobs.enqueue(&order)).await.unwrap_or_else(|_| {
-                    let limit = format_duration(limit);
-                    Err(Failure::transient("timeout", format!("the database took longer than {limit}")))
-                })?;
+                enqueued.unwrap_or_else(|_| Err(Failure::took_longer("the database", plan.timeout)))?;
             item.set_result(context.name, plan.result(&enqueued));
             Ok(Flow::Next)
         })

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWri
 use super::child::{Given, Limits, Pipes, Program};
 use super::lines::Programs;
 use super::output::{Line, ended, line, result, shortened};
-use crate::base::{Failure, format_duration};
+use crate::base::Failure;
 use crate::expr::{Root, RootSet, Template};
 use crate::record::Item;
 use crate::steps::path::FieldPath;
@@ -139,10 +139,8 @@ pub(super) async fn in_time(
     limit: Duration,
     run: impl Future<Output = Result<Json, Failure>>,
 ) -> Result<Json, Failure> {
-    tokio::time::timeout(limit, run).await.unwrap_or_else(|_| {
-        let limit = format_duration(limit);
-        Err(Failure::transient("timeout", format!("the program took longer than {limit}")))
-    })
+    let ended = tokio::time::timeout(limit, run).await;
+    ended.unwrap_or_else(|_| Err(Failure::took_longer("the program", limit)))
 }
 
 impl Exec {

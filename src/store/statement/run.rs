@@ -15,7 +15,7 @@ use super::encode;
 use super::failed::failed;
 use super::held::Held;
 use super::learn::{Learned, learn};
-use crate::base::{Failure, format_duration};
+use crate::base::Failure;
 use crate::record::weight;
 use crate::steps::ports::{BoxedSql, SqlAnswer, SqlLimits, SqlText, Statement};
 
@@ -174,8 +174,7 @@ pub(super) async fn within<T>(
 }
 
 pub(super) fn too_long(limit: Duration) -> Failure {
-    let limit = format_duration(limit);
-    Failure::transient("timeout", format!("the statement took longer than {limit}"))
+    Failure::took_longer("the statement", limit)
 }
 
 impl Statement for Prepared {
